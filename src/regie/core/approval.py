@@ -1,0 +1,63 @@
+"""Who must say yes, and what counts as yes. Read by the interpreter, the store and the web.
+
+Silence never means yes: after the last rung of the ladder the outcome is `timeout`, which is not `approved`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from regie.core.capability import Record
+from regie.core.errors import Denied
+
+DecisionWord = Literal["approved", "refused", "timeout"]
+
+
+class Rung(Record):
+    """One rung of the ladder: whom to ask, how long to wait before the next rung, when to remind.
+
+    `who` is `user:ADDRESS`, `role:NAME` (the tenant says who holds it) or `manager_of ADDRESS`.
+    """
+
+    who: str
+    within: str
+    remind: str = ""
+
+
+class ApprovalArguments(Record):
+    """What an approval step is given in its definition. Durations are text such as `8h` or `90s`."""
+
+    question: str
+    covers: list[str] = []
+    ask: list[Rung] = Field(min_length=1)
+    otherwise: Literal["deny"] = "deny"
+
+
+class ApprovalOutcome(Record):
+    """How the approval ended, as data: only `approved` means yes. `rung` counts from 1, 0 when nobody decided."""
+
+    decision: DecisionWord
+    by: str = ""
+    comment: str = ""
+    rung: int = 0
+
+
+def may_decide(person: str, *, requester: str, approvers: list[str]) -> None:
+    """Four eyes and the ladder: only somebody asked, never the requester.
+
+    Args:
+        person: Address of whoever wants to decide.
+        requester: Address of whoever asked for the run; empty when a program did.
+        approvers: Addresses asked so far.
+
+    Raises:
+        Denied: This person may not decide this request.
+    """
+    if person.casefold() == requester.casefold():
+        raise Denied(
+            f"{person} asked for this run and cannot approve it.", hint="Somebody else on the list must decide."
+        )
+    if person.casefold() not in {approver.casefold() for approver in approvers}:
+        raise Denied(f"{person} has not been asked to decide this.", hint="Asked so far: " + ", ".join(approvers))

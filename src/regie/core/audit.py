@@ -1,0 +1,158 @@
+"""What a leaf of the audit log is: event words, fields, bytes. The store writes leaves, the notary logs them.
+
+Encoding: JCS (RFC 8785) over a closed profile: keys `[a-z][a-z0-9_]*`, strings in NFC, integers within +-(2^53-1), no
+floats, no nulls; times are RFC 3339 in UTC. A leaf's hash is SHA-256 over a zero byte and the leaf (RFC 6962, 2.1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from regie.core import canonical
+from regie.core.errors import AuditBroken
+
+LEAF_LIMIT = 65_535
+"""Most bytes of one leaf."""
+SAFE_INTEGER = 2**53 - 1
+"""Largest integer that every JSON reader keeps exact (RFC 7493, 2.2)."""
+
+_KEY = re.compile(r"^[a-z][a-z0-9_]*$")
+
+
+class Event(StrEnum):
+    """What happened: `noun:past_verb`."""
+
+    RELEASE_LOADED = "release:loaded"
+    ACCOUNT_ADDED = "account:added"
+    TRIGGER_ACCEPTED = "trigger:accepted"
+    TRIGGER_REPEATED = "trigger:repeated"
+    TRIGGER_REFUSED = "trigger:refused"
+    RUN_STARTED = "run:started"
+    RUN_CLOSED = "run:closed"
+    STEP_FINISHED = "step:finished"
+    STEP_FAILED = "step:failed"
+    STEP_RETRIED = "step:retried"
+    APPROVAL_REQUESTED = "approval:requested"
+    APPROVAL_ESCALATED = "approval:escalated"
+    APPROVAL_REMINDED = "approval:reminded"
+    APPROVAL_GRANTED = "approval:granted"
+    APPROVAL_REFUSED = "approval:refused"
+    APPROVAL_EXPIRED = "approval:expired"
+    EFFECT_INTENDED = "effect:intended"
+    EFFECT_RECEIVED = "effect:received"
+    EFFECT_UNCHANGED = "effect:unchanged"
+    EFFECT_REFUSED = "effect:refused"
+    EFFECT_LOST = "effect:lost"
+    """The outcome of a write stayed unknown: a person must settle it."""
+    CAPABILITY_DENIED = "capability:denied"
+
+    @property
+    def noun(self) -> str:
+        """What it happened to."""
+        return self.value.partition(":")[0]
+
+    @property
+    def past_verb(self) -> str:
+        """What happened to it."""
+        return self.value.partition(":")[2]
+
+
+class Actor(BaseModel):
+    """Who did it. `id` is an address, a process name or a vendor's name for the caller."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["person", "operator", "worker", "gateway", "web", "engine", "ticket_system"]
+    id: str
+
+
+class Fact(BaseModel):
+    """Something that happened, before it gets its place in the log.
+
+    `detail` holds further leaf fields of the profile (`capability`, `approval`, `change`, `workflow`, digests ...).
+    It carries references, digests and the ids of outside systems, never an input, an output or a secret.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    event: Event
+    actor: Actor
+    detail: dict[str, JsonValue] = {}
+
+
+class Place(BaseModel):
+    """Where in the log a leaf belongs and what it follows.
+
+    Attributes:
+        entry_id: Chosen by the writer, so that a repeated write after an unknown commit is recognised.
+        nonce: 16 random bytes in hexadecimal: neighbours in a proof must not be guessable.
+        at: RFC 3339 UTC from the database clock.
+        corr: Correlation id shared by ticket, run and outside change.
+        run_seq, run_prev: Position within the run (from 1) and hash of its leaf before; none for facts outside a run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    entry_id: str
+    nonce: str
+    at: str
+    tenant: str
+    domain: str
+    corr: str = ""
+    ticket: str = ""
+    run: str = ""
+    run_seq: int = 0
+    run_prev: str = ""
+
+
+def encode_leaf(fact: Fact, place: Place) -> bytes:
+    """Write a leaf.
+
+    Raises:
+        AuditBroken: The fact does not fit the profile or the size.
+    """
+    fields: dict[str, JsonValue] = {
+        "v": 1,
+        "event": fact.event.value,
+        "actor": fact.actor.model_dump(mode="json"),
+        **{name: value for name, value in place.model_dump(mode="json").items() if value not in ("", 0)},
+    }
+    taken = fields.keys() & fact.detail.keys()
+    if taken:
+        raise AuditBroken(f"a fact may not set the leaf fields {sorted(taken)}")
+    leaf = canonical.encode(_profile({**fields, **fact.detail}, "leaf"))
+    if len(leaf) > LEAF_LIMIT:
+        raise AuditBroken(f"a leaf of {len(leaf)} bytes is over the limit of {LEAF_LIMIT}")
+    return leaf
+
+
+def leaf_hash(leaf: bytes) -> bytes:
+    """RFC 6962 leaf hash: 32 bytes."""
+    return hashlib.sha256(b"\x00" + leaf).digest()
+
+
+def _profile(value: JsonValue, where: str) -> JsonValue:
+    """Bring a value into the profile or say why it cannot be."""
+    match value:
+        case bool():
+            return value
+        case int() if abs(value) <= SAFE_INTEGER:
+            return value
+        case str():
+            return unicodedata.normalize("NFC", value)
+        case list():
+            return [_profile(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        case Mapping():
+            for key in value:
+                if not _KEY.match(key):
+                    raise AuditBroken(f"{where}: key {key!r} is not lower_case")
+            return {key: _profile(item, f"{where}.{key}") for key, item in value.items()}
+        case _:
+            raise AuditBroken(f"{where}: {value!r} has no place in a leaf (no floats, no nulls, no unsafe integers)")

@@ -1,0 +1,190 @@
+"""A workflow as written, one version of it, immutable. `reading.py` makes it from YAML; the interpreter walks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from functools import cached_property
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from regie.core import canonical
+
+
+class Written(BaseModel):
+    """A part of a definition."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Kind(StrEnum):
+    """What a step does; each is the keyword that says so."""
+
+    USES = "uses"
+    DO = "do"
+    PARALLEL = "parallel"
+    WAIT = "wait"
+    RUN = "run"
+    FAIL = "fail"
+    END = "end"
+
+
+class InputType(StrEnum):
+    """What an input field may hold. JSON type in brackets."""
+
+    TEXT = "text"
+    """(string)"""
+    EMAIL = "email"
+    """(string) one address."""
+    DATE = "date"
+    """(string) YYYY-MM-DD."""
+    DATETIME = "datetime"
+    """(string) RFC 3339 with offset."""
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    CHOICE = "choice"
+    """(string) one of `one_of`."""
+    LIST = "list"
+    """(array of strings)"""
+
+
+class InputField(Written):
+    """One field of a workflow's input. `source` is a path such as `ticket.fields.employee`."""
+
+    name: str
+    type: InputType
+    title: str = ""
+    source: str | None = None
+    required: bool = True
+    default: JsonValue = None
+    one_of: tuple[str, ...] = ()
+
+
+class TicketStart(Written):
+    """Starts a run for each new ticket of that request type."""
+
+    system: str
+    project: str
+    request_type: str
+
+
+class RetryRule(Written):
+    """What `retry:` says; missing parts come from the block."""
+
+    attempts: int | None = None
+    first_s: float | None = None
+    most_s: float | None = None
+
+
+class ForEach(Written):
+    """`for-each: VARIABLE in EXPRESSION`, at most so many at once."""
+
+    variable: str
+    items: str
+    at_most: int | None = None
+
+
+class Step(Written):
+    """One step as written.
+
+    Attributes:
+        place: Its unique address within the definition: its `id`, or parent address, slash, position
+            (`close/0`; top level steps without id are `0`, `1` ...; the children of `on-error` are `PLACE/on-error/0`).
+        kind: Which keyword says what it does.
+        uses: Block name, for kind `uses`.
+        arguments: The `with:` values as written, `${{ }}` and all.
+        condition: The `if:` expression without `${{ }}`, if any.
+        steps: Children of `do` and `parallel`.
+        message: Text of `fail:` (may hold `${{ }}`), or the outcome note of `end:`.
+        line, column: Where it starts in its file, from 1.
+    """
+
+    place: str
+    id: str | None = None
+    kind: Kind
+    uses: str | None = None
+    arguments: dict[str, JsonValue] = {}
+    condition: str | None = None
+    for_each: ForEach | None = None
+    steps: tuple[Step, ...] = ()
+    timeout_s: float | None = None
+    retry: RetryRule | None = None
+    on_error: tuple[Step, ...] = ()
+    undo: JsonValue = None
+    wait: JsonValue = None
+    run: JsonValue = None
+    message: str | None = None
+    line: int
+    column: int
+
+    @cached_property
+    def body(self) -> Step:
+        """What a `for-each` step does for one item: itself without the loop, its condition and its `on-error`."""
+        return self.model_copy(update={"for_each": None, "condition": None, "on_error": ()})
+
+    def walk(self) -> Iterator[Step]:
+        """This step and every step below it, in written order."""
+        yield self
+        for child in (*self.steps, *self.on_error):
+            yield from child.walk()
+
+
+class Definition(Written):
+    """A workflow as written.
+
+    Attributes:
+        workflow: `domain.verb_object`.
+        sla_finish_s: Seconds in which a run should finish, if the file says.
+        limit: How many objects one run may touch, if the file says.
+        tests: The file's own examples, kept as written.
+        source: The file's text, to show it as its owner wrote it.
+    """
+
+    workflow: str
+    title: str
+    about: str = ""
+    owner: str
+    sla_finish_s: float | None = None
+    limit: int | None = None
+    start: tuple[TicketStart, ...] = ()
+    input: tuple[InputField, ...] = ()
+    steps: tuple[Step, ...]
+    tests: JsonValue = None
+    source: str = ""
+    format: Literal[1] = 1
+
+    @property
+    def domain(self) -> str:
+        """The part of the name before the dot."""
+        return self.workflow.partition(".")[0]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the whole definition, source text included: what a run is pinned to."""
+        return canonical.digest(self.model_dump(mode="json"))
+
+    @cached_property
+    def by_place(self) -> dict[str, Step]:
+        """Every step by its place."""
+        return {step.place: step for top in self.steps for step in top.walk()}
+
+    @cached_property
+    def loops(self) -> dict[str, tuple[str, ...]]:
+        """For every place, the places of the `for-each` steps around it, outermost first."""
+        found: dict[str, tuple[str, ...]] = {}
+
+        def descend(steps: tuple[Step, ...], around: tuple[str, ...]) -> None:
+            for step in steps:
+                found[step.place] = around
+                descend(step.steps, (*around, step.place) if step.for_each else around)
+                descend(step.on_error, around)
+
+        descend(self.steps, ())
+        return found
+
+    @cached_property
+    def by_id(self) -> dict[str, Step]:
+        """Every step that has an id, by its id."""
+        return {step.id: step for step in self.by_place.values() if step.id}

@@ -1,0 +1,131 @@
+"""A run's input: taken from what was handed in and from the ticket, checked field by field. Used by the interpreter."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from datetime import date, datetime
+
+from pydantic import JsonValue
+
+from regie.core.definition import Definition, InputField, InputType
+from regie.core.errors import InvalidInput
+
+_ADDRESS = re.compile(r"^[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\"]+$")
+_ADDRESS_WITHIN = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\"]+")
+
+
+def build_input(
+    definition: Definition, given: Mapping[str, JsonValue], ticket: Mapping[str, JsonValue] | None
+) -> dict[str, JsonValue]:
+    """The input of a run, each field of its declared type.
+
+    Args:
+        definition: Says which fields there are.
+        given: Values handed in with the start; they win over the ticket's.
+        ticket: The ticket as read (the record `ticket.read` gives), if there is one.
+
+    Raises:
+        InvalidInput: Names every field that is missing, unknown or not of its type.
+    """
+    known = {field.name for field in definition.input}
+    wrong = [_unknown(name, known) for name in given if name not in known]
+    result: dict[str, JsonValue] = {}
+    for field in definition.input:
+        value = given.get(field.name)
+        if value is None and field.source and ticket is not None:
+            value = _follow({"ticket": dict(ticket)}, field.source)
+        if value is None or value == "":
+            if field.required and field.default is None:
+                wrong.append(f"{_name(field)} is missing")
+            result[field.name] = field.default
+            continue
+        try:
+            result[field.name] = _read(field, value)
+        except ValueError as error:
+            wrong.append(f"{_name(field)} {error}")
+    if wrong:
+        raise InvalidInput(
+            f"The input of {definition.workflow} cannot be used: {'; '.join(wrong)}.",
+            hint="Correct it and start again.",
+        )
+    return result
+
+
+def needs_ticket(definition: Definition) -> bool:
+    """Whether some field is read from the ticket."""
+    return any(field.source for field in definition.input)
+
+
+def _name(field: InputField) -> str:
+    return f"{field.title} ({field.name})" if field.title else field.name
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"{name} is no field of it" + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def _follow(data: JsonValue, path: str) -> JsonValue:
+    for part in path.split("."):
+        if not isinstance(data, dict) or part not in data:
+            return None
+        data = data[part]
+    return data
+
+
+def _read(field: InputField, value: JsonValue) -> JsonValue:
+    """The value in its declared type; ValueError says in words what it should be."""
+    match field.type:
+        case InputType.BOOLEAN:
+            if isinstance(value, bool):
+                return value
+            raise ValueError("must be true or false")
+        case InputType.INTEGER:
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+            raise ValueError("must be a whole number")
+        case InputType.NUMBER:
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return value
+            raise ValueError("must be a number")
+        case InputType.LIST:
+            if isinstance(value, list) and all(isinstance(item, str) for item in value):
+                return value
+            raise ValueError("must be a list of texts")
+        case _:
+            if not isinstance(value, str):
+                raise ValueError("must be text")
+            return _read_text(field, value.strip())
+
+
+def _read_text(field: InputField, text: str) -> str:
+    match field.type:
+        case InputType.EMAIL:
+            return _read_address(text)
+        case InputType.DATE:
+            try:
+                return date.fromisoformat(text).isoformat()
+            except ValueError:
+                raise ValueError("must be a date such as 2026-11-30") from None
+        case InputType.DATETIME:
+            try:
+                moment = datetime.fromisoformat(text)
+            except ValueError:
+                raise ValueError("must be a time such as 2026-11-30T17:00:00+01:00") from None
+            if moment.tzinfo is None:
+                raise ValueError("must say its time zone, such as 2026-11-30T17:00:00+01:00")
+            return moment.isoformat()
+        case InputType.CHOICE if text not in field.one_of:
+            raise ValueError(f"must be one of {', '.join(field.one_of)}")
+    return text
+
+
+def _read_address(text: str) -> str:
+    found = _ADDRESS_WITHIN.findall(text)
+    if len(found) > 1:
+        raise ValueError("names more than one address")
+    if not _ADDRESS.match(text):
+        raise ValueError("must be one e-mail address such as jan.janssen@example.com")
+    return text

@@ -1,0 +1,512 @@
+"""The pure heart: `advance(definition, catalogue, state, event)` gives the next state and the commands that follow.
+
+No input or output, no clock, no randomness: an engine feeds events in and carries commands out. The definition is
+walked from the top after every event; what is finished is passed over, what is out is left alone, what may begin
+begins. So the state is all there is, an event that comes twice changes nothing, and after a crash `outstanding` says
+what to do again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from regie.core import ladder
+from regie.core.block import Catalogue, Retry
+from regie.core.definition import Definition, Kind, Step
+from regie.core.errors import EvaluationError, Failure, InvalidInput
+from regie.core.expression import evaluate_condition, evaluate_items, render
+from regie.core.inputs import build_input, needs_ticket
+from regie.core.report import report
+from regie.core.run import (
+    ANSWER,
+    START,
+    ApprovalState,
+    ApproversFound,
+    Begun,
+    CloseRun,
+    Command,
+    Decided,
+    Event,
+    Failed,
+    Perform,
+    PlanMade,
+    Postponed,
+    RunFacts,
+    RunState,
+    RunStatus,
+    SetTimer,
+    StepEnded,
+    StepState,
+    StepStatus,
+    Succeeded,
+    TimerFired,
+    Work,
+    written_place,
+)
+from regie.core.scope import Surroundings, place_in, view_steps
+
+APPROVE = "people.approve"
+"""The block that the interpreter itself carries out."""
+READ_TICKET, COMMENT_TICKET = "ticket.read", "ticket.comment"
+"""Blocks of the two implicit steps around the input."""
+PENDING_LIMIT_S = 24 * 3600.0
+"""How long a change that takes effect later may take in all, unless the step's `timeout` says otherwise."""
+IMPLICIT = Step(place=START, kind=Kind.USES, line=1, column=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """The next state and what follows from it."""
+
+    state: RunState
+    commands: tuple[Command, ...]
+
+
+def begin(facts: RunFacts) -> RunState:
+    """The state of a run that has been accepted and not yet moved; `Begun` moves it."""
+    requester = facts.started_by if "@" in facts.started_by and not facts.ticket else ""
+    return RunState(facts=facts, requester=requester)
+
+
+def advance(definition: Definition, catalogue: Catalogue, state: RunState, event: Event) -> Advance:
+    """Take one event in.
+
+    An event that is late, repeated or about something else changes nothing.
+    """
+    if state.status.is_final:
+        return Advance(state, ())
+    life = Life(definition, catalogue, state)
+    life.take(event)
+    life.progress()
+    return Advance(life.state(), tuple(life.commands))
+
+
+def outstanding(definition: Definition, catalogue: Catalogue, state: RunState) -> tuple[Work, ...]:
+    """The work that is out, to hand out again after a crash. Empty for a parked or finished run."""
+    has_begun = state.ready or bool(state.steps)
+    if state.status.is_final or not has_begun:
+        return ()
+    life = Life(definition, catalogue, state, is_replaying=True)
+    life.progress()
+    return tuple(command for command in life.commands if isinstance(command, Work))
+
+
+UNDER_WAY = (StepStatus.RUNNING, StepStatus.WAITING)
+BUSY = "busy"
+NEXT = "next"
+Flow = str | Failure
+"""What a step tells the step around it: still busy, go on, or failed for good."""
+
+
+@dataclass
+class Life:
+    """One advance in progress: a working copy of the state, and the walk over the definition."""
+
+    definition: Definition
+    catalogue: Catalogue
+    before: RunState
+    is_replaying: bool = False
+    commands: list[Command] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Copy what changes; step states themselves are immutable."""
+        self.facts = self.before.facts
+        self.steps = dict(self.before.steps)
+        self.order = list(self.before.order)
+        self.requester = self.before.requester
+        self.ready = self.before.ready
+        self.input = self.before.input
+        self.ended = self.before.ended
+        self.failure = self.before.failure
+        self.status = self.before.status
+        self.fresh: set[str] = set()
+        self.is_working = False
+        self.assumed: dict[str, JsonValue] = {}
+        self._report: tuple[int, str] = (-1, "")
+
+    def state(self) -> RunState:
+        """The state after this advance."""
+        return RunState.model_construct(
+            facts=self.facts,
+            status=self.status,
+            requester=self.requester,
+            ready=self.ready,
+            input=self.input,
+            steps=self.steps,
+            order=tuple(self.order),
+            failure=self.failure,
+            ended=self.ended,
+        )
+
+    # --- taking an event in -------------------------------------------------------------------------------------------
+
+    def take(self, event: Event) -> None:
+        """Change the one step that an event is about, if the event is not late."""
+        match event:
+            case Begun():
+                return
+            case TimerFired(timer=timer):
+                self._take_timer(timer)
+            case Decided():
+                ladder.take_decision(self, event)
+            case Succeeded() | Failed() | Postponed() | PlanMade() | ApproversFound():
+                step = self.steps.get(event.place)
+                if step is None or step.status is not StepStatus.RUNNING or step.attempt != event.attempt:
+                    return
+                self._take_answer(step, event)
+
+    def _take_answer(self, step: StepState, event: Succeeded | Failed | Postponed | PlanMade | ApproversFound) -> None:
+        match event:
+            case Succeeded():
+                self.finish(event.place, StepStatus.DONE, output=event.output, effects=event.effects)
+            case Failed():
+                self._take_failure(event.place, step, event)
+            case Postponed():
+                self._postpone(event.place, step, event)
+            case PlanMade():
+                ladder.take_plan(self, event.place, step, event)
+            case ApproversFound():
+                ladder.take_approvers(self, event.place, step, event)
+
+    def _take_timer(self, timer: str) -> None:
+        """Timers are named `PURPOSE:PLACE:NUMBER`; the number tells a late one from the present one."""
+        purpose, _, rest = timer.partition(":")
+        place, _, number = rest.rpartition(":")
+        step = self.steps.get(place)
+        if step is None or step.status.is_final:
+            return
+        match purpose:
+            case "again" if step.status is StepStatus.WAITING and step.attempt == int(number):
+                self.hand_out(place, step)
+            case "rung" | "remind":
+                ladder.take_timer(self, place, step, purpose, int(number))
+
+    def _take_failure(self, place: str, step: StepState, event: Failed) -> None:
+        tries = step.tries + 1
+        rule = self._retry_rule(place)
+        if event.failure.may_retry and tries < rule.attempts:
+            pause = _pause(rule, tries, self.facts.id, place, event.failure.after_s)
+            self.steps[place] = step.model_copy(update={"status": StepStatus.WAITING, "tries": tries})
+            self.commands.append(SetTimer(timer=f"again:{place}:{step.attempt}", after_s=pause))
+            self._note_end(place, step.attempt, StepStatus.WAITING, event.failure)
+        else:
+            self.steps[place] = step.model_copy(update={"tries": tries, "effects": (*step.effects, *event.effects)})
+            self.fail(place, event.failure)
+
+    def _postpone(self, place: str, step: StepState, event: Postponed) -> None:
+        waited_s = step.waited_s + event.again_after_s
+        written = self._written(place)
+        if waited_s > (written.timeout_s or PENDING_LIMIT_S):
+            self.fail(
+                place, Failure(kind="TimedOut", message="The change was accepted but did not take effect in time.")
+            )
+            return
+        self.steps[place] = step.model_copy(
+            update={"status": StepStatus.WAITING, "handle": event.handle, "waited_s": waited_s}
+        )
+        self.commands.append(SetTimer(timer=f"again:{place}:{step.attempt}", after_s=event.again_after_s))
+
+    # --- changing one step --------------------------------------------------------------------------------------------
+
+    def hand_out(self, place: str, step: StepState, **update: object) -> None:
+        """Give a step another attempt; the walk emits the work, since only it knows the scope."""
+        attempt = step.attempt + 1
+        self.steps[place] = step.model_copy(update={"status": StepStatus.RUNNING, "attempt": attempt, **update})
+        self.fresh.add(place)
+
+    def finish(self, place: str, status: StepStatus, **update: object) -> None:
+        """Make a step final."""
+        step = self.steps.get(place) or StepState(status=status)
+        self.steps[place] = step.model_copy(update={"status": status, "handle": None, **update})
+        self.order.append(place)
+        self._note_end(place, step.attempt, status, self.steps[place].failure)
+
+    def fail(self, place: str, failure: Failure) -> None:
+        """A step failed for good: its `on-error` takes over, or it is final."""
+        written = self._written(place)
+        if written.on_error and not self._is_item(place):
+            self.steps[place] = self.steps[place].model_copy(update={"status": StepStatus.HANDLING, "failure": failure})
+            self._note_end(place, self.steps[place].attempt, StepStatus.HANDLING, failure)
+        else:
+            self.finish(place, StepStatus.FAILED, failure=failure)
+
+    def _note_end(self, place: str, attempt: int, status: StepStatus, failure: Failure | None) -> None:
+        written = self._written(place)
+        uses = {START: READ_TICKET, ANSWER: COMMENT_TICKET}.get(place) or written.uses or written.kind.value
+        self.commands.append(StepEnded(place=place, attempt=attempt, uses=uses, status=status, failure=failure))
+
+    def _written(self, place: str) -> Step:
+        return self.definition.by_place.get(written_place(place), IMPLICIT)
+
+    def _is_item(self, place: str) -> bool:
+        """Whether this is one item of a loop: of a loop, `on-error` belongs to the whole."""
+        written = written_place(place)
+        indices = place[len(written) :].count(".") + 1 if place != written else 0
+        return indices > len(self.definition.loops.get(written, ()))
+
+    def _retry_rule(self, place: str) -> Retry:
+        written = self._written(place)
+        uses = {START: READ_TICKET, ANSWER: COMMENT_TICKET}.get(place, written.uses or "")
+        default = self.catalogue[uses].retry if uses in self.catalogue else Retry()
+        said = written.retry
+        if said is None:
+            return default
+        return Retry(
+            attempts=said.attempts or default.attempts,
+            first_s=default.first_s if said.first_s is None else said.first_s,
+            most_s=default.most_s if said.most_s is None else said.most_s,
+        )
+
+    # --- the walk -----------------------------------------------------------------------------------------------------
+
+    def progress(self) -> None:
+        """Begin whatever may begin, from the input to the last step, and close the run when nothing is left."""
+        flow = self._prepare()
+        if flow == NEXT:
+            flow = self._sequence(self.definition.steps, Surroundings())
+        if flow == BUSY:
+            self.status = RunStatus.RUNNING if self.is_working else RunStatus.WAITING
+            return
+        if isinstance(flow, Failure):
+            self.status, self.failure = RunStatus.FAILED, flow
+        else:
+            self.status = RunStatus.REFUSED if self._was_refused() else RunStatus.DONE
+        self.commands.append(CloseRun(status=self.status, failure=self.failure))
+
+    def _was_refused(self) -> bool:
+        return any(
+            step.approval is not None and isinstance(step.output, dict) and step.output.get("decision") != "approved"
+            for step in self.steps.values()
+            if step.status is StepStatus.DONE
+        )
+
+    def _prepare(self) -> Flow:
+        """Read the ticket, then accept the input or tell the ticket what is wrong with it."""
+        if self.ready:
+            return NEXT
+        ticket: JsonValue = None
+        if self.facts.ticket and needs_ticket(self.definition):
+            flow = self._implicit(START, READ_TICKET, {"ticket": self.facts.ticket})
+            if flow != NEXT:
+                return flow
+            ticket = self.steps[START].output
+        try:
+            self.input = build_input(self.definition, self.facts.given, ticket if isinstance(ticket, dict) else None)
+        except InvalidInput as error:
+            return self._answer(Failure.of(error))
+        if isinstance(ticket, dict) and isinstance(reporter := ticket.get("reporter"), dict):
+            self.requester = str(reporter.get("email") or "")
+        self.ready = True
+        return NEXT
+
+    def _answer(self, failure: Failure) -> Flow:
+        if self.facts.ticket and not self.facts.dry:
+            text = f"This request cannot be carried out. {failure.message}\n\n{failure.hint or ''}".strip()
+            if self._implicit(ANSWER, COMMENT_TICKET, {"ticket": self.facts.ticket, "text": text}) == BUSY:
+                return BUSY
+        return failure
+
+    def _implicit(self, place: str, uses: str, arguments: dict[str, JsonValue]) -> Flow:
+        step = self.steps.get(place)
+        if step is None:
+            step = StepState(status=StepStatus.RUNNING)
+            self.hand_out(place, step)
+            step = self.steps[place]
+        if step.status is StepStatus.FAILED and step.failure is not None:
+            return step.failure
+        if step.status.is_final:
+            return NEXT
+        self._emit(place, step, lambda: self._perform(place, step, uses, arguments, None))
+        return BUSY
+
+    def _sequence(self, steps: tuple[Step, ...], around: Surroundings) -> Flow:
+        for step in steps:
+            flow = self._visit(step, around)
+            if flow != NEXT:
+                return flow
+        return NEXT
+
+    def _visit(self, step: Step, around: Surroundings) -> Flow:
+        place = place_in(step, around.loop)
+        state = self.steps.get(place)
+        if state is None:
+            if self.ended:
+                return NEXT
+            self._begin(step, place, around)
+            state = self.steps[place]
+        if state.status in UNDER_WAY:
+            flow = self._go_on(step, place, state, around)
+            if self.steps[place].status in UNDER_WAY:
+                if flow == BUSY:
+                    return BUSY
+                if isinstance(flow, Failure):
+                    self.fail(place, flow)
+                else:
+                    self.finish(place, StepStatus.DONE)
+            state = self.steps[place]
+        if state.status is StepStatus.HANDLING:
+            return self._handle(step, place, state, around)
+        return state.failure if state.status is StepStatus.FAILED and state.failure and not state.handled else NEXT
+
+    def _handle(self, step: Step, place: str, state: StepState, around: Surroundings) -> Flow:
+        failure = state.failure or Failure(kind="Failed", message="failed")
+        error: JsonValue = {"kind": failure.kind, "message": failure.message, "step": step.id or step.place}
+        flow = self._sequence(step.on_error, around.handling(error))
+        if flow == BUSY:
+            return BUSY
+        if isinstance(flow, Failure):
+            self.finish(place, StepStatus.FAILED, failure=flow)
+            return flow
+        self.finish(place, StepStatus.FAILED, handled=True)
+        return NEXT
+
+    def _go_on(self, step: Step, place: str, state: StepState, around: Surroundings) -> Flow:
+        """Look after a step that has begun: its children, or the work that is out for it."""
+        if step.for_each is not None:
+            return self._loop(step, state, around)
+        match step.kind:
+            case Kind.DO:
+                return self._sequence(step.steps, around)
+            case Kind.PARALLEL:
+                return self._parallel(step.steps, around)
+            case Kind.USES if step.uses == APPROVE:
+                self._emit(place, state, lambda: ladder.work(self, step, place, state, around))
+            case _:
+                self._emit(place, state, lambda: self._call(step, place, state, around))
+        return BUSY
+
+    def _emit(self, place: str, state: StepState, make: Callable[[], Work]) -> None:
+        if state.status is not StepStatus.RUNNING:
+            return
+        if place in self.fresh or self.is_replaying:
+            self.fresh.discard(place)
+            try:
+                self.commands.append(make())
+            except EvaluationError as error:
+                self.fail(place, Failure.of(error))
+                return
+        self.is_working = True
+
+    def _call(self, step: Step, place: str, state: StepState, around: Surroundings) -> Perform:
+        arguments = render(step.arguments, self.scope(step, around))
+        return self._perform(
+            place, state, step.uses or "", arguments if isinstance(arguments, dict) else {}, step.timeout_s
+        )
+
+    def _perform(
+        self, place: str, state: StepState, uses: str, arguments: dict[str, JsonValue], timeout_s: float | None
+    ) -> Perform:
+        default_s = self.catalogue[uses].timeout_s if uses in self.catalogue else 60.0
+        return Perform(
+            place=place,
+            attempt=state.attempt,
+            uses=uses,
+            arguments=arguments,
+            handle=state.handle,
+            timeout_s=default_s if timeout_s is None else timeout_s,
+        )
+
+    def _parallel(self, steps: tuple[Step, ...], around: Surroundings) -> Flow:
+        """Every branch runs to its end; once one has failed, no branch that has not begun begins."""
+        begun = [step for step in steps if place_in(step, around.loop) in self.steps]
+        flows = [self._visit(step, around) for step in begun]
+        for step in steps:
+            if step not in begun and not any(isinstance(flow, Failure) for flow in flows):
+                flows.append(self._visit(step, around))
+        return _joined(flows)
+
+    def _loop(self, step: Step, state: StepState, around: Surroundings) -> Flow:
+        rule = step.for_each
+        if rule is None or state.items is None:
+            return NEXT
+        arounds = [around.item(index, rule.variable, item) for index, item in enumerate(state.items)]
+        begun = [place_in(step, inner.loop) in self.steps for inner in arounds]
+        flows = [self._visit(step.body, inner) for inner, has_begun in zip(arounds, begun, strict=True) if has_begun]
+        for inner, has_begun in zip(arounds, begun, strict=True):
+            if has_begun:
+                continue
+            if any(isinstance(flow, Failure) for flow in flows) or (rule.at_most or len(arounds)) <= flows.count(BUSY):
+                break
+            flows.append(self._visit(step.body, inner))
+        return _joined(flows)
+
+    def _begin(self, step: Step, place: str, around: Surroundings) -> None:
+        """Begin a step, skip it, or fail it because an expression of its does not work out."""
+        self.steps[place] = StepState(status=StepStatus.RUNNING)
+        try:
+            if step.condition is not None and not evaluate_condition(step.condition, self.scope(step, around)):
+                self.finish(place, StepStatus.SKIPPED)
+            elif step.for_each is not None:
+                items = evaluate_items(step.for_each.items, self.scope(step, around))
+                self.steps[place] = StepState(status=StepStatus.RUNNING, items=items)
+            else:
+                self._begin_kind(step, place, around)
+        except EvaluationError as error:
+            self.fail(place, Failure.of(error))
+
+    def _begin_kind(self, step: Step, place: str, around: Surroundings) -> None:
+        match step.kind:
+            case Kind.DO | Kind.PARALLEL:
+                return
+            case Kind.USES if step.uses == APPROVE:
+                asking = ApprovalState(given=ladder.arguments(self, step, around))
+                self.hand_out(place, StepState(status=StepStatus.RUNNING, approval=asking))
+            case Kind.USES:
+                # Rendering now means that a step whose arguments cannot be evaluated fails before it begins.
+                render(step.arguments, self.scope(step, around))
+                self.hand_out(place, self.steps[place])
+            case Kind.FAIL:
+                message = render(step.message or "", self.scope(step, around))
+                self.fail(place, Failure(kind="Failed", message=str(message)))
+            case Kind.END:
+                self.ended = True
+                self.finish(place, StepStatus.DONE)
+            case _:
+                self.fail(place, Failure(kind="DefinitionError", message=f"`{step.kind}` is not run by this version."))
+
+    # --- what expressions see -----------------------------------------------------------------------------------------
+
+    def scope(self, step: Step, around: Surroundings) -> dict[str, JsonValue]:
+        """Everything an expression at a step may name."""
+        facts = self.facts
+        return {
+            "input": self.input,
+            "settings": facts.settings,
+            "run": {
+                "id": facts.id,
+                "workflow": facts.workflow,
+                "tenant": facts.tenant,
+                "domain": facts.domain,
+                "ticket": facts.ticket,
+                "requester": self.requester,
+                "report": self._reported(),
+            },
+            "steps": {**view_steps(self.definition, self.steps, around, step.place), **self.assumed},
+            **around.names,
+        }
+
+    def _reported(self) -> str:
+        if self._report[0] != len(self.order):
+            self._report = (len(self.order), report(self.state()))
+        return self._report[1]
+
+
+def _joined(flows: list[Flow]) -> Flow:
+    """What several branches come to: busy while any is, else the first failure in written order, else on."""
+    if BUSY in flows:
+        return BUSY
+    return next((flow for flow in flows if isinstance(flow, Failure)), NEXT)
+
+
+def _pause(rule: Retry, tries: int, run: str, place: str, after_s: float | None) -> float:
+    """Seconds before the next try: doubling, spread over its upper half, never less than the vendor asked for.
+
+    The spread comes from the run and the place, not from chance, so that a replay gives the same pause.
+    """
+    longest = min(rule.most_s, rule.first_s * 2.0 ** (tries - 1))
+    spread = int.from_bytes(hashlib.sha256(f"{run}/{place}/{tries}".encode()).digest()[:4], "big") / 2**32
+    return max(after_s or 0.0, longest * (0.5 + spread / 2))

@@ -1,0 +1,197 @@
+"""How an approval goes: plan what it covers, find whom a rung means, ask, remind, escalate; yes, no or silence.
+
+Called by the interpreter with its working copy of the run; as pure as the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue, ValidationError
+
+from regie.core.approval import ApprovalArguments, ApprovalOutcome, may_decide
+from regie.core.capability import Effect
+from regie.core.definition import Kind, Step
+from regie.core.durations import parse_duration
+from regie.core.errors import Denied, EvaluationError
+from regie.core.expression import evaluate_condition, evaluate_items, render
+from regie.core.run import (
+    ApprovalPhase,
+    ApprovalState,
+    ApproversFound,
+    ClearTimer,
+    CloseApproval,
+    CoveredStep,
+    Decided,
+    FindApprovers,
+    MakePlan,
+    OpenApproval,
+    PlanMade,
+    Remind,
+    SetTimer,
+    StepState,
+    StepStatus,
+    Work,
+)
+from regie.core.scope import Surroundings, place_in
+
+if TYPE_CHECKING:
+    from regie.core.interpreter import Life
+
+
+def arguments(life: Life, step: Step, around: Surroundings) -> ApprovalArguments:
+    """The approval's arguments with every expression evaluated.
+
+    Raises:
+        EvaluationError: One does not evaluate to what belongs there.
+    """
+    rendered = render(step.arguments, life.scope(step, around))
+    try:
+        given = ApprovalArguments.model_validate(rendered)
+        for rung in given.ask:
+            parse_duration(rung.within)
+            if rung.remind:
+                parse_duration(rung.remind)
+    except (ValidationError, ValueError) as error:
+        raise EvaluationError(f"The approval {step.id or step.place} cannot be asked: {error}.") from error
+    return given
+
+
+def work(life: Life, step: Step, place: str, state: StepState, around: Surroundings) -> Work:
+    """The work that an approval has out in its present phase."""
+    approval = state.approval
+    if approval is None or approval.phase is ApprovalPhase.PLANNING:
+        return MakePlan(place=place, attempt=state.attempt, steps=covered(life, step, around))
+    who = approval.given.ask[approval.rung].who
+    return FindApprovers(place=place, attempt=state.attempt, rung=approval.rung, who=who)
+
+
+def covered(life: Life, step: Step, around: Surroundings) -> tuple[CoveredStep, ...]:
+    """Every writing step under the approval with the arguments it would get, if the answer were yes.
+
+    Raises:
+        EvaluationError: A covered step uses what is not known before the approval.
+    """
+    names = step.arguments.get("covers", [])
+    yes: JsonValue = {"outcome": "done", **ApprovalOutcome(decision="approved").model_dump(mode="json")}
+    if step.id:
+        life.assumed = {step.id: yes}
+    try:
+        found: list[CoveredStep] = []
+        for name in names if isinstance(names, list) else []:
+            _foresee(life, life.definition.by_id[str(name)], around, found)
+        return tuple(found)
+    finally:
+        life.assumed = {}
+
+
+def _foresee(life: Life, step: Step, around: Surroundings, found: list[CoveredStep]) -> None:
+    if step.condition is not None and not evaluate_condition(step.condition, life.scope(step, around)):
+        return
+    if step.for_each is not None:
+        for index, item in enumerate(evaluate_items(step.for_each.items, life.scope(step, around))):
+            _foresee(life, step.body, around.item(index, step.for_each.variable, item), found)
+        return
+    for child in step.steps:
+        _foresee(life, child, around, found)
+    if step.kind is Kind.USES and step.uses and life.catalogue[step.uses].effect is not Effect.READ:
+        rendered = render(step.arguments, life.scope(step, around))
+        found.append(
+            CoveredStep(
+                place=place_in(step, around.loop),
+                uses=step.uses,
+                arguments=rendered if isinstance(rendered, dict) else {},
+            )
+        )
+
+
+def take_plan(life: Life, place: str, state: StepState, event: PlanMade) -> None:
+    """The plan is known: in a dry run that is all; else look for whom to ask first."""
+    if state.approval is None or state.approval.phase is not ApprovalPhase.PLANNING:
+        return
+    approval = state.approval.model_copy(update={"plan": event.plan})
+    if life.facts.dry:
+        outcome = ApprovalOutcome(decision="approved", comment="assumed in a dry run")
+        life.finish(place, StepStatus.DONE, approval=approval, output=outcome.model_dump(mode="json"))
+        return
+    finding = approval.model_copy(update={"phase": ApprovalPhase.FINDING})
+    life.hand_out(place, state, approval=finding, tries=0)
+
+
+def take_approvers(life: Life, place: str, state: StepState, event: ApproversFound) -> None:
+    """Ask the people of a rung; go straight to the next rung when it means nobody new who may decide."""
+    approval = state.approval
+    if approval is None or approval.phase is not ApprovalPhase.FINDING or event.rung != approval.rung:
+        return
+    concerned = {life.requester.casefold(), life.facts.started_by.casefold()}
+    already = {person.casefold() for person in approval.asked}
+    new = [person for person in event.approvers if person.casefold() not in concerned | already]
+    asked = (*approval.asked, *dict.fromkeys(new))
+    if not new:
+        _next_rung(life, place, state, approval)
+        return
+    given = approval.given
+    rung = given.ask[approval.rung]
+    approval = approval.model_copy(update={"phase": ApprovalPhase.ASKING, "asked": asked})
+    life.steps[place] = state.model_copy(update={"status": StepStatus.WAITING, "approval": approval, "tries": 0})
+    within_s = parse_duration(rung.within)
+    life.commands.append(
+        OpenApproval(
+            place=place,
+            rung=approval.rung + 1,
+            rungs=len(given.ask),
+            question=given.question,
+            plan=approval.plan,
+            approvers=asked,
+            requester=life.requester,
+            expires_after_s=within_s,
+        )
+    )
+    life.commands.append(SetTimer(timer=f"rung:{place}:{approval.rung}", after_s=within_s))
+    if rung.remind and parse_duration(rung.remind) < within_s:
+        life.commands.append(SetTimer(timer=f"remind:{place}:{approval.rung}", after_s=parse_duration(rung.remind)))
+
+
+def take_timer(life: Life, place: str, state: StepState, purpose: str, rung: int) -> None:
+    """A rung's time is up, or a reminder is due; a timer of an earlier rung is late and changes nothing."""
+    approval = state.approval
+    if approval is None or approval.phase is not ApprovalPhase.ASKING or approval.rung != rung:
+        return
+    if purpose == "rung":
+        life.commands.append(ClearTimer(timer=f"remind:{place}:{rung}"))
+        _next_rung(life, place, state, approval)
+        return
+    again_s = parse_duration(approval.given.ask[rung].remind)
+    life.commands.append(Remind(place=place, rung=rung + 1))
+    life.commands.append(SetTimer(timer=f"remind:{place}:{rung}", after_s=again_s))
+
+
+def take_decision(life: Life, event: Decided) -> None:
+    """Somebody decided. A decision by somebody who may not decide is ignored here as well as refused at the door."""
+    state = life.steps.get(event.place)
+    if state is None or state.status.is_final or state.approval is None or not state.approval.asked:
+        return
+    try:
+        for concerned in (life.requester, life.facts.started_by):
+            may_decide(event.by, requester=concerned, approvers=list(state.approval.asked))
+    except Denied:
+        return
+    outcome = ApprovalOutcome(decision=event.decision, by=event.by, comment=event.comment, rung=state.approval.rung + 1)
+    _clear_timers(life, event.place, state.approval)
+    life.finish(event.place, StepStatus.DONE, output=outcome.model_dump(mode="json"))
+
+
+def _next_rung(life: Life, place: str, state: StepState, approval: ApprovalState) -> None:
+    if approval.rung + 1 < len(approval.given.ask):
+        further = approval.model_copy(update={"phase": ApprovalPhase.FINDING, "rung": approval.rung + 1})
+        life.hand_out(place, state, approval=further, tries=0)
+        return
+    _clear_timers(life, place, approval)
+    life.commands.append(CloseApproval(place=place))
+    outcome = ApprovalOutcome(decision="timeout")
+    life.finish(place, StepStatus.DONE, approval=approval, output=outcome.model_dump(mode="json"))
+
+
+def _clear_timers(life: Life, place: str, approval: ApprovalState) -> None:
+    life.commands.append(ClearTimer(timer=f"rung:{place}:{approval.rung}"))
+    life.commands.append(ClearTimer(timer=f"remind:{place}:{approval.rung}"))

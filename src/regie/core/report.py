@@ -1,0 +1,46 @@
+"""What a run did, in plain words: the text that `run.report` gives and that ends up on the ticket."""
+
+from __future__ import annotations
+
+from regie.core.approval import ApprovalOutcome
+from regie.core.run import EffectNote, RunState, StepStatus
+
+
+def report(state: RunState) -> str:
+    """Paragraphs and `- ` list items: who agreed, what was changed, what needed no change, what failed."""
+    parts = [*_decisions(state)]
+    notes = [note for place in state.order if place in state.steps for note in state.steps[place].effects]
+    parts += _listed("Would change:" if state.facts.dry else "Changed:", [note for note in notes if note.changed])
+    parts += _listed("Already as wanted:", [note for note in notes if not note.changed])
+    failed = [
+        f"- {place}: {step.failure.message}"
+        for place, step in state.steps.items()
+        if step.failure and step.status in (StepStatus.FAILED, StepStatus.HANDLING) and step.attempt
+    ]
+    if failed:
+        parts.append("Failed:\n" + "\n".join(failed))
+    parts.append(f"Workflow {state.facts.workflow}, run {state.facts.id}.")
+    return "\n\n".join(parts)
+
+
+def _decisions(state: RunState) -> list[str]:
+    lines = []
+    for place in state.order:
+        step = state.steps[place]
+        if step.approval is None or step.status is not StepStatus.DONE:
+            continue
+        outcome = ApprovalOutcome.model_validate(step.output)
+        match outcome.decision:
+            case "approved" if state.facts.dry:
+                lines.append("A dry run: approval is assumed, nothing is written.")
+            case "approved":
+                lines.append(f"Approved by {outcome.by}." + (f" {outcome.comment}" if outcome.comment else ""))
+            case "refused":
+                lines.append(f"Refused by {outcome.by}." + (f" {outcome.comment}" if outcome.comment else ""))
+            case "timeout":
+                lines.append("Nobody who was asked has answered in time.")
+    return lines
+
+
+def _listed(heading: str, notes: list[EffectNote]) -> list[str]:
+    return [heading + "\n" + "\n".join(f"- {note.words}" for note in notes)] if notes else []

@@ -1,0 +1,389 @@
+"""One life of a definition: its state, the events that move it and the commands that come out. All plain data.
+
+The interpreter turns (definition, state, event) into (state, commands). The engine carries the commands out: *work* is
+handed to a worker and comes back as an event; *records* are written together with the state, in one transaction.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+
+from regie.core.approval import ApprovalArguments
+from regie.core.errors import Failure
+from regie.core.plan import PlannedStep
+
+
+class Data(BaseModel):
+    """A closed, immutable part of a run's state, an event or a command."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+START = "start"
+"""Place of the step that reads the ticket before the first written step. Not a legal step id."""
+ANSWER = "answer"
+"""Place of the step that tells the ticket what is wrong with its input. Not a legal step id."""
+
+
+def written_place(place: str) -> str:
+    """The place in the definition of a place in a run: the same without loop indices (`close/1[3]` -> `close/1`)."""
+    return re.sub(r"\[[0-9.]+\]$", "", place)
+
+
+class StepStatus(StrEnum):
+    """Where one step of a run stands; a step that has not begun has no state."""
+
+    RUNNING = "running"
+    """Work is out, or children are."""
+    WAITING = "waiting"
+    """For a timer or a person; nothing is held meanwhile."""
+    HANDLING = "handling"
+    """It failed and its `on-error` steps are at work."""
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing changes it any more."""
+        return self in (StepStatus.DONE, StepStatus.FAILED, StepStatus.SKIPPED)
+
+
+class RunStatus(StrEnum):
+    """Where a run stands. `refused` is an orderly end in which some approval did not say yes."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run is over."""
+        return self not in (RunStatus.RUNNING, RunStatus.WAITING)
+
+
+class EffectNote(Data):
+    """What a step did or found needless, for reports, pages and the run's own record.
+
+    Attributes:
+        words: The change, or why none was needed, in words for people.
+        changed: Whether the outside world was changed.
+        digest: The change's digest; empty when nothing changed.
+        request_id: The outside system's id of the request.
+    """
+
+    capability: str
+    target: str
+    words: str
+    changed: bool
+    digest: str = ""
+    request_id: str = ""
+
+
+class ApprovalPhase(StrEnum):
+    """What an approval step is busy with."""
+
+    PLANNING = "planning"
+    FINDING = "finding"
+    """Looking up whom the present rung means."""
+    ASKING = "asking"
+
+
+class ApprovalState(Data):
+    """An approval under way.
+
+    Attributes:
+        given: Question and ladder as they were when the step began, every expression evaluated.
+        rung: Counts from 0 into the ladder.
+        asked: Addresses, in the order asked.
+    """
+
+    given: ApprovalArguments
+    phase: ApprovalPhase = ApprovalPhase.PLANNING
+    rung: int = 0
+    plan: tuple[PlannedStep, ...] = ()
+    asked: tuple[str, ...] = ()
+
+
+class StepState(Data):
+    """Where one step of a run stands.
+
+    Attributes:
+        attempt: How often work was handed out for it, from 1; 0 for steps that only hold others.
+        tries: How many of these attempts failed.
+        waited_s: Seconds spent waiting for a change that takes effect later.
+        output: What it gave; for `people.approve` the outcome.
+        items: What a `for-each` loops over, fixed when it begins.
+        failure: Why it failed; kept while `on-error` handles it.
+        handled: It failed, its `on-error` finished, and the run went on.
+        handle: What a change that takes effect later is asked about with.
+    """
+
+    status: StepStatus
+    attempt: int = 0
+    tries: int = 0
+    waited_s: float = 0.0
+    output: JsonValue = None
+    items: list[JsonValue] | None = None
+    failure: Failure | None = None
+    handled: bool = False
+    effects: tuple[EffectNote, ...] = ()
+    handle: JsonValue = None
+    approval: ApprovalState | None = None
+
+
+class RunFacts(Data):
+    """What is known of a run before its first step and never changes.
+
+    Attributes:
+        ticket: Key of the ticket that asked for it; empty without one.
+        started_by: Address or name of who or what started it.
+        given: Input handed in with the start, by field name.
+        settings: The domain's settings with the tenant's values.
+        dry: Show what would change; write nothing.
+    """
+
+    id: str
+    tenant: str
+    domain: str
+    workflow: str
+    ticket: str = ""
+    started_by: str
+    given: dict[str, JsonValue] = {}
+    settings: dict[str, JsonValue] = {}
+    dry: bool = False
+
+
+class RunState(Data):
+    """A run between two events.
+
+    Attributes:
+        requester: Address of the person who asked for the run; empty when no person did.
+        ready: The input was read and accepted; the written steps may begin.
+        order: Places in the order in which they became final.
+        ended: An `end` step was reached: nothing new starts.
+    """
+
+    facts: RunFacts
+    status: RunStatus = RunStatus.RUNNING
+    requester: str = ""
+    ready: bool = False
+    input: dict[str, JsonValue] = {}
+    steps: dict[str, StepState] = {}
+    order: tuple[str, ...] = ()
+    failure: Failure | None = None
+    ended: bool = False
+
+
+# --- events: what happened --------------------------------------------------------------------------------------------
+
+
+class Begun(Data):
+    """The run was accepted."""
+
+    kind: Literal["begun"] = "begun"
+
+
+class Succeeded(Data):
+    """An attempt of a step gave its output."""
+
+    kind: Literal["succeeded"] = "succeeded"
+    place: str
+    attempt: int
+    output: JsonValue
+    effects: tuple[EffectNote, ...] = ()
+
+
+class Failed(Data):
+    """An attempt of a step, of planning or of finding approvers failed."""
+
+    kind: Literal["failed"] = "failed"
+    place: str
+    attempt: int
+    failure: Failure
+    effects: tuple[EffectNote, ...] = ()
+
+
+class Postponed(Data):
+    """The outside system accepted the change and finishes later."""
+
+    kind: Literal["postponed"] = "postponed"
+    place: str
+    attempt: int
+    handle: JsonValue
+    again_after_s: float
+
+
+class PlanMade(Data):
+    """What the steps under an approval would do is known."""
+
+    kind: Literal["plan_made"] = "plan_made"
+    place: str
+    attempt: int
+    plan: tuple[PlannedStep, ...]
+
+
+class ApproversFound(Data):
+    """Whom a rung means is known; an empty list when it means nobody."""
+
+    kind: Literal["approvers_found"] = "approvers_found"
+    place: str
+    attempt: int
+    rung: int
+    approvers: tuple[str, ...]
+
+
+class Decided(Data):
+    """Somebody who may decide has decided."""
+
+    kind: Literal["decided"] = "decided"
+    place: str
+    decision: Literal["approved", "refused"]
+    by: str
+    comment: str = ""
+
+
+class TimerFired(Data):
+    """A timer set by a `SetTimer` command is due."""
+
+    kind: Literal["timer_fired"] = "timer_fired"
+    timer: str
+
+
+Event = Annotated[
+    Begun | Succeeded | Failed | Postponed | PlanMade | ApproversFound | Decided | TimerFired,
+    Field(discriminator="kind"),
+]
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+# --- commands: work ---------------------------------------------------------------------------------------------------
+
+
+class Perform(Data):
+    """Run a block once. Answered by `Succeeded`, `Failed` or `Postponed` for the same place and attempt.
+
+    Attributes:
+        handle: Set when the change was accepted earlier and is only being asked about.
+        timeout_s: Seconds for this attempt.
+    """
+
+    kind: Literal["perform"] = "perform"
+    place: str
+    attempt: int
+    uses: str
+    arguments: dict[str, JsonValue]
+    handle: JsonValue = None
+    timeout_s: float
+
+
+class CoveredStep(Data):
+    """A step under an approval, with the arguments it would get."""
+
+    place: str
+    uses: str
+    arguments: dict[str, JsonValue]
+
+
+class MakePlan(Data):
+    """Plan the steps under an approval. Answered by `PlanMade` or `Failed`."""
+
+    kind: Literal["make_plan"] = "make_plan"
+    place: str
+    attempt: int
+    steps: tuple[CoveredStep, ...]
+
+
+class FindApprovers(Data):
+    """Find out whom a rung means: `user:ADDRESS`, `role:NAME` or `manager_of ADDRESS`. Answered by `ApproversFound`."""
+
+    kind: Literal["find_approvers"] = "find_approvers"
+    place: str
+    attempt: int
+    rung: int
+    who: str
+
+
+Work = Perform | MakePlan | FindApprovers
+
+
+# --- commands: records ------------------------------------------------------------------------------------------------
+
+
+class SetTimer(Data):
+    """Fire a timer after so many seconds; setting it again replaces it."""
+
+    kind: Literal["set_timer"] = "set_timer"
+    timer: str
+    after_s: float
+
+
+class ClearTimer(Data):
+    """Forget a timer."""
+
+    kind: Literal["clear_timer"] = "clear_timer"
+    timer: str
+
+
+class OpenApproval(Data):
+    """Ask, or ask further people: from now on everyone in `approvers` may decide.
+
+    Attributes:
+        rung: From 1.
+        expires_after_s: Seconds until the next rung, or until silence counts as no.
+    """
+
+    kind: Literal["open_approval"] = "open_approval"
+    place: str
+    rung: int
+    rungs: int
+    question: str
+    plan: tuple[PlannedStep, ...]
+    approvers: tuple[str, ...]
+    requester: str
+    expires_after_s: float
+
+
+class Remind(Data):
+    """Remind the people of a rung that their answer is awaited."""
+
+    kind: Literal["remind"] = "remind"
+    place: str
+    rung: int
+
+
+class CloseApproval(Data):
+    """Silence went on past the last rung: nobody may decide any more, and the answer is no."""
+
+    kind: Literal["close_approval"] = "close_approval"
+    place: str
+    decision: Literal["timeout"] = "timeout"
+
+
+class StepEnded(Data):
+    """A step became final, or an attempt failed and is tried again (`status` waiting)."""
+
+    kind: Literal["step_ended"] = "step_ended"
+    place: str
+    attempt: int
+    uses: str
+    status: StepStatus
+    failure: Failure | None = None
+
+
+class CloseRun(Data):
+    """The run is over."""
+
+    kind: Literal["close_run"] = "close_run"
+    status: RunStatus
+    failure: Failure | None = None
+
+
+Note = SetTimer | ClearTimer | OpenApproval | Remind | CloseApproval | StepEnded | CloseRun
+Command = Work | Note

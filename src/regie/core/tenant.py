@@ -1,0 +1,126 @@
+"""A tenant (an isolated customer), its connections and secret references; a domain; and the grant of a step."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}$")]
+Address = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$")]
+
+_REFERENCE = re.compile(
+    r"^secret://(?P<domain>[a-z][a-z0-9_-]*)/(?P<name>[a-z][a-z0-9_-]*)(?:#(?P<field>[a-z0-9_]+))?$"
+)
+
+
+class Written(BaseModel):
+    """A part of the operator's workspace."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SecretRef(BaseModel):
+    """The address of a secret, `secret://domain/name[#field]`. The value exists only inside the gateway."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    domain: str
+    name: str
+    field: str = ""
+
+    @classmethod
+    def parse(cls, text: object) -> object:
+        """Read the written form; anything else is left for pydantic to refuse.
+
+        Raises:
+            ValueError: The text is no secret reference.
+        """
+        if not isinstance(text, str):
+            return text
+        found = _REFERENCE.match(text)
+        if not found:
+            raise ValueError("write secret://domain/name or secret://domain/name#field, never the secret itself")
+        return cls(domain=found["domain"], name=found["name"], field=found["field"] or "")
+
+    def __str__(self) -> str:
+        return f"secret://{self.domain}/{self.name}" + (f"#{self.field}" if self.field else "")
+
+
+WrittenSecretRef = Annotated[SecretRef, BeforeValidator(SecretRef.parse)]
+
+
+class Connection(Written):
+    """One tenant's configured use of a connector.
+
+    Attributes:
+        connector: Folder name of the connector.
+        domains: The domains that may use it.
+        settings: What the connector's manifest asks for, such as a site address.
+        secrets: The secrets the manifest asks for, by the manifest's names.
+    """
+
+    connector: str
+    domains: tuple[str, ...] = Field(min_length=1)
+    settings: dict[str, JsonValue] = {}
+    secrets: dict[str, WrittenSecretRef] = {}
+
+
+class Tenant(Written):
+    """An isolated customer: values and secret references, never code.
+
+    Attributes:
+        tenant: Its slug, part of every key of every row.
+        roles: Who holds a role, as addresses, by role name.
+        settings: Values for the domains' settings, by domain.
+    """
+
+    tenant: Slug
+    title: str
+    domains: tuple[str, ...] = Field(min_length=1)
+    connections: dict[Slug, Connection]
+    roles: dict[str, tuple[Address, ...]] = {}
+    settings: dict[str, dict[str, JsonValue]] = {}
+
+
+class Setting(Written):
+    """A value a domain's workflows read as `settings.NAME` and a tenant may set."""
+
+    about: str
+    default: JsonValue
+
+
+class Domain(Written):
+    """A business area with one owner: `domain.yaml` of its folder."""
+
+    domain: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,38}$")]
+    title: str
+    owner: str
+    classification: Literal["public", "internal", "confidential", "personal", "financial"]
+    settings: dict[str, Setting] = {}
+
+    def settings_of(self, tenant: Tenant) -> dict[str, JsonValue]:
+        """The domain's settings with the tenant's values in place of the defaults."""
+        chosen = tenant.settings.get(self.domain, {})
+        return {name: chosen.get(name, setting.default) for name, setting in self.settings.items()}
+
+
+class Grant(Written):
+    """What one step of one pinned run may do. Looked up by the gateway, never handed in by a worker.
+
+    Attributes:
+        place: Where the step stands in the run, loop item included.
+        intent: The ticket that asked for the run, or the run itself: what effect keys are made of.
+        capabilities: Names of the capabilities its block needs.
+        dry: A dry run: plan, never apply.
+    """
+
+    tenant: str
+    domain: str
+    run: str
+    workflow: str
+    place: str
+    intent: str
+    capabilities: frozenset[str]
+    dry: bool
