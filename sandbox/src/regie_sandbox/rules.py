@@ -1,0 +1,45 @@
+"""The dials of the imaginary world: limits, delays and lifetimes. Every other module asks here for a number.
+
+The defaults are the vendors' own figures, except the delays, which are short enough to wait for in a demonstration.
+The control API (`/sandbox/rules`) turns them while the world runs; a restart brings the defaults back.
+"""
+
+import sys
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Window(BaseModel):
+    """At most `limit` units within any `seconds`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    limit: int = Field(gt=0)
+    seconds: float = Field(gt=0)
+
+
+class Rules(BaseModel):
+    """How strict, how slow and how forgetful the world is.
+
+    Sources, read in November 2026: developer.atlassian.com/cloud/jira/platform/rate-limiting (burst, writes to one
+    issue), developer.atlassian.com/cloud/jira/platform/webhooks (five retries), learn.microsoft.com/graph/
+    throttling-limits (identity and access: the budget of a tenant with fewer than 50 users), learn.microsoft.com/
+    entra/identity-platform (a client-credentials token lives 3,599 seconds).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    jira_index_delay_seconds: float = Field(default=2.0, ge=0)
+    jira_issue_writes: tuple[Window, ...] = (Window(limit=20, seconds=2), Window(limit=100, seconds=30))
+    jira_burst_per_second: dict[str, int] = {"GET": 100, "POST": 100, "PUT": 50, "DELETE": 50}
+    webhook_retries: int = Field(default=5, ge=0)
+    webhook_retry_seconds: float = Field(default=1.0, ge=0)
+    webhook_timeout_seconds: float = Field(default=20.0, gt=0)
+    graph_resource_units: Window = Window(limit=3500, seconds=10)
+    graph_writes: Window = Window(limit=3000, seconds=150)
+    graph_revoke_delay_seconds: float = Field(default=0.5, ge=0)
+    token_lifetime_seconds: int = Field(default=3599, gt=0)
+
+    def burst(self, method: str) -> Window:
+        """How often one endpoint may be called with this method; one that is not listed is not limited."""
+        return Window(limit=self.jira_burst_per_second.get(method, sys.maxsize), seconds=1)
