@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NoReturn, Protocol
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, Undefined, nodes
@@ -20,16 +20,13 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from regie.core import operations
 from regie.core.errors import RegieError
 
 MAX_LENGTH = 2_000
 """Characters in one expression."""
 MAX_DEPTH = 40
 """Levels in one expression's tree. Jinja's parser and Python's compiler run out of stack between 90 and 200."""
-MAX_INTEGER = 2**63 - 1
-"""The largest whole number that may be calculated with: what every JSON reader and PostgreSQL's bigint can carry."""
-MAX_SIZE = 1_048_576
-"""Characters in the largest value that an expression may give."""
 
 FILTERS = {
     "length": (0, 0),
@@ -47,7 +44,10 @@ TESTS = dict.fromkeys(("defined", "undefined", "none", "string", "number", "bool
 _PROBES = ("defined", "undefined")
 
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9_]*")
-_JINJA_NAMES = frozenset({"self", "super", "caller", "loop", "varargs", "kwargs", "namespace"})
+RESERVED_NAMES = frozenset(
+    ("self", "super", "caller", "loop", "varargs", "kwargs", "namespace", "true", "false", "none")
+).union(("and", "or", "not", "in", "is", "if", "else"))
+"""Words of the dialect and of Jinja that no data can be reached by."""
 _CONCAT, _REQUIRED, _BOOLEAN = "_concat", "_required", "_boolean"
 
 
@@ -63,125 +63,6 @@ class ExpressionFault(RegieError):
         self.offset = offset
 
 
-def is_number(value: object) -> bool:
-    """Whether this is a JSON number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-_KINDS: dict[type, str] = {
-    type(None): "null",
-    bool: "a boolean",
-    int: "a number",
-    float: "a number",
-    str: "a text",
-    list: "a list",
-    dict: "an object",
-}
-
-
-def in_words(value: object) -> str:
-    """The JSON kind of a value, with its article, for messages."""
-    return _KINDS.get(type(value), f"a {type(value).__name__}")
-
-
-def text_of(value: object) -> str:
-    """How a value reads inside a text. Only texts and numbers can: Python would print `True` and `None`.
-
-    Raises:
-        TypeError: It is neither.
-    """
-    if isinstance(value, str):
-        return value
-    if is_number(value):
-        return str(value)
-    raise TypeError(f"{in_words(value)} cannot stand inside a text; only texts and numbers can")
-
-
-def _bounded(value: Any) -> Any:
-    """Refuse the result of an operation that no JSON reader could carry."""
-    if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        raise ValueError("the number is too large")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("the number is too large")
-    if isinstance(value, str | list) and len(value) > MAX_SIZE:
-        raise ValueError("the value is too large")
-    return value
-
-
-def _a_list(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{name} needs a list, not {in_words(value)}")
-    return value
-
-
-def _a_text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} needs a text, not {in_words(value)}")
-    return value
-
-
-def _length(value: Any) -> int:
-    if not isinstance(value, str | list | dict):
-        raise TypeError(f"length needs a text, a list or an object, not {in_words(value)}")
-    return len(value)
-
-
-def _join(value: Any, separator: Any = "") -> str:
-    parts = [text_of(item) for item in _a_list(value, "join")]
-    between = _a_text(separator, "join")
-    if sum(map(len, parts)) + len(between) * len(parts) > MAX_SIZE:
-        raise ValueError("the value is too large")
-    return between.join(parts)
-
-
-def _concat(value: list[Any]) -> str:
-    return _join(value)
-
-
-def _unique(value: Any) -> list[Any]:
-    seen = set()
-    kept = []
-    for item in _a_list(value, "unique"):
-        if isinstance(item, list | dict):
-            raise TypeError(f"unique needs a list of texts or numbers, not of {in_words(item)}")
-        key = (type(item), item)
-        if key not in seen:
-            seen.add(key)
-            kept.append(item)
-    return kept
-
-
-def _sort(value: Any) -> list[Any]:
-    items = _a_list(value, "sort")
-    if not (all(isinstance(item, str) for item in items) or all(is_number(item) for item in items)):
-        raise TypeError("sort needs a list of texts or a list of numbers")
-    return sorted(items)
-
-
-def _end(name: str, position: int) -> Callable[[Any], Any]:
-    def pick(value: Any) -> Any:
-        items = _a_list(value, name)
-        return items[position] if items else StrictUndefined(f"there is no {name} in an empty list")
-
-    return pick
-
-
-def _default(value: Any, instead: Any) -> Any:
-    return instead if isinstance(value, Undefined) else value
-
-
-def _required(value: Any) -> Any:
-    if isinstance(value, Undefined):
-        str(value)  # raises UndefinedError and says what is missing
-    return value
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{in_words(value)} stands where a boolean belongs")
-    return value
-
-
 class _Dialect(ImmutableSandboxedEnvironment):
     """Jinja without attributes, calls and globals."""
 
@@ -192,38 +73,38 @@ class _Dialect(ImmutableSandboxedEnvironment):
         super().__init__(undefined=StrictUndefined, optimized=False, autoescape=False, cache_size=0)
         self.globals.clear()
         self.filters = {
-            "length": _length,
-            "join": _join,
-            "first": _end("first", 0),
-            "last": _end("last", -1),
-            "unique": _unique,
-            "sort": _sort,
-            "default": _default,
-            "lower": lambda value: _a_text(value, "lower").lower(),
-            "upper": lambda value: _a_text(value, "upper").upper(),
-            _CONCAT: _concat,
-            _REQUIRED: _required,
-            _BOOLEAN: _boolean,
+            "length": operations.length,
+            "join": operations.join,
+            "first": operations.end_of("first", 0),
+            "last": operations.end_of("last", -1),
+            "unique": operations.unique,
+            "sort": operations.sort,
+            "default": operations.default,
+            "lower": operations.lower,
+            "upper": operations.upper,
+            _CONCAT: operations.concat,
+            _REQUIRED: operations.required,
+            _BOOLEAN: operations.boolean,
         }
         self.tests = {
             "defined": lambda value: not isinstance(value, Undefined),
             "undefined": lambda value: isinstance(value, Undefined),
             "none": lambda value: value is None,
             "string": lambda value: isinstance(value, str),
-            "number": is_number,
+            "number": operations.is_number,
             "boolean": lambda value: isinstance(value, bool),
         }
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """A field of an object. Python attributes do not exist here, so `steps.a.items` is the field."""
-        _required(obj)
+        operations.required(obj)
         if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
-        return self.undefined(f"there is no {attribute!r} in {in_words(obj)}")
+        return self.undefined(f"there is no {attribute!r} in {operations.in_words(obj)}")
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """A field of an object by its name, or an item of a list by its position."""
-        _required(obj)
+        operations.required(obj)
         if isinstance(obj, dict) and isinstance(argument, str) and argument in obj:
             return obj[argument]
         if isinstance(obj, list) and isinstance(argument, int) and not isinstance(argument, bool):
@@ -231,24 +112,23 @@ class _Dialect(ImmutableSandboxedEnvironment):
                 return obj[argument]
             except IndexError:
                 pass
-        return self.undefined(f"there is no {argument!r} in {in_words(obj)}")
+        return self.undefined(f"there is no {argument!r} in {operations.in_words(obj)}")
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002  Jinja's signature
         """Arithmetic on bounded numbers; `+` also joins two texts or two lists."""
         if operator == "+" and (
             (isinstance(left, str) and isinstance(right, str)) or (isinstance(left, list) and isinstance(right, list))
         ):
-            if len(left) + len(right) > MAX_SIZE:
-                raise ValueError("the value is too large")
+            operations.refuse_size(len(left) + len(right))
             return left + right  # type: ignore[operator]  # both are texts or both are lists
-        if not (is_number(left) and is_number(right)):
-            raise TypeError(f"{operator} cannot work on {in_words(left)} and {in_words(right)}")
-        return _bounded(self.binop_table[operator](_bounded(left), _bounded(right)))
+        if not (operations.is_number(left) and operations.is_number(right)):
+            raise TypeError(f"{operator} cannot work on {operations.in_words(left)} and {operations.in_words(right)}")
+        return operations.bounded(self.binop_table[operator](operations.bounded(left), operations.bounded(right)))
 
     def call_unop(self, context: Context, operator: str, arg: Any) -> Any:  # noqa: ARG002  Jinja's signature
         """A sign before a number."""
-        if not is_number(arg):
-            raise TypeError(f"{operator} cannot stand before {in_words(arg)}")
+        if not operations.is_number(arg):
+            raise TypeError(f"{operator} cannot stand before {operations.in_words(arg)}")
         return self.unop_table[operator](arg)
 
     def _tokenize(
@@ -390,14 +270,16 @@ def _check(node: nodes.Node, *, depth: int, offset: int) -> None:
 
 
 def _check_name(node: nodes.Name | nodes.Getattr, refuse: Refuse) -> None:
-    if isinstance(node, nodes.Name) and (not _SNAKE_CASE.fullmatch(node.name) or node.name in _JINJA_NAMES):
+    if isinstance(node, nodes.Name) and (not _SNAKE_CASE.fullmatch(node.name) or node.name in RESERVED_NAMES):
         refuse(f"there is no {node.name!r} in the language", "names are written in snake_case")
     if isinstance(node, nodes.Getattr) and node.attr.startswith("__"):
         refuse(f"there is no {node.attr!r} in the language", "only fields of data can be reached")
 
 
 def _check_constant(value: object, refuse: Refuse) -> None:
-    if (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and abs(value) > MAX_INTEGER):
+    if (isinstance(value, float) and not math.isfinite(value)) or (
+        isinstance(value, int) and abs(value) > operations.MAX_INTEGER
+    ):
         refuse("the number is too large", None)
 
 

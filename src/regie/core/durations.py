@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 
-from regie.core.errors import InvalidInput
-
 _SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _FORM = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,6}}){unit})?" for unit in _SECONDS))
 
@@ -20,10 +18,10 @@ def parse_duration(text: str) -> float:
         text: Whole numbers with the units w, d, h, m, s, the largest first, such as `1h30m`.
 
     Raises:
-        InvalidInput: The text has another form, or means no time at all.
+        ValueError: The text has another form, or means no time at all.
     """
     found = _FORM.fullmatch(text)
     seconds = sum(int(number) * _SECONDS[unit] for unit, number in found.groupdict("0").items()) if found else 0
     if seconds == 0:
-        raise InvalidInput(f"{text!r} is not a length of time", hint="write it like 90s, 15m, 8h, 2d, 1w or 1h30m")
+        raise ValueError(f"{text!r} is not a length of time: write it like 90s, 15m, 8h, 2d, 1w or 1h30m")
     return float(seconds)

@@ -70,6 +70,21 @@ class Terminal(RegieError):
     """The outside system said no for good: repeating the same request cannot succeed."""
 
 
+class Refused(Terminal):
+    """The outside system understood the request and will not do it as asked.
+
+    Args:
+        message: What was refused, in one sentence.
+        status: HTTP status of the refusal.
+        code: The vendor's own code for the reason; empty where it gave none that is safe to repeat.
+    """
+
+    def __init__(self, message: str, *, status: int, code: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.code = code
+
+
 class NotFound(Terminal):
     """The thing that the step is about does not exist in the outside system."""
 

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Template, TemplateRuntimeError, nodes
 from pydantic import JsonValue
 
-from regie.core import dialect
+from regie.core import dialect, operations
 from regie.core.dialect import ExpressionFault as ExpressionFault  # noqa: PLC0414  part of this module's contract
 from regie.core.errors import EvaluationError
 
@@ -77,8 +77,8 @@ class _Copy:
 
     def of(self, value: Any, depth: int = 0) -> JsonValue:
         self.size += len(value) + 2 if isinstance(value, str) else 8
-        if self.size > dialect.MAX_SIZE:
-            raise ValueError(f"the result is larger than {dialect.MAX_SIZE} characters")
+        if self.size > operations.MAX_SIZE:
+            raise ValueError(f"the result is larger than {operations.MAX_SIZE} characters")
         if depth > MAX_VALUE_DEPTH:
             raise ValueError(f"the result has more than {MAX_VALUE_DEPTH} levels")
         if value is None or isinstance(value, bool | str):
@@ -89,11 +89,11 @@ class _Copy:
             return [self.of(item, depth + 1) for item in value]
         if isinstance(value, dict):
             return {self._key(key): self.of(item, depth + 1) for key, item in value.items()}
-        raise TypeError(f"the result holds {dialect.in_words(value)}, which is not JSON")
+        raise TypeError(f"the result holds {operations.in_words(value)}, which is not JSON")
 
     def _key(self, key: Any) -> str:
         if not isinstance(key, str):
-            raise TypeError(f"an object's field is named by a text, not by {dialect.in_words(key)}")
+            raise TypeError(f"an object's field is named by a text, not by {operations.in_words(key)}")
         self.size += len(key)
         return key
 
@@ -225,7 +225,7 @@ def _render_text(text: str, scope: Mapping[str, JsonValue]) -> JsonValue:
             written.append(part.content)
             continue
         try:
-            written.append(dialect.text_of(part.content.evaluate(scope)))
+            written.append(operations.text_of(part.content.evaluate(scope)))
         except TypeError as error:
             raise EvaluationError(f"`{part.content.text.strip()}`: {error}") from error
     return "".join(written)
@@ -240,7 +240,7 @@ def evaluate_condition(text: str, scope: Mapping[str, JsonValue]) -> bool:
     value = compile_expression(text).evaluate(scope)
     if not isinstance(value, bool):
         raise EvaluationError(
-            f"`{text}` gives {dialect.in_words(value)} where a boolean belongs", hint="compare it with something"
+            f"`{text}` gives {operations.in_words(value)} where a boolean belongs", hint="compare it with something"
         )
     return value
 
@@ -253,5 +253,5 @@ def evaluate_items(text: str, scope: Mapping[str, JsonValue]) -> list[JsonValue]
     """
     value = compile_expression(text).evaluate(scope)
     if not isinstance(value, list):
-        raise EvaluationError(f"`{text}` gives {dialect.in_words(value)} where a list belongs")
+        raise EvaluationError(f"`{text}` gives {operations.in_words(value)} where a list belongs")
     return value

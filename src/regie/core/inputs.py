@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -36,7 +37,7 @@ def build_input(
         value = given.get(field.name)
         if value is None and field.source and ticket is not None:
             value = _follow({"ticket": dict(ticket)}, field.source)
-        if value is None or value == "":
+        if value is None or (isinstance(value, str) and not value.strip()):
             if field.required and field.default is None:
                 wrong.append(f"{_name(field)} is missing")
             result[field.name] = field.default
@@ -87,7 +88,7 @@ def _read(field: InputField, value: JsonValue) -> JsonValue:
                 return value
             raise ValueError("must be a whole number")
         case InputType.NUMBER:
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 return value
             raise ValueError("must be a number")
         case InputType.LIST:

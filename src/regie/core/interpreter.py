@@ -55,6 +55,8 @@ READ_TICKET, COMMENT_TICKET = "ticket.read", "ticket.comment"
 """Blocks of the two implicit steps around the input."""
 PENDING_LIMIT_S = 24 * 3600.0
 """How long a change that takes effect later may take in all, unless the step's `timeout` says otherwise."""
+MOST_DOUBLINGS = 40
+"""Pauses between tries stop doubling here at the latest: a second has become 30,000 years."""
 IMPLICIT = Step(place=START, kind=Kind.USES, line=1, column=1)
 
 
@@ -155,16 +157,21 @@ class Life:
                 ladder.take_decision(self, event)
             case Succeeded() | Failed() | Postponed() | PlanMade() | ApproversFound():
                 step = self.steps.get(event.place)
-                if step is None or step.status is not StepStatus.RUNNING or step.attempt != event.attempt:
-                    return
-                self._take_answer(step, event)
+                is_awaited = step is not None and step.status is StepStatus.RUNNING and step.attempt == event.attempt
+                # Attempt 0 is a step that only holds others: nothing was handed out for it.
+                if step is not None and is_awaited and event.attempt > 0:
+                    self._take_answer(step, event)
 
     def _take_answer(self, step: StepState, event: Succeeded | Failed | Postponed | PlanMade | ApproversFound) -> None:
         match event:
-            case Succeeded():
-                self.finish(event.place, StepStatus.DONE, output=event.output, effects=event.effects)
             case Failed():
                 self._take_failure(event.place, step, event)
+            # Nobody says yes by claiming that an approval's planning succeeded.
+            case Succeeded() | Postponed() if step.approval is not None:
+                return
+            case Succeeded():
+                effects = (*step.effects, *event.effects)
+                self.finish(event.place, StepStatus.DONE, output=event.output, effects=effects)
             case Postponed():
                 self._postpone(event.place, step, event)
             case PlanMade():
@@ -177,24 +184,25 @@ class Life:
         purpose, _, rest = timer.partition(":")
         place, _, number = rest.rpartition(":")
         step = self.steps.get(place)
-        if step is None or step.status.is_final:
+        if step is None or step.status is not StepStatus.WAITING:
             return
         match purpose:
-            case "again" if step.status is StepStatus.WAITING and step.attempt == int(number):
+            case "again" if number == str(step.attempt):
                 self.hand_out(place, step)
             case "rung" | "remind":
-                ladder.take_timer(self, place, step, purpose, int(number))
+                ladder.take_timer(self, place, step, purpose, number)
 
     def _take_failure(self, place: str, step: StepState, event: Failed) -> None:
         tries = step.tries + 1
         rule = self._retry_rule(place)
+        step = step.model_copy(update={"tries": tries, "effects": (*step.effects, *event.effects)})
         if event.failure.may_retry and tries < rule.attempts:
             pause = _pause(rule, tries, self.facts.id, place, event.failure.after_s)
-            self.steps[place] = step.model_copy(update={"status": StepStatus.WAITING, "tries": tries})
+            self.steps[place] = step.model_copy(update={"status": StepStatus.WAITING})
             self.commands.append(SetTimer(timer=f"again:{place}:{step.attempt}", after_s=pause))
             self._note_end(place, step.attempt, StepStatus.WAITING, event.failure)
         else:
-            self.steps[place] = step.model_copy(update={"tries": tries, "effects": (*step.effects, *event.effects)})
+            self.steps[place] = step
             self.fail(place, event.failure)
 
     def _postpone(self, place: str, step: StepState, event: Postponed) -> None:
@@ -228,6 +236,8 @@ class Life:
     def fail(self, place: str, failure: Failure) -> None:
         """A step failed for good: its `on-error` takes over, or it is final."""
         written = self._written(place)
+        if (asking := self.steps[place].approval) is not None:
+            ladder.close(self, place, asking)
         if written.on_error and not self._is_item(place):
             self.steps[place] = self.steps[place].model_copy(update={"status": StepStatus.HANDLING, "failure": failure})
             self._note_end(place, self.steps[place].attempt, StepStatus.HANDLING, failure)
@@ -289,7 +299,9 @@ class Life:
         if self.ready:
             return NEXT
         ticket: JsonValue = None
-        if self.facts.ticket and needs_ticket(self.definition):
+        # Also read where only an approval needs it: the ticket says who asked, and who asked may not say yes.
+        asks_people = any(step.uses == APPROVE for step in self.definition.by_place.values())
+        if self.facts.ticket and (needs_ticket(self.definition) or asks_people):
             flow = self._implicit(START, READ_TICKET, {"ticket": self.facts.ticket})
             if flow != NEXT:
                 return flow
@@ -507,6 +519,6 @@ def _pause(rule: Retry, tries: int, run: str, place: str, after_s: float | None)
 
     The spread comes from the run and the place, not from chance, so that a replay gives the same pause.
     """
-    longest = min(rule.most_s, rule.first_s * 2.0 ** (tries - 1))
+    longest = min(rule.most_s, rule.first_s * 2.0 ** min(tries - 1, MOST_DOUBLINGS))
     spread = int.from_bytes(hashlib.sha256(f"{run}/{place}/{tries}".encode()).digest()[:4], "big") / 2**32
     return max(after_s or 0.0, longest * (0.5 + spread / 2))

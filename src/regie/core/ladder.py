@@ -5,13 +5,14 @@ Called by the interpreter with its working copy of the run; as pure as the rest.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pydantic import JsonValue, ValidationError
 
 from regie.core.approval import ApprovalArguments, ApprovalOutcome, may_decide
+from regie.core.block import Catalogue
 from regie.core.capability import Effect
-from regie.core.definition import Kind, Step
+from regie.core.definition import Definition, Kind, Step
 from regie.core.durations import parse_duration
 from regie.core.errors import Denied, EvaluationError
 from regie.core.expression import evaluate_condition, evaluate_items, render
@@ -21,6 +22,7 @@ from regie.core.run import (
     ApproversFound,
     ClearTimer,
     CloseApproval,
+    Command,
     CoveredStep,
     Decided,
     FindApprovers,
@@ -28,6 +30,7 @@ from regie.core.run import (
     OpenApproval,
     PlanMade,
     Remind,
+    RunFacts,
     SetTimer,
     StepState,
     StepStatus,
@@ -35,8 +38,29 @@ from regie.core.run import (
 )
 from regie.core.scope import Surroundings, place_in
 
-if TYPE_CHECKING:
-    from regie.core.interpreter import Life
+
+class Life(Protocol):
+    """What an approval needs of the interpreter's working copy of a run; see `interpreter.Life`."""
+
+    definition: Definition
+    catalogue: Catalogue
+    commands: list[Command]
+    facts: RunFacts
+    requester: str
+    steps: dict[str, StepState]
+    assumed: dict[str, JsonValue]
+
+    def scope(self, step: Step, around: Surroundings) -> dict[str, JsonValue]:
+        """Everything an expression at a step may name."""
+        ...
+
+    def hand_out(self, place: str, step: StepState, **update: object) -> None:
+        """Give a step another attempt."""
+        ...
+
+    def finish(self, place: str, status: StepStatus, **update: object) -> None:
+        """Make a step final."""
+        ...
 
 
 def arguments(life: Life, step: Step, around: Surroundings) -> ApprovalArguments:
@@ -52,7 +76,10 @@ def arguments(life: Life, step: Step, around: Surroundings) -> ApprovalArguments
             parse_duration(rung.within)
             if rung.remind:
                 parse_duration(rung.remind)
-    except (ValidationError, ValueError) as error:
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
+        raise EvaluationError(f"The approval {step.id or step.place} cannot be asked: {wrong}.") from error
+    except ValueError as error:
         raise EvaluationError(f"The approval {step.id or step.place} cannot be asked: {error}.") from error
     return given
 
@@ -79,7 +106,9 @@ def covered(life: Life, step: Step, around: Surroundings) -> tuple[CoveredStep, 
     try:
         found: list[CoveredStep] = []
         for name in names if isinstance(names, list) else []:
-            _foresee(life, life.definition.by_id[str(name)], around, found)
+            if (under := life.definition.by_id.get(str(name))) is None:
+                raise EvaluationError(f"The approval covers {name!r}, and there is no step of that id.")
+            _foresee(life, under, around, found)
         return tuple(found)
     finally:
         life.assumed = {}
@@ -94,7 +123,11 @@ def _foresee(life: Life, step: Step, around: Surroundings, found: list[CoveredSt
         return
     for child in step.steps:
         _foresee(life, child, around, found)
-    if step.kind is Kind.USES and step.uses and life.catalogue[step.uses].effect is not Effect.READ:
+    if step.kind is not Kind.USES or not step.uses:
+        return
+    if step.uses not in life.catalogue:
+        raise EvaluationError(f"There is no block {step.uses} any more, so the plan cannot be made.")
+    if life.catalogue[step.uses].effect is not Effect.READ:
         rendered = render(step.arguments, life.scope(step, around))
         found.append(
             CoveredStep(
@@ -145,6 +178,7 @@ def take_approvers(life: Life, place: str, state: StepState, event: ApproversFou
             approvers=asked,
             requester=life.requester,
             expires_after_s=within_s,
+            is_first=not already,
         )
     )
     life.commands.append(SetTimer(timer=f"rung:{place}:{approval.rung}", after_s=within_s))
@@ -152,16 +186,19 @@ def take_approvers(life: Life, place: str, state: StepState, event: ApproversFou
         life.commands.append(SetTimer(timer=f"remind:{place}:{approval.rung}", after_s=parse_duration(rung.remind)))
 
 
-def take_timer(life: Life, place: str, state: StepState, purpose: str, rung: int) -> None:
+def take_timer(life: Life, place: str, state: StepState, purpose: str, number: str) -> None:
     """A rung's time is up, or a reminder is due; a timer of an earlier rung is late and changes nothing."""
     approval = state.approval
-    if approval is None or approval.phase is not ApprovalPhase.ASKING or approval.rung != rung:
+    if approval is None or approval.phase is not ApprovalPhase.ASKING or number != str(approval.rung):
         return
+    rung = approval.rung
     if purpose == "rung":
         life.commands.append(ClearTimer(timer=f"remind:{place}:{rung}"))
         _next_rung(life, place, state, approval)
         return
-    again_s = parse_duration(approval.given.ask[rung].remind)
+    if not (remind := approval.given.ask[rung].remind):
+        return
+    again_s = parse_duration(remind)
     life.commands.append(Remind(place=place, rung=rung + 1))
     life.commands.append(SetTimer(timer=f"remind:{place}:{rung}", after_s=again_s))
 
@@ -169,7 +206,9 @@ def take_timer(life: Life, place: str, state: StepState, purpose: str, rung: int
 def take_decision(life: Life, event: Decided) -> None:
     """Somebody decided. A decision by somebody who may not decide is ignored here as well as refused at the door."""
     state = life.steps.get(event.place)
-    if state is None or state.status.is_final or state.approval is None or not state.approval.asked:
+    if state is None or state.approval is None or not state.approval.asked:
+        return
+    if state.status not in (StepStatus.RUNNING, StepStatus.WAITING):
         return
     try:
         for concerned in (life.requester, life.facts.started_by):
@@ -187,9 +226,15 @@ def _next_rung(life: Life, place: str, state: StepState, approval: ApprovalState
         life.hand_out(place, state, approval=further, tries=0)
         return
     _clear_timers(life, place, approval)
-    life.commands.append(CloseApproval(place=place))
+    close(life, place, approval)
     outcome = ApprovalOutcome(decision="timeout")
     life.finish(place, StepStatus.DONE, approval=approval, output=outcome.model_dump(mode="json"))
+
+
+def close(life: Life, place: str, approval: ApprovalState) -> None:
+    """From now on nobody may decide; where nobody was asked, there is nothing to close."""
+    if approval.asked:
+        life.commands.append(CloseApproval(place=place))
 
 
 def _clear_timers(life: Life, place: str, approval: ApprovalState) -> None:

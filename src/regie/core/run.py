@@ -336,6 +336,7 @@ class OpenApproval(Data):
 
     Attributes:
         rung: From 1.
+        is_first: Nobody has been asked before; not always rung 1, since a rung may mean nobody.
         expires_after_s: Seconds until the next rung, or until silence counts as no.
     """
 
@@ -348,6 +349,7 @@ class OpenApproval(Data):
     approvers: tuple[str, ...]
     requester: str
     expires_after_s: float
+    is_first: bool = True
 
 
 class Remind(Data):

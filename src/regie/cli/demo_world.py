@@ -1,0 +1,211 @@
+"""The demo installation: Regie with an imaginary outside world beside it, on ports and with credentials of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from regie.cli.installation import Installation, Say, free_port, operator, real_home
+from regie.cli.processes import Process, Supervisor
+from regie.core.errors import InvalidInput
+from regie.core.tenant import SecretRef
+from regie.gateway.keeping import keep_secrets
+from regie.settings import Settings
+from regie.store import accounts
+
+TENANT = "example"
+"""The demo's only tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Where everything answers; `sandbox` is empty outside the demo."""
+
+    web: str
+    sandbox: str
+    settings: Settings
+    supervisor: Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the demo installation remembers between starts: its ports."""
+
+    web_port: int
+    sandbox_port: int
+
+    @classmethod
+    def read(cls, file: Path) -> World:
+        """Read it back."""
+        return cls(**json.loads(file.read_text()))
+
+
+def demo_file(settings: Settings) -> Path:
+    """The file that makes an installation a demo."""
+    return settings.home / "demo.json"
+
+
+def demo_home(settings: Settings) -> bool:
+    """Whether this installation is the demo."""
+    return demo_file(settings).exists()
+
+
+@asynccontextmanager
+async def up(settings: Settings, say: Say, *, is_demo: bool) -> AsyncIterator[Services]:
+    """Everything of one installation, running until the end of the block.
+
+    Raises:
+        InvalidInput: It runs already, or is asked to be a demo and is a real one.
+    """
+    settings = real_home(settings)
+    installation = Installation(settings, say)
+    if installation.read_state():
+        raise InvalidInput(
+            f"Regie already runs in {settings.home}.", hint="Stop it first: regie down. Or use another REGIE_HOME."
+        )
+    if is_demo and settings.home.exists() and any(settings.home.iterdir()) and not demo_home(settings):
+        raise InvalidInput(
+            f"{settings.home} holds an installation that is no demo.", hint="Set REGIE_HOME to another folder."
+        )
+    supervisor = Supervisor(say)
+    server = installation.server()
+    try:
+        sandbox = ""
+        if is_demo:
+            world = _world(settings)
+            settings = settings.model_copy(update={"port": world.web_port})
+            installation = Installation(settings, say)
+            sandbox = (await _start_sandbox(settings, supervisor, world)).ready["address"]
+            await _write_workspace(settings, sandbox)
+        say("Starting the database")
+        async with installation.database() as database:
+            release = await installation.load(database)
+            if is_demo:
+                await _add_accounts(settings, database, release.tenants[TENANT].roles)
+        say("Starting gateway, worker and web")
+        web = await installation.start(supervisor, installation.start_database(), sorted(release.domains))
+        installation.write_state(web=web.ready["address"], sandbox=sandbox)
+        yield Services(web.ready["address"], sandbox, settings, supervisor)
+    finally:
+        await supervisor.stop()
+        installation.forget_state()
+        if server is not None:
+            server.stop()
+
+
+def _world(settings: Settings) -> World:
+    file = demo_file(settings)
+    if not file.exists():
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.write_text(json.dumps({"web_port": free_port(settings.port), "sandbox_port": free_port()}))
+    return World.read(file)
+
+
+async def _start_sandbox(settings: Settings, supervisor: Supervisor, world: World) -> Process:
+    if importlib.util.find_spec("regie_sandbox") is None:
+        raise InvalidInput(
+            "The imaginary outside world (regie-sandbox) is not installed.", hint="`make setup` in a clone installs it."
+        )
+    secret = settings.keys / "sandbox-webhook.secret"
+    settings.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not secret.exists():
+        secret.touch(mode=0o600)
+        secret.write_text(secrets.token_urlsafe(24))
+    arguments = (
+        *("--port", str(world.sandbox_port), "--state", str(settings.home / "sandbox")),
+        *("--webhook-url", f"http://127.0.0.1:{world.web_port}/v1/inbound/{TENANT}/jira"),
+        *("--webhook-secret", secret.read_text()),
+    )
+    return await supervisor.add(Process("sandbox", "regie_sandbox", settings.home / "logs", arguments=arguments))
+
+
+async def _write_workspace(settings: Settings, sandbox: str) -> None:
+    """Write the demo's tenant and vault from the credentials that the imaginary world hands out; once."""
+    file = settings.workspace_folder / "tenants" / f"{TENANT}.yaml"
+    if file.exists():
+        return
+    async with httpx.AsyncClient(base_url=sandbox, trust_env=False) as http:
+        given: dict[str, Any] = (await http.get("/sandbox/credentials")).json()
+        people = (await http.get("/sandbox/world")).json()["people"]
+    jira, graph = given["jira"], given["graph"]
+    webhook = (settings.keys / "sandbox-webhook.secret").read_text()
+    tenant = {
+        "tenant": TENANT,
+        "title": "Example Company",
+        "domains": ["identity"],
+        "connections": {
+            "jira": {
+                "connector": "jira",
+                "domains": ["identity"],
+                "settings": {
+                    "site": f"{sandbox}/jira",
+                    "email": jira["email"],
+                    "fields": {name: jira["fields"][name] for name in ("employee", "last_day")},
+                    "closing_transitions": ["Start progress", "Resolve"],
+                },
+                "secrets": {"api_token": "secret://identity/jira-token", "webhook": "secret://identity/jira-webhook"},
+            },
+            "graph": {
+                "connector": "graph",
+                "domains": ["identity"],
+                "settings": {
+                    "address": f"{sandbox}/graph/v1.0",
+                    "token_url": f"{sandbox}/login/{graph['tenant_id']}/oauth2/v2.0/token",
+                    "client_id": graph["client_id"],
+                },
+                "secrets": {"client_secret": "secret://identity/graph-client"},
+            },
+        },
+        "roles": {"security-officer": [_titled(people, "Security Officer")]},
+        # A demo cannot wait for hours.
+        "settings": {
+            "identity": {"manager_answers_within": "4s", "remind_after": "2s", "officer_answers_within": "20m"}
+        },
+    }
+    keep_secrets(
+        settings.vault_file,
+        TENANT,
+        {
+            SecretRef(domain="identity", name="jira-token"): jira["api_token"],
+            SecretRef(domain="identity", name="jira-webhook"): webhook,
+            SecretRef(domain="identity", name="graph-client"): graph["client_secret"],
+        },
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(tenant, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    managers = {person["manager_id"] for person in people}
+    approvers = [person["upn"] for person in people if person["id"] in managers]
+    passwords = {person: secrets.token_urlsafe(12) for person in (*approvers, _titled(people, "Security Officer"))}
+    settings.sign_ins_file.touch(mode=0o600)
+    settings.sign_ins_file.write_text(json.dumps(passwords, indent=2))
+
+
+def _titled(people: list[dict[str, Any]], title: str) -> str:
+    """The address of whoever has a job."""
+    return next(str(person["upn"]) for person in people if person["job_title"] == title)
+
+
+async def _add_accounts(settings: Settings, database: Any, roles: dict[str, tuple[str, ...]]) -> None:
+    """Local accounts for the people whom the demo asks."""
+    passwords: dict[str, str] = json.loads(settings.sign_ins_file.read_text())
+    async with database.transaction() as tx:
+        known = {account.address for account in await accounts.list_accounts(tx)}
+        for person in passwords.keys() - known:
+            held = tuple(role for role, people in roles.items() if person in people)
+            await accounts.add(
+                tx,
+                address=person,
+                display_name=person.partition("@")[0].replace(".", " ").title(),
+                password=passwords[person],
+                roles=held,
+                by=operator(),
+            )

@@ -1,0 +1,141 @@
+"""One installation on this machine: its folder, its database, its release, its processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from regie.blocks import load_catalogue
+from regie.cli.processes import Process, Supervisor
+from regie.core.audit import Actor
+from regie.core.errors import InvalidInput, Unavailable
+from regie.core.release import Release
+from regie.settings import Settings, read_or_make_token
+from regie.store import releases
+from regie.store.database import Database
+from regie.store.migrating import migrate
+from regie.store.postgres_server import PostgresServer
+from regie.store.sealer import Sealer
+from regie.workspace.loading import load_release
+
+Say = Callable[[str], None]
+
+
+def operator() -> Actor:
+    """Whoever runs the command line: the operator, under the name of the machine's user."""
+    return Actor(type="operator", id=getpass.getuser())
+
+
+def free_port(wanted: int = 0) -> int:
+    """A free port on 127.0.0.1, the wanted one if it is free."""
+    for port in (wanted, 0):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as listening:
+            return int(listening.getsockname()[1])
+    raise Unavailable("There is no free port on 127.0.0.1.")
+
+
+@dataclass
+class Installation:
+    """Where things are and how they are started.
+
+    Args:
+        settings: Of this installation.
+        say: Shows progress to whoever waits.
+    """
+
+    settings: Settings
+    say: Say
+
+    def server(self) -> PostgresServer | None:
+        """The database server that Regie itself looks after; none when the operator has one."""
+        return None if self.settings.database_url else PostgresServer(self.settings.home / "postgres", say=self.say)
+
+    def start_database(self) -> str:
+        """The address of the database, started if it is ours."""
+        server = self.server()
+        return self.settings.database_url if server is None else server.ensure().dsn
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[Database]:
+        """The database, migrated and open."""
+        dsn = await asyncio.to_thread(self.start_database)
+        await migrate(dsn)
+        async with Database(dsn, Sealer.from_file(self.settings.sealing_key_file)) as database:
+            yield database
+
+    async def load(self, database: Database) -> Release:
+        """Check the workspace and make it the current release.
+
+        Raises:
+            DefinitionError: It has faults; the release before stays current.
+        """
+        release = load_release(self.settings.workspace_folder, load_catalogue())
+        if not release.tenants:
+            raise InvalidInput(
+                f"The workspace {self.settings.workspace_folder} has no tenants.",
+                hint="A tenant is a file tenants/NAME.yaml; `regie demo` makes one to look at.",
+            )
+        async with database.transaction() as tx:
+            await releases.put(tx, release, by=operator())
+        return release
+
+    async def start(self, supervisor: Supervisor, dsn: str, domains: list[str]) -> Process:
+        """Start gateway, workers and web; the web process is given back."""
+        settings = self.settings
+        for domain in domains:
+            read_or_make_token(settings.worker_token_file(domain))
+        read_or_make_token(settings.web_token_file)
+        read_or_make_token(settings.operator_token_file)
+        common = {"home": str(settings.home), "database_url": dsn, "crash_at": ""}
+        logs = settings.home / "logs"
+        # Chosen here, so that a process that is started again answers where it did before.
+        gateway_port = free_port(settings.gateway_port)
+        gateway = Process(
+            "gateway",
+            "regie.gateway",
+            logs,
+            environment={**common, "gateway_port": str(gateway_port), "crash_at": settings.crash_at},
+        )
+        await supervisor.add(gateway)
+        common["gateway_url"] = gateway.ready["address"]
+        web_port = settings.port or free_port()
+        web = Process("web", "regie.web", logs, environment={**common, "port": str(web_port)})
+        await supervisor.add(web)
+        for number in range(1, settings.workers + 1):
+            worker = Process(
+                f"worker-{number}", "regie.worker", logs, environment={**common, "crash_at": settings.crash_at}
+            )
+            await supervisor.add(worker)
+        return web
+
+    def write_state(self, **addresses: str) -> None:
+        """Say what runs here and where, for other commands."""
+        draft = self.settings.state_file.with_suffix(".new")
+        draft.write_text(json.dumps({"pid": os.getpid(), **addresses}))
+        draft.replace(self.settings.state_file)
+
+    def read_state(self) -> dict[str, str]:
+        """What runs here; empty when nothing does."""
+        try:
+            state = json.loads(self.settings.state_file.read_text())
+            os.kill(int(state["pid"]), 0)
+        except (OSError, ValueError, KeyError):
+            return {}
+        return {name: str(value) for name, value in state.items()}
+
+    def forget_state(self) -> None:
+        """Nothing runs here any more."""
+        self.settings.state_file.unlink(missing_ok=True)
+
+
+def real_home(settings: Settings) -> Settings:
+    """The settings with an absolute home, so that every process means the same folder."""
+    return settings.model_copy(update={"home": Path(settings.home).absolute()})

@@ -1,0 +1,299 @@
+"""Commands about runs: plan one, start one, list them, show one, show its audit log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from regie.cli.api import Api, connected
+from regie.cli.definitions import Json
+from regie.cli.terminal import out, outcome_style, print_json, print_table, say
+from regie.core.errors import InvalidInput, RegieError
+from regie.settings import Settings
+
+Workflow = Annotated[str, typer.Argument(help="Name of the workflow, such as identity.offboard_employee.")]
+Input = Annotated[
+    Path | None, typer.Option("--input", "-i", help="File with the input, YAML or JSON: field: value.", dir_okay=False)
+]
+Ticket = Annotated[str, typer.Option(help="Key of the ticket that asks for it; its fields fill the input.")]
+Tenant = Annotated[str, typer.Option(help="Customer to do it for; may be left out when there is only one.")]
+RunId = Annotated[str, typer.Argument(help="Id of the run.")]
+
+audit = typer.Typer(no_args_is_help=True, help="What the audit log holds.")
+
+
+def plan(
+    workflow: Workflow, input_file: Input = None, ticket: Ticket = "", tenant: Tenant = "", as_json: Json = False
+) -> None:
+    """Show what a workflow would change in the outside world. Changes nothing.
+
+    Reads the world as a run would, assumes that approvals are given, and plans every change field by field.
+    """
+    shown = asyncio.run(_start(workflow, _read(input_file), ticket, tenant, is_dry=True, is_awaited=True))
+    changes = _planned(shown)
+    failure = (shown["outcome"] or {}).get("failure")
+    result = {
+        "workflow": workflow,
+        "run": shown["id"],
+        "status": shown["status"],
+        "changes": [change for change in changes if change["kind"] == "change"],
+        "unchanged": [change for change in changes if change["kind"] != "change"],
+        "failure": failure,
+    }
+    if as_json:
+        print_json(result)
+    else:
+        _show_plan(result)
+    if shown["status"] == "failed":
+        raise RegieError(f"The plan stops: {(failure or {}).get('message')}")
+
+
+def start(
+    workflow: Workflow,
+    input_file: Input = None,
+    ticket: Ticket = "",
+    tenant: Tenant = "",
+    is_awaited: Annotated[bool, typer.Option("--wait", help="Wait until it is over or waits for people.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Start a run."""
+    shown = asyncio.run(_start(workflow, _read(input_file), ticket, tenant, is_dry=False, is_awaited=is_awaited))
+    if as_json:
+        print_json(shown)
+    else:
+        out.print(f"Run {shown['id']}: {shown['status']}")
+
+
+def runs(
+    status: Annotated[str | None, typer.Option(help="Only with this status.")] = None,
+    workflow: Annotated[str | None, typer.Option(help="Only of this workflow.")] = None,
+    ticket: Annotated[str | None, typer.Option(help="Only for this ticket.")] = None,
+    most: Annotated[int, typer.Option("--most", min=1, max=10_000, help="How many at most, newest first.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List runs, newest first."""
+
+    async def ask() -> list[dict[str, Any]]:
+        async with connected(Settings(), say) as api:
+            return await api.every("/v1/runs", most, status=status, workflow=workflow, ticket=ticket)
+
+    found = asyncio.run(ask())
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("run", "workflow", "ticket", "status", "started", "ended"),
+        (
+            (
+                row["id"],
+                row["workflow"] + (" (dry)" if row["dry"] else ""),
+                row["ticket"],
+                row["status"],
+                _moment(row["started_at"]),
+                _moment(row["ended_at"]),
+            )
+            for row in found
+        ),
+        nothing="Nothing has run.",
+    )
+
+
+def show(run: RunId, as_json: Json = False) -> None:
+    """Show a run: its steps, what was asked and answered, what changed."""
+
+    async def ask() -> dict[str, Any]:
+        async with connected(Settings(), say) as api:
+            found: dict[str, Any] = await api.get(f"/v1/runs/{run}")
+            return found
+
+    shown = asyncio.run(ask())
+    if as_json:
+        print_json(shown)
+    else:
+        _show_run(shown)
+
+
+@audit.command("show")
+def audit_show(run: RunId, as_json: Json = False) -> None:
+    """Show a run's entries in the audit log, and whether their chain is whole.
+
+    Exit code 1 when an entry is missing or altered.
+    """
+
+    async def ask() -> dict[str, Any]:
+        async with connected(Settings(), say) as api:
+            found: dict[str, Any] = await api.get(f"/v1/runs/{run}/audit")
+            return found
+
+    log = asyncio.run(ask())
+    if as_json:
+        print_json(log)
+    else:
+        print_table(
+            ("", "at", "event", "who", "about"),
+            (
+                (
+                    leaf["fields"].get("run_seq", ""),
+                    _moment(leaf["fields"]["at"]),
+                    leaf["fields"]["event"],
+                    f"{leaf['fields']['actor']['type']} {leaf['fields']['actor']['id']}",
+                    _about(leaf["fields"]),
+                )
+                for leaf in log["leaves"]
+            ),
+            nothing="The log holds nothing about this run.",
+        )
+    if log["faults"]:
+        raise RegieError("The chain of this run is broken: " + "; ".join(log["faults"]) + ".")
+    if not as_json:
+        out.print(f"\n{len(log['leaves'])} entries, chain whole.", style="green")
+
+
+async def _start(
+    workflow: str, given: dict[str, Any], ticket: str, tenant: str, *, is_dry: bool, is_awaited: bool
+) -> dict[str, Any]:
+    async with connected(Settings(), say) as api:
+        body = {
+            "tenant": tenant or await _only_tenant(api),
+            "workflow": workflow,
+            "input": given,
+            "ticket": ticket,
+            "dry": is_dry,
+        }
+        started: dict[str, Any] = await api.post("/v1/runs", body)
+        if not is_awaited:
+            return started
+        await api.settled(started["id"], also_waiting=not is_dry)
+        shown: dict[str, Any] = await api.get(f"/v1/runs/{started['id']}")
+        return shown
+
+
+async def _only_tenant(api: Api) -> str:
+    tenants = sorted({tenant for each in (await api.get("/v1/workflows"))["items"] for tenant in each["tenants"]})
+    if len(tenants) != 1:
+        raise InvalidInput("There are several customers.", hint=f"Choose one with --tenant: {', '.join(tenants)}")
+    return str(tenants[0])
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    """The input in a file.
+
+    Raises:
+        InvalidInput: There is no such file, or it holds no fields.
+    """
+    if file is None:
+        return {}
+    try:
+        text = file.read_text(encoding="utf-8")
+        # JSON is read as JSON, so that a date in it stays the text it is.
+        found = json.loads(text) if file.suffix == ".json" else yaml.load(text, yaml.BaseLoader)  # noqa: S506  texts only
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{file} cannot be read: {error}.") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InvalidInput(f"{file} is neither YAML nor JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{file} holds no fields.", hint="Write one line a field, such as employee: jan@example.com")
+    return found
+
+
+def _planned(shown: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every planned step of a dry run: what approvals cover, then what stands outside any approval."""
+    covered = [step for approval in shown["approvals"] for step in approval["plan"]]
+    known = {step["place"] for step in covered}
+    others = [
+        {
+            "place": step["place"],
+            "uses": step["uses"],
+            "kind": "change" if note["changed"] else "no_change",
+            "capability": note["capability"],
+            "target": note["target"],
+            "words": note["words"],
+            "digest": note["digest"],
+        }
+        for step in shown["steps"]
+        for note in step["effects"]
+        if step["place"] not in known
+    ]
+    return covered + others
+
+
+def _show_plan(result: dict[str, Any]) -> None:
+    for change in result["changes"]:
+        out.print("[yellow]~[/yellow] ", end="")
+        out.print(change["words"], markup=False)
+    for change in result["unchanged"]:
+        out.print(f"= {change['words']}", style="dim", markup=False)
+    count = len(result["changes"])
+    out.print(f"\n{count} {'change' if count == 1 else 'changes'} planned; nothing was written.")
+
+
+def _show_run(shown: dict[str, Any]) -> None:
+    style = outcome_style(shown["status"])
+    out.print(f"[bold]{shown['workflow']}[/bold]  run {shown['id']}  [{style}]{shown['status']}[/{style}]")
+    out.print(f"tenant {shown['tenant']}  ticket {shown['ticket'] or '-'}  requester {shown['requester'] or '-'}")
+    out.print(f"started {_moment(shown['started_at'])}  ended {_moment(shown['ended_at'])}\n")
+    print_table(
+        ("step", "uses", "outcome", "tries", "took", "what"),
+        (
+            (
+                step["place"],
+                step["uses"],
+                step["status"],
+                step["attempt"] or "",
+                _seconds(step),
+                "\n".join(note["words"] for note in step["effects"]) or (step["failure"] or {}).get("message", ""),
+            )
+            for step in shown["steps"]
+        ),
+        nothing="No step has begun.",
+    )
+    for approval in shown["approvals"]:
+        _show_approval(approval)
+    if shown["outcome"] and shown["outcome"]["failure"]:
+        out.print("\n[red]Failed:[/red] ", end="")
+        out.print(shown["outcome"]["failure"]["message"], markup=False)
+
+
+def _show_approval(approval: dict[str, Any]) -> None:
+    out.print(f"\n[bold]Approval[/bold] {approval['id']}  {approval['status']}")
+    out.print(f"  {approval['question']}", markup=False)
+    if approval["decided_by"]:
+        out.print(
+            f"  by {approval['decided_by']}, {_moment(approval['decided_at'])}: {approval['comment']}", markup=False
+        )
+    else:
+        out.print(f"  asked: {', '.join(approval['approvers'])} (rung {approval['rung']} of {approval['rungs']})")
+    for step in approval["plan"]:
+        out.print(f"  {'~' if step['kind'] == 'change' else '='} {step['words']}", markup=False)
+
+
+def _seconds(step: dict[str, Any]) -> str:
+    if not step["started_at"] or not step["ended_at"]:
+        return ""
+    took = datetime.fromisoformat(step["ended_at"]) - datetime.fromisoformat(step["started_at"])
+    return f"{took.total_seconds():.2f} s"
+
+
+def _moment(text: str | None) -> str:
+    """An RFC 3339 time without its fractions, for people."""
+    return "" if not text else text[:19].replace("T", " ")
+
+
+def _about(fields: dict[str, Any]) -> str:
+    step, approval = fields.get("step") or {}, fields.get("approval") or {}
+    parts = [
+        step.get("place"),
+        step.get("uses"),
+        step.get("outcome"),
+        fields.get("capability"),
+        approval.get("decision"),
+        f"rung {approval['rung']}" if "rung" in approval else None,
+        f"plan {approval['plan_sha256'][:12]}" if approval.get("plan_sha256") else None,
+    ]
+    return " ".join(str(part) for part in parts if part)

@@ -1,0 +1,78 @@
+"""Commands that start and stop what runs on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import Annotated
+
+import typer
+
+from regie.cli.demo_world import up as run_services
+from regie.cli.installation import Installation, real_home
+from regie.cli.terminal import out, say
+from regie.settings import Settings
+
+STOP_WITHIN_S = 40.0
+"""Longest that `down` waits for `up` to end."""
+
+
+def up(
+    is_demo: Annotated[
+        bool, typer.Option("--demo", help="With the imaginary outside world, and accounts to try it with.")
+    ] = False,
+) -> None:
+    """Run Regie on this machine until interrupted: database, gateway, worker and web."""
+    asyncio.run(_up(Settings(), is_demo=is_demo))
+
+
+async def _up(settings: Settings, *, is_demo: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with run_services(settings, say, is_demo=is_demo) as services:
+        out.print(f"[bold]Regie is up at {services.web}[/bold]")
+        if services.sandbox:
+            out.print(f"The imaginary outside world is at {services.sandbox}.\n")
+            _explain(services.sandbox)
+        out.print("Stop it with Ctrl-C, or `regie down` from elsewhere.", style="dim")
+        await stop.wait()
+        say("Stopping")
+
+
+def _explain(sandbox: str) -> None:
+    out.print("Try, from another terminal in the same folder:")
+    out.print("  .venv/bin/regie runs                      what has run")
+    out.print("  .venv/bin/regie show RUN                  one run: steps, plan, changes")
+    out.print("  .venv/bin/regie audit show RUN            who did what and when")
+    out.print("  .venv/bin/regie approvals                 what waits for an answer")
+    out.print("  .venv/bin/regie approve APPROVAL --as ingrid.larsen@example.com")
+    out.print("A new ticket, as a customer would open it:")
+    out.print(
+        f"  curl -s {sandbox}/sandbox/tickets -H 'Content-Type: application/json' \\\n"
+        '       -d \'{"reporter": "elif.demir@example.com", "employee": "zoe.dubois@example.com", '
+        '"last_day": "2026-12-31"}\'\n',
+        markup=False,
+    )
+
+
+def down() -> None:
+    """Stop what `regie up` runs here, and the database with it."""
+    settings = real_home(Settings())
+    installation = Installation(settings, say)
+    state = installation.read_state()
+    if not state:
+        server = installation.server() if settings.home.exists() else None
+        if server is not None:
+            server.stop()
+        out.print(f"Nothing runs in {settings.home}.")
+        return
+    pid = int(state["pid"])
+    os.kill(pid, signal.SIGTERM)
+    deadline_s = time.monotonic() + STOP_WITHIN_S
+    while installation.read_state() and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    out.print("Stopped." if not installation.read_state() else f"Process {pid} has not stopped yet.")

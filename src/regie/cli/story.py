@@ -1,0 +1,89 @@
+"""One request through the demo installation, from ticket to end: what `demo` and `prove` are made of."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from regie.cli.api import TIMEOUT_S, Api, password_of
+from regie.cli.demo_world import Services
+from regie.cli.sandbox_client import SandboxClient
+from regie.core.errors import Unavailable
+from regie.settings import read_or_make_token
+
+LONGEST_S = 120.0
+"""Longest that anything in the story may take before it counts as stuck."""
+POLL_S = 0.1
+
+
+@dataclass
+class Story:
+    """Ways to act in the demo installation: as the world, as the operator, as a person."""
+
+    services: Services
+    operator: Api
+    sandbox: SandboxClient
+
+    async def run_of(self, ticket: str) -> str:
+        """The id of the run that a ticket started."""
+        deadline_s = time.monotonic() + LONGEST_S
+        while time.monotonic() < deadline_s:
+            found = await self.operator.get("/v1/runs", ticket=ticket)
+            if found["items"]:
+                return str(found["items"][0]["id"])
+            await asyncio.sleep(POLL_S)
+        raise Unavailable(f"No run has started for ticket {ticket}.", hint="See the web and sandbox logs.")
+
+    async def open_approval(self, run: str, *, rung: int = 1) -> dict[str, Any] | None:
+        """The approval that a run waits for, once its rung has been asked; none when the run ends without."""
+        deadline_s = time.monotonic() + LONGEST_S
+        while time.monotonic() < deadline_s:
+            shown = await self.operator.get(f"/v1/runs/{run}")
+            for approval in shown["approvals"]:
+                if approval["status"] == "open" and approval["rung"] >= rung:
+                    return dict(approval)
+            if shown["outcome"]:
+                return None
+            await asyncio.sleep(POLL_S)
+        raise Unavailable(f"Run {run} has not come to an approval.", hint="See the worker's log.")
+
+    async def decide(self, approval: dict[str, Any], person: str, decision: str, comment: str) -> None:
+        """Answer an approval as a person, having seen its plan."""
+        auth = httpx.BasicAuth(person, password_of(self.services.settings, person))
+        async with httpx.AsyncClient(base_url=self.services.web, auth=auth, timeout=TIMEOUT_S, trust_env=False) as http:
+            await Api(http).post(
+                f"/v1/approvals/{approval['id']}/decision",
+                {"decision": decision, "comment": comment, "plan_sha256": approval["plan_sha256"]},
+            )
+
+    async def end_of(self, run: str) -> dict[str, Any]:
+        """The run once it is over."""
+        deadline_s = time.monotonic() + LONGEST_S
+        while time.monotonic() < deadline_s:
+            shown: dict[str, Any] = await self.operator.get(f"/v1/runs/{run}")
+            if shown["outcome"]:
+                return shown
+            await asyncio.sleep(POLL_S)
+        raise Unavailable(f"Run {run} has not ended.", hint="`regie show` says where it stands.")
+
+
+@asynccontextmanager
+async def telling(services: Services) -> AsyncIterator[Story]:
+    """A story in running services."""
+    token = read_or_make_token(services.settings.operator_token_file)
+    async with (
+        httpx.AsyncClient(
+            base_url=services.web,
+            headers={"Authorization": f"Bearer {token}", "Regie-Operator": "demo"},
+            timeout=TIMEOUT_S,
+            trust_env=False,
+        ) as web,
+        httpx.AsyncClient(base_url=services.sandbox, timeout=TIMEOUT_S, trust_env=False) as sandbox,
+    ):
+        yield Story(services, Api(web), SandboxClient(sandbox))

@@ -1,0 +1,58 @@
+"""How the command line prints: results on standard output, progress and remarks on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+out = Console(highlight=False, soft_wrap=True)
+"""Results for people."""
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Progress and remarks."""
+
+
+def say(text: str) -> None:
+    """Show progress."""
+    err.print(f"[dim]· {_plain(text)}[/dim]")
+
+
+def print_json(value: Any) -> None:
+    """A result for programs: one JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, nothing: str) -> None:
+    """A result as a table, or a sentence when there is nothing to show."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, head in enumerate(heads):
+        # Names and ids come first, and are copied: they are never broken.
+        table.add_column(head, overflow="fold", no_wrap=number == 0)
+    for row in rows:
+        table.add_row(*(_plain(str(cell)) for cell in row))
+    if table.row_count:
+        out.print(table)
+    else:
+        out.print(nothing, style="dim")
+
+
+def outcome_style(outcome: str) -> str:
+    """The colour that an outcome is shown in."""
+    return {
+        "done": "green",
+        "approved": "green",
+        "failed": "red",
+        "refused": "yellow",
+        "timeout": "yellow",
+        "waiting": "cyan",
+        "running": "cyan",
+    }.get(outcome, "default")
+
+
+def _plain(text: str) -> str:
+    """Text from outside, with nothing in it that the console would take for markup."""
+    return text.replace("[", "\\[")

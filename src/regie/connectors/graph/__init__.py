@@ -1,0 +1,1 @@
+"""Microsoft Graph: accounts, managers, groups and sign-in sessions of Entra ID."""

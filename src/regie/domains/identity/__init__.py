@@ -1,0 +1,1 @@
+"""Who may sign in and reach what: joining, changing and leaving."""

@@ -1,0 +1,143 @@
+"""The engine in memory with a clock that is turned by hand: for tests and simulation. Nothing survives the process.
+
+It re-encodes every state and event as JSON, so that what would not survive a database does not survive here either.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+
+from regie.core.block import Catalogue
+from regie.core.errors import InvalidInput
+from regie.core.interpreter import advance, begin, outstanding
+from regie.core.release import Release
+from regie.core.run import (
+    EVENT,
+    Begun,
+    ClearTimer,
+    Command,
+    Event,
+    RunFacts,
+    RunState,
+    SetTimer,
+    TimerFired,
+    Work,
+)
+from regie.engine.accepting import accept
+from regie.engine.port import Performer, Started, StartRequest, Task
+from regie.store.keys import RunKey
+
+
+@dataclass
+class _Run:
+    facts: RunFacts
+    state_json: str
+    inbox: deque[Event] = field(default_factory=deque)
+    seen: set[str] = field(default_factory=set)
+    timers: dict[str, int] = field(default_factory=dict)
+    notes: list[Command] = field(default_factory=list)
+
+
+class InlineEngine:
+    """Runs live in this object.
+
+    Args:
+        release: What every run is pinned to.
+        catalogue: The blocks.
+        performer: Carries out the work, one piece after the other.
+    """
+
+    def __init__(self, release: Release, catalogue: Catalogue, performer: Performer) -> None:
+        self.release = release
+        self.catalogue = catalogue
+        self.performer = performer
+        self.now_s = 0.0
+        self._runs: dict[RunKey, _Run] = {}
+        self._by_trigger: dict[tuple[str, str, str], RunKey] = {}
+        self._due: list[tuple[float, int, RunKey, str]] = []
+        self._numbers = itertools.count()
+
+    async def start(self, request: StartRequest) -> Started:
+        """Accept a run. See `port.Engine`."""
+        facts = accept(request, self.release, str(uuid.uuid4()))
+        trigger = (facts.tenant, facts.domain, request.trigger_key)
+        if trigger in self._by_trigger:
+            return Started(self._by_trigger[trigger], is_new=False)
+        key = RunKey(facts.tenant, facts.domain, facts.id)
+        run = _Run(facts, begin(facts).model_dump_json())
+        run.inbox.append(Begun())
+        self._runs[key] = run
+        self._by_trigger[trigger] = key
+        return Started(key, is_new=True)
+
+    async def deliver(self, key: RunKey, inbox_key: str, event: Event) -> bool:
+        """Put an event in the inbox. See `port.Engine`."""
+        run = self._run(key)
+        if inbox_key in run.seen:
+            return False
+        run.seen.add(inbox_key)
+        run.inbox.append(EVENT.validate_json(EVENT.dump_json(event)))
+        return True
+
+    async def state(self, key: RunKey) -> RunState:
+        """Where a run stands. See `port.Engine`."""
+        return RunState.model_validate_json(self._run(key).state_json)
+
+    def notes(self, key: RunKey) -> list[Command]:
+        """The records a run has produced so far, in order: what a durable engine would have written."""
+        return list(self._run(key).notes)
+
+    async def settle(self) -> None:
+        """Move every run until all are finished or wait."""
+        for key, run in list(self._runs.items()):
+            await self._settle_one(key, run)
+
+    async def turn_clock(self) -> bool:
+        """Turn the clock to the next timer and fire it; false when there is none."""
+        while self._due:
+            at_s, number, key, timer = heapq.heappop(self._due)
+            run = self._runs[key]
+            if run.timers.get(timer) != number:
+                continue
+            del run.timers[timer]
+            self.now_s = at_s
+            run.inbox.append(TimerFired(timer=timer))
+            return True
+        return False
+
+    def _run(self, key: RunKey) -> _Run:
+        if key not in self._runs:
+            raise InvalidInput(f"There is no run {key.run}.")
+        return self._runs[key]
+
+    async def _settle_one(self, key: RunKey, run: _Run) -> None:
+        definition = self.release.definition(run.facts.workflow)
+        state = RunState.model_validate_json(run.state_json)
+        work: deque[Work] = deque(outstanding(definition, self.catalogue, state))
+        while run.inbox or work:
+            if run.inbox:
+                event = run.inbox.popleft()
+            else:
+                event = await self.performer.perform(Task(key, 1, run.facts, self.release, work.popleft()))
+            step = advance(definition, self.catalogue, state, EVENT.validate_json(EVENT.dump_json(event)))
+            run.state_json = step.state.model_dump_json()
+            state = RunState.model_validate_json(run.state_json)
+            for command in step.commands:
+                self._carry_out(key, run, command, work)
+
+    def _carry_out(self, key: RunKey, run: _Run, command: Command, work: deque[Work]) -> None:
+        match command:
+            case SetTimer():
+                number = next(self._numbers)
+                run.timers[command.timer] = number
+                heapq.heappush(self._due, (self.now_s + command.after_s, number, key, command.timer))
+            case ClearTimer():
+                run.timers.pop(command.timer, None)
+            case _ if isinstance(command, Work):
+                work.append(command)
+            case _:
+                run.notes.append(command)

@@ -1,0 +1,258 @@
+"""One claimed run in the hands of one worker: take events in, commit each with its records, hand work out, let go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+
+from regie.core.audit import Actor
+from regie.core.block import Catalogue
+from regie.core.errors import Failure, FencedOut, OutcomeUnknown, Terminal, TimedOut, Unavailable
+from regie.core.interpreter import Advance, advance, outstanding
+from regie.core.release import Release
+from regie.core.run import EVENT, Begun, Decided, Event, Failed, OpenApproval, Perform, RunState, TimerFired, Work
+from regie.crashpoints import CrashPoint, crashpoint
+from regie.engine.port import Performer, Task
+from regie.engine.records import Timing, input_digest, to_commit
+from regie.store import inbox, runs
+from regie.store.approvals import DecidedMeanwhile
+from regie.store.database import Database
+from regie.store.inbox import InboxEvent
+
+LOOKUP_TIMEOUT_S = 120.0
+"""Longest that planning or finding approvers may take in one attempt; blocks state their own."""
+RECONNECT_S = 0.2
+"""Between two tries to read or commit while the database does not answer."""
+NOTHING_SEEN = -1
+"""Less than any inbox count: a run that is let go is ready at once."""
+
+Answer = TypeVar("Answer")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class LiveRun:
+    """A run this worker owns for the moment.
+
+    Attributes:
+        nudged: Set from outside when events may have arrived for it.
+        is_leaving: Set from outside: finish the work in hand, hand out no more, let go.
+    """
+
+    database: Database
+    claimed: runs.Claimed
+    release: Release
+    catalogue: Catalogue
+    performer: Performer
+    actor: Actor
+    nudged: asyncio.Event = field(default_factory=asyncio.Event)
+    is_leaving: bool = False
+
+    def __post_init__(self) -> None:
+        """Take over where the run stands."""
+        self.key = self.claimed.claim.key
+        self.claim = self.claimed.claim
+        self.definition = self.release.definition(self.claimed.workflow)
+        self.state = RunState.model_validate_json(self.claimed.state_json)
+        self.inbox_n = self.claimed.inbox_n
+        self.seen_n = 0
+        self.waiting: deque[tuple[str | None, Event]] = deque()
+        self.tasks: dict[asyncio.Task[Event], Work] = {}
+        self.queued_s: dict[tuple[str, int], float] = {}
+        self.timings: dict[tuple[str, int], Timing] = {}
+        self.inputs: dict[tuple[str, int], str] = {}
+        self.is_let_go = False
+        self.is_owing = False
+
+    async def live(self) -> None:
+        """Move the run until it is finished or parked.
+
+        While the database does not answer, it waits and keeps what it knows: the results of finished work are worth it.
+
+        Raises:
+            FencedOut: Somebody else owns it now; everything held about it is dropped.
+        """
+        try:
+            self._note(self.claimed.inbox)
+            self._hand_out(outstanding(self.definition, self.catalogue, self.state))
+            if not self.state.ready and not self.state.steps:
+                await self._take(Begun())
+            while not self.is_let_go:
+                await self._step()
+        finally:
+            for task in self.tasks:
+                task.cancel()
+            await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def _step(self) -> None:
+        """One turn: everything in the inbox, then whatever work has ended, else let go or wait."""
+        if self.nudged.is_set():
+            self.nudged.clear()
+            await self._look_in_inbox()
+        while self.waiting and not self.is_let_go:
+            inbox_key, event = self.waiting.popleft()
+            await self._take(event, inbox_key)
+        if self.is_let_go or self.nudged.is_set():
+            return
+        if not self.tasks:
+            await self._let_go()
+            return
+        nudge = asyncio.ensure_future(self.nudged.wait())
+        try:
+            await asyncio.wait({nudge, *self.tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            nudge.cancel()
+        for task in [task for task in self.tasks if task.done()]:
+            del self.tasks[task]
+            self.waiting.append((None, task.result()))
+
+    async def _let_go(self) -> None:
+        seen = NOTHING_SEEN if self.is_owing else self.inbox_n
+
+        async def park() -> None:
+            async with self.database.transaction() as tx:
+                await runs.park(tx, self.claim, seen)
+
+        await _until_answered(park)
+        self.is_let_go = True
+
+    async def _take(self, event: Event, inbox_key: str | None = None) -> None:
+        """Take one event in: advance, commit, hand out. A decision made meanwhile goes first."""
+        if isinstance(event, TimerFired):
+            crashpoint(CrashPoint.IN_TIMER)
+        step = advance(self.definition, self.catalogue, self.state, event)
+        if inbox_key is None and step.state == self.state and not step.commands:
+            return
+        try:
+            await self._commit(step, [inbox_key] if inbox_key else [])
+        except DecidedMeanwhile as late:
+            self.waiting.append((inbox_key, event))
+            await self._look_in_inbox()
+            if not any(isinstance(other, Decided) and other.place == late.place for _, other in self.waiting):
+                raise
+            return
+        self.state = step.state
+        self._hand_out([command for command in step.commands if isinstance(command, Work)])
+
+    async def _commit(self, step: Advance, consumed: list[str]) -> None:
+        """Write state, records and audit leaves in one transaction, or find out that it was written.
+
+        Raises:
+            FencedOut, DecidedMeanwhile: Nothing was written.
+        """
+        has_more = bool(self.waiting or self.tasks) or any(isinstance(command, Work) for command in step.commands)
+        is_last = step.state.status.is_final or not has_more
+        record = to_commit(
+            self.key,
+            step.state,
+            step.commands,
+            actor=self.actor,
+            consumed=consumed,
+            timings=self.timings,
+            inputs=self.inputs,
+            now_s=time.monotonic(),
+            park_seen=self.inbox_n if is_last and not step.state.status.is_final else None,
+        )
+        crashpoint(CrashPoint.BEFORE_COMMIT)
+        committed = await self._write(record)
+        crashpoint(CrashPoint.AFTER_COMMIT)
+        if committed is not None:
+            self.claim = committed.claim
+            # What has arrived counts as seen only when it has been read: letting go before that would lose it.
+            if committed.inbox_n > self.inbox_n:
+                self.nudged.set()
+        self.is_let_go = is_last
+        if is_last and any(isinstance(command, OpenApproval) for command in step.commands):
+            crashpoint(CrashPoint.IN_APPROVAL_WAIT)
+
+    async def _write(self, record: runs.StepCommit) -> runs.Committed | None:
+        """Commit until it is known to be done; nothing comes back when that had to be found out by reading."""
+        is_unknown = False
+        while True:
+            try:
+                async with self.database.transaction() as tx:
+                    return await runs.commit(tx, self.claim, record)
+            except Unavailable:
+                await asyncio.sleep(RECONNECT_S)
+                continue
+            except OutcomeUnknown:
+                is_unknown = True
+            except FencedOut:
+                # An earlier try of our own may have been what moved the run on.
+                if not is_unknown or not await self._was_written():
+                    raise
+            if await self._was_written():
+                self.claim = self.claim._replace(seq=self.claim.seq + 1)
+                self.nudged.set()
+                return None
+
+    async def _was_written(self) -> bool:
+        async def read() -> bool:
+            async with self.database.reading() as tx:
+                return await runs.was_committed(tx, self.claim)
+
+        return await _until_answered(read)
+
+    async def _look_in_inbox(self) -> None:
+        async def read() -> list[InboxEvent]:
+            async with self.database.reading() as tx:
+                return await inbox.unconsumed(tx, self.key, self.seen_n)
+
+        self._note(await _until_answered(read))
+
+    def _note(self, arrived: Sequence[InboxEvent]) -> None:
+        """Keep what arrived, decisions before timers: a person's answer beats the silence that would end it."""
+        for item in arrived:
+            if item.n > self.seen_n:
+                self.waiting.append((item.key, EVENT.validate_json(item.payload_json)))
+                self.seen_n = item.n
+        self.inbox_n = max(self.inbox_n, self.seen_n)
+        self.waiting = deque(sorted(self.waiting, key=lambda entry: not isinstance(entry[1], Decided)))
+
+    def _hand_out(self, works: Sequence[Work]) -> None:
+        if self.is_leaving and works:
+            self.is_owing = True
+            return
+        for work in works:
+            mark = (work.place, work.attempt)
+            self.queued_s[mark] = time.monotonic()
+            self.inputs[mark] = input_digest(work)
+            self.tasks[asyncio.create_task(self._perform(work))] = work
+
+    async def _perform(self, work: Work) -> Event:
+        """Have the work done within its time. Too late is a failure like any other, and it may be tried again."""
+        mark = (work.place, work.attempt)
+        started_s = time.monotonic()
+        timeout_s = work.timeout_s if isinstance(work, Perform) else LOOKUP_TIMEOUT_S
+        task = Task(self.key, self.claim.fence, self.state.facts, self.release, work)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.performer.perform(task)
+        except TimeoutError:
+            late = TimedOut(f"The step {work.place} did not finish within {timeout_s:g} s.")
+            return Failed(place=work.place, attempt=work.attempt, failure=Failure.of(late))
+        except Exception as error:
+            log.exception("work:broke", run=self.key.run, place=work.place)
+            broken = Terminal(
+                f"The work of step {work.place} broke with {type(error).__name__}.",
+                hint="The worker's log has the details.",
+            )
+            return Failed(place=work.place, attempt=work.attempt, failure=Failure.of(broken))
+        finally:
+            self.timings[mark] = Timing(self.queued_s[mark], started_s, time.monotonic())
+
+
+async def _until_answered(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Ask the database until it answers. A worker that has lost it for good is ended from outside, by its lock."""
+    while True:
+        try:
+            return await ask()
+        except (Unavailable, OutcomeUnknown):
+            await asyncio.sleep(RECONNECT_S)

@@ -1,0 +1,90 @@
+"""What an engine does and what it is given: the seam between a run's rules and whoever makes runs durable.
+
+The web starts runs and delivers events through it; a worker room gives it a performer. `inline` and `postgres` are the
+implementations, behind one conformance suite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from pydantic import JsonValue
+
+from regie.core.audit import Actor
+from regie.core.release import Release
+from regie.core.run import Event, RunFacts, RunState, Work
+from regie.store.keys import RunKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRequest:
+    """A run to start.
+
+    Attributes:
+        trigger_key: Names the trigger within tenant and domain; the same key never starts a second run.
+        corr: Correlation id shared with the ticket and outside changes; the run's own id when empty.
+    """
+
+    tenant: str
+    workflow: str
+    trigger_key: str
+    started_by: Actor
+    ticket: str = ""
+    given: dict[str, JsonValue] = field(default_factory=dict)
+    dry: bool = False
+    corr: str = ""
+
+
+class Started(NamedTuple):
+    """The run that a request came to; `is_new` is false when the trigger had started it before."""
+
+    key: RunKey
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One piece of work for a performer, with what it may know of the run it belongs to."""
+
+    key: RunKey
+    fence: int
+    facts: RunFacts
+    release: Release
+    work: Work
+
+
+class Performer(Protocol):
+    """Carries out work outside any transaction."""
+
+    async def perform(self, task: Task) -> Event:
+        """Do the work and say what came of it. Errors of the vocabulary come back as `Failed`, never as exceptions."""
+        ...
+
+
+class Engine(Protocol):
+    """Makes runs durable."""
+
+    async def start(self, request: StartRequest) -> Started:
+        """Accept a run of the current release.
+
+        Raises:
+            InvalidInput: No such workflow or tenant, or the tenant does not have the domain.
+        """
+        ...
+
+    async def deliver(self, key: RunKey, inbox_key: str, event: Event) -> bool:
+        """Put an event in a run's inbox, once per inbox key; false when it was there before.
+
+        Raises:
+            InvalidInput: There is no such run.
+        """
+        ...
+
+    async def state(self, key: RunKey) -> RunState:
+        """Where a run stands.
+
+        Raises:
+            InvalidInput: There is no such run.
+        """
+        ...

@@ -1,0 +1,196 @@
+"""A worker's loop over a database: claim, move, pump timers, beat, rescue what dead workers left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from regie.core.audit import Actor
+from regie.core.block import Catalogue
+from regie.core.errors import FencedOut, OutcomeUnknown, RegieError, Unavailable
+from regie.core.release import Release
+from regie.core.run import StepStatus
+from regie.engine.live import NOTHING_SEEN, LiveRun
+from regie.engine.port import Performer
+from regie.store import releases, runs, timers, workers
+from regie.store.database import Database
+from regie.store.keys import RunKey
+
+POLL_S = 1.0
+"""A hint may be lost; this often a worker looks without one."""
+BEAT_S = 5.0
+"""How often a worker says it is alive; silence of 15 s counts as dead."""
+RESCUE_S = 1.0
+"""How often a worker looks for runs whose owner is gone."""
+GIVE_BACK_S = 2.0
+"""Pause before a dropped run is ready again."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class WorkerLoop:
+    """Moves the runs of some domains.
+
+    Args:
+        database: Where the runs are.
+        catalogue: The blocks.
+        performer: Carries out work.
+        domains: Whose runs to move.
+        name: For people, in the list of workers.
+        slots: How many runs at the same time; parked runs take none.
+    """
+
+    database: Database
+    catalogue: Catalogue
+    performer: Performer
+    domains: Sequence[str]
+    name: str = "worker"
+    slots: int = 32
+    live: dict[RunKey, LiveRun] = field(default_factory=dict)
+    hands: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until told to stop, then finish the work in hand; what comes after it is left to other workers.
+
+        Raises:
+            Unavailable: The connection that carries this worker's lock is gone: it counts as dead, and must be.
+            OutcomeUnknown: Runs may have been claimed and nobody knows which: only another life finds out.
+            FencedOut: It was declared dead.
+        """
+        async with workers.registered(self.database, name=self.name, domains=self.domains) as worker:
+            self.actor = Actor(type="worker", id=worker.id)
+            self._freed, self._stop = asyncio.Event(), stop
+            claiming = asyncio.create_task(self._claiming(worker, stop))
+            duties = {
+                claiming,
+                asyncio.create_task(self._repeat(BEAT_S, lambda: self._beat(worker.id))),
+                asyncio.create_task(self._repeat(RESCUE_S, self._rescue)),
+            }
+            try:
+                await self._until(claiming, duties)
+                for live in self.live.values():
+                    live.is_leaving = True
+                # It goes on beating meanwhile, or others would take what it is about to finish.
+                while self.hands:
+                    await self._until(asyncio.gather(*self.hands), duties - {claiming})
+            finally:
+                for task in (*duties, *self.hands):
+                    task.cancel()
+                await asyncio.gather(*duties, *self.hands, return_exceptions=True)
+
+    async def _until(self, goal: asyncio.Future[Any], duties: set[asyncio.Task[None]]) -> None:
+        """Wait for something unless a duty fails first; no duty ever ends well before that."""
+        await asyncio.wait({goal, *duties}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (*duties, goal):
+            if task.done():
+                task.result()
+
+    async def _claiming(self, worker: workers.Worker, stop: asyncio.Event) -> None:
+        """Wait for a hint, a due timer, a free slot or the poll; then take what is ready."""
+        while not stop.is_set():
+            taken, due_s = await self._take_ready(worker)
+            for claimed, release in taken:
+                self._adopt(claimed, release)
+            if taken and len(self.hands) < self.slots:
+                continue
+            await self._wait(worker, stop, min(POLL_S, POLL_S if due_s is None else due_s))
+
+    async def _take_ready(self, worker: workers.Worker) -> tuple[list[tuple[runs.Claimed, Release]], float | None]:
+        try:
+            async with self.database.transaction() as tx:
+                await timers.fire_due(tx, self.domains)
+                claimed = await runs.claim(tx, worker.id, self.domains, self.slots - len(self.hands))
+                taken = [(run, await releases.get(tx, run.release)) for run in claimed]
+                return taken, await timers.next_due_in(tx, self.domains)
+        except Unavailable as error:
+            log.warning("worker:waits", reason=str(error))
+            return [], None
+
+    async def _wait(self, worker: workers.Worker, stop: asyncio.Event, most_s: float) -> None:
+        hint = asyncio.ensure_future(worker.wait(most_s))
+        others = [asyncio.ensure_future(stop.wait())]
+        if len(self.hands) >= self.slots:
+            self._freed.clear()
+            others.append(asyncio.ensure_future(self._freed.wait()))
+        try:
+            await asyncio.wait({hint, *others}, return_when=asyncio.FIRST_COMPLETED)
+            if hint.done():
+                hint.result()
+                self._nudge()
+        finally:
+            for waiting in (hint, *others):
+                waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError, RegieError):
+                await hint
+
+    def _nudge(self) -> None:
+        """Let runs that wait for somebody while work of theirs is out look into their inbox."""
+        for live in self.live.values():
+            if any(step.status is StepStatus.WAITING for step in live.state.steps.values()):
+                live.nudged.set()
+
+    def _adopt(self, claimed: runs.Claimed, release: Release) -> None:
+        task = asyncio.create_task(self._see_through(claimed, release))
+        self.hands.add(task)
+        task.add_done_callback(self._free)
+
+    def _free(self, task: asyncio.Task[None]) -> None:
+        self.hands.discard(task)
+        self._freed.set()
+
+    async def _see_through(self, claimed: runs.Claimed, release: Release) -> None:
+        key, claim = claimed.claim.key, claimed.claim
+        live: LiveRun | None = None
+        try:
+            live = LiveRun(self.database, claimed, release, self.catalogue, self.performer, self.actor)
+            live.is_leaving = self._stop.is_set()
+            self.live[key] = live
+            await live.live()
+        except FencedOut:
+            log.info("run:fenced_out", run=key.run)
+        except Exception:  # a run must never be left without an owner that moves it, whatever went wrong
+            log.exception("run:dropped", run=key.run)
+            await self._give_back(live.claim if live else claim)
+        finally:
+            # It may be back in other hands of this worker already.
+            if live is not None and self.live.get(key) is live:
+                del self.live[key]
+
+    async def _give_back(self, claim: runs.Claim) -> None:
+        """Make a dropped run ready again after a pause, so that it is neither stuck nor tried without end in a rush."""
+        while True:
+            await asyncio.sleep(GIVE_BACK_S)
+            try:
+                async with self.database.transaction() as tx:
+                    await runs.park(tx, claim, NOTHING_SEEN)
+            except (Unavailable, OutcomeUnknown):
+                continue
+            except RegieError as error:
+                # Fenced out: somebody else has it.
+                log.info("run:not_given_back", run=claim.key.run, reason=type(error).__name__)
+            return
+
+    async def _beat(self, worker: str) -> None:
+        async with self.database.transaction() as tx:
+            await workers.beat(tx, worker)
+
+    async def _rescue(self) -> None:
+        async with self.database.transaction() as tx:
+            rescued = await workers.rescue(tx)
+        if rescued:
+            log.info("runs:rescued", runs=len(rescued))
+
+    async def _repeat(self, every_s: float, duty: Callable[[], Awaitable[None]]) -> None:
+        """Do something again and again; once more or less does not matter."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await duty()
+            except (Unavailable, OutcomeUnknown) as error:
+                log.warning("worker:waits", reason=str(error))

@@ -1,0 +1,270 @@
+"""The gateway's API: four questions, each answered for an identified caller and a granted step, and a sign of life.
+
+Errors leave as problem documents (RFC 9457) with the failure in them; `gateway_client` raises them as what they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from regie import connectors as connector_folders
+from regie.core.errors import (
+    AuditBroken,
+    AuthFailed,
+    Denied,
+    FencedOut,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    RegieError,
+    Terminal,
+    Throttled,
+    TimedOut,
+    Unavailable,
+    WorldMoved,
+)
+from regie.gateway import inbound
+from regie.gateway.budgets import Budgets
+from regie.gateway.connections import Connections, Serving, TransportFor
+from regie.gateway.effects import REREADS_S, Effects, innermost
+from regie.gateway.grants import Granted, Grants
+from regie.gateway.identify import Caller, Callers, Unidentified
+from regie.gateway.vault import SecretBackend
+from regie.gateway_client import (
+    INBOUND_PREFIX,
+    PROBLEM_TYPE,
+    ApplyQuestion,
+    ApplyReply,
+    CallQuestion,
+    CallReply,
+    InboundEvent,
+    PlanQuestion,
+    PlanReply,
+    Problem,
+    Question,
+)
+from regie.kit.discovery import Found, connectors_in
+from regie.store.database import Database
+from regie.store.target_locks import TargetLocks
+
+_log = structlog.get_logger()
+
+_STATUS: tuple[tuple[type[RegieError], int], ...] = (
+    (Unidentified, 401),
+    (Denied, 403),
+    (InvalidInput, 422),
+    (FencedOut, 409),
+    (WorldMoved, 409),
+    (NotFound, 404),
+    (AuthFailed, 502),
+    (Terminal, 502),
+    (Throttled, 429),
+    (TimedOut, 504),
+    (Unavailable, 503),
+    (OutcomeUnknown, 502),
+    (AuditBroken, 500),
+)
+"""The first class that fits gives the status; readers decide by the failure, not by this."""
+
+
+class _TooLarge(InvalidInput):
+    """A body over its limit: 413."""
+
+
+class _Desk:
+    """Answers the questions: everything the routes need, made once."""
+
+    def __init__(
+        self,
+        database: Database,
+        connections: Connections,
+        *,
+        rereads_s: tuple[float, ...],
+        pause: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self.connections = connections
+        self.grants = Grants(database)
+        self.effects = Effects(database, Budgets(), TargetLocks(database), rereads_s=rereads_s, pause=pause)
+
+    async def call(self, caller: Caller, question: CallQuestion) -> CallReply:
+        """Read through a capability."""
+        _, serving = await self._admit(caller, question)
+        output = await self.effects.call(serving, question.want)
+        return CallReply(output=output.model_dump(mode="json"))
+
+    async def plan(self, caller: Caller, question: PlanQuestion) -> PlanReply:
+        """Show what would change."""
+        granted, serving = await self._admit(caller, question)
+        covers_for = question.covers_for
+        if not granted.may_plan or not (covers_for is None or granted.is_under(covers_for)):
+            await self.grants.deny(granted.key, question, "nothing_to_plan_for")
+            raise Denied(f"Step {question.step.place} is neither in a dry run nor under that approval.")
+        return await self.effects.plan(granted, serving, question.want)
+
+    async def apply(self, caller: Caller, question: ApplyQuestion) -> ApplyReply:
+        """Make a change."""
+        granted, serving = await self._admit(caller, question)
+        if not granted.may_apply:
+            await self.grants.deny(granted.key, question, "dry_run" if granted.grant.dry else "may_only_plan")
+            raise Denied(f"Step {question.step.place} may plan and not apply.")
+        return await self.effects.apply(granted, serving, question.want)
+
+    async def _admit(self, caller: Caller, question: Question) -> tuple[Granted, Serving]:
+        granted = await self.grants.look_up(caller, question)
+        step = question.step
+        serving = self.connections.serving(granted.release, step.tenant, step.domain, question.capability)
+        return granted, serving
+
+
+def _identified(request: Request) -> Caller:
+    callers: Callers = request.app.state.callers
+    return callers.identify(request.headers.get("Authorization"))
+
+
+Asking = Annotated[Caller, Depends(_identified)]
+"""Whoever asks, by its token."""
+
+
+def make_gateway(
+    database: Database,
+    vault: SecretBackend,
+    callers: Callers,
+    *,
+    connectors: Mapping[str, Found] | None = None,
+    transport_for: TransportFor | None = None,
+    rereads_s: tuple[float, ...] = REREADS_S,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> FastAPI:
+    """Build the gateway.
+
+    Args:
+        database: Open; whoever opened it closes it.
+        callers: Who may ask.
+        connectors: By folder name; all that there are when nothing is said.
+        transport_for: How a vendor's address is reached; over the network when nothing is said.
+        rereads_s: Seconds between readings until a change must show.
+        pause: Waits so many seconds.
+    """
+    known = connectors_in(connector_folders) if connectors is None else connectors
+    desk = _Desk(database, Connections(vault, known, transport_for), rereads_s=rereads_s, pause=pause)
+
+    @asynccontextmanager
+    async def live(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await desk.connections.aclose()
+
+    app = FastAPI(title="Regie gateway", lifespan=live, openapi_url=None, docs_url=None, redoc_url=None)
+    _answer_errors(app)
+
+    app.state.callers = callers
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        async with database.reading():
+            return {"status": "ok"}
+
+    @app.post("/v1/call")
+    async def call(caller: Asking, question: CallQuestion) -> CallReply:
+        return await desk.call(caller, question)
+
+    @app.post("/v1/plan")
+    async def plan(caller: Asking, question: PlanQuestion) -> PlanReply:
+        return await desk.plan(caller, question)
+
+    @app.post("/v1/apply")
+    async def apply(caller: Asking, question: ApplyQuestion) -> ApplyReply:
+        return await desk.apply(caller, question)
+
+    @app.post("/v1/inbound/{tenant}/{connection}")
+    async def deliver(caller: Asking, tenant: str, connection: str, request: Request) -> InboundEvent:
+        return await inbound.receive(
+            database,
+            desk.connections,
+            caller,
+            tenant=tenant,
+            connection=connection,
+            headers=_passed_on(request),
+            body=await _body(request, inbound.LARGEST_BODY),
+        )
+
+    return app
+
+
+class _Reticent:
+    """Answers for faults of our own before the server logs them: their text may hold a secret, and so may the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:  # noqa: BLE001  whatever it is, it must not go further
+            where = innermost(error)
+            _log.error("gateway broke", kind=type(error).__name__, where=where)
+            answer = _problem(Terminal(f"The gateway broke: {type(error).__name__} at {where}."), 500)
+            await answer(scope, receive, send)
+
+
+def _passed_on(request: Request) -> dict[str, str]:
+    """The delivery's own headers, as the outside system sent them."""
+    return {
+        name.removeprefix(INBOUND_PREFIX): value
+        for name, value in request.headers.items()
+        if name.startswith(INBOUND_PREFIX)
+    }
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """The body, counted while it comes in.
+
+    Raises:
+        InvalidInput: It is larger than allowed.
+    """
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            raise _TooLarge(f"A delivery has at most {most} bytes.")
+    return bytes(body)
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Turn every error into a problem document."""
+
+    @app.exception_handler(RegieError)
+    async def explained(_: Request, error: RegieError) -> JSONResponse:
+        return _problem(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def misunderstood(_: Request, error: RequestValidationError) -> JSONResponse:
+        # Only where it is wrong, not what was sent: that may be anything.
+        places = sorted({".".join(map(str, fault["loc"])) for fault in error.errors()})
+        return _problem(InvalidInput(f"The gateway does not understand the question: look at {', '.join(places)}."))
+
+    @app.exception_handler(HTTPException)
+    async def unknown(_: Request, error: HTTPException) -> JSONResponse:
+        return _problem(InvalidInput("The gateway has no such question."), error.status_code)
+
+    app.add_middleware(_Reticent)
+
+
+def _problem(error: RegieError, status: int | None = None) -> JSONResponse:
+    if status is None:
+        status = (
+            413 if isinstance(error, _TooLarge) else next((s for kind, s in _STATUS if isinstance(error, kind)), 500)
+        )
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    problem = Problem.of(error, status)
+    return JSONResponse(problem.model_dump(mode="json"), status, headers=headers, media_type=PROBLEM_TYPE)

@@ -1,0 +1,182 @@
+"""Which of a tenant's connections serves a capability, and the connector that speaks through it.
+
+A connector gets a session that is already authenticated. Connections are kept while their configuration stays the
+same, so that a new release does not ask for a new token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import httpx
+
+from regie.core import canonical
+from regie.core.errors import Denied
+from regie.core.release import Release
+from regie.core.tenant import Connection, SecretRef
+from regie.gateway.authentication import Basic, ClientCredentials, Secret
+from regie.gateway.vault import SecretBackend, SecretText
+from regie.kit import manifest as declared
+from regie.kit.connector import Connector, Provided, Settings, provided
+from regie.kit.discovery import Found
+from regie.kit.inbound import InboundRule
+from regie.kit.session import Session
+
+TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+"""Seconds one request to a vendor may take."""
+
+TransportFor = Callable[[str], httpx.AsyncBaseTransport]
+"""How an address is reached: the network, or an imitation in tests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A tenant's connection, ready to do one capability."""
+
+    tenant: str
+    connection: str
+    connector: Connector
+    provided: Provided
+
+    @property
+    def endpoints(self) -> tuple[str, str, str]:
+        """What the rate budget counts together."""
+        return self.tenant, self.connection, self.provided.capability.name
+
+
+@dataclass(frozen=True, slots=True)
+class Inlet:
+    """A tenant's connection as a source of deliveries."""
+
+    domains: tuple[str, ...]
+    rule: InboundRule
+    secret: SecretText
+    connector: type[Connector]
+    settings: Settings
+
+
+class Connections:
+    """Every tenant's connections.
+
+    Args:
+        vault: Where the secrets are.
+        connectors: Every connector there is, by folder name.
+        transport_for: How a vendor's address is reached; over the network when nothing else is said.
+    """
+
+    def __init__(
+        self, vault: SecretBackend, connectors: Mapping[str, Found], transport_for: TransportFor | None = None
+    ) -> None:
+        self._vault = vault
+        self._connectors = connectors
+        self._transport_for = transport_for
+        self._open: dict[tuple[str, str, str], tuple[httpx.AsyncClient, Connector]] = {}
+
+    async def aclose(self) -> None:
+        """Close every connection to a vendor."""
+        for client, _ in self._open.values():
+            await client.aclose()
+        self._open.clear()
+
+    def serving(self, release: Release, tenant: str, domain: str, capability: str) -> Serving:
+        """The one connection that serves a capability for a tenant in a domain.
+
+        Raises:
+            Denied: None does, more than one does, or the one that does is not complete.
+        """
+        offers = {
+            name: self._provided(connection, capability)
+            for name, connection in sorted(release.tenant(tenant).connections.items())
+            if domain in connection.domains
+        }
+        found = {name: offer for name, offer in offers.items() if offer is not None}
+        if not found:
+            raise Denied(
+                f"No connection of {tenant} serves {capability} in domain {domain}.",
+                hint="Connections there: " + (", ".join(offers) or "none"),
+            )
+        if len(found) > 1:
+            raise Denied(
+                f"More than one connection of {tenant} serves {capability} in domain {domain}: {', '.join(found)}.",
+                hint="Take the domain out of all but one of them.",
+            )
+        [(name, offer)] = found.items()
+        connector = self._connector(tenant, name, release.tenant(tenant).connections[name])
+        return Serving(tenant, name, connector, offer)
+
+    async def inlet(self, release: Release, tenant: str, name: str) -> Inlet:
+        """The connection that a delivery came in for.
+
+        Raises:
+            Denied: There is no such connection, or its connector takes no deliveries.
+            AuthFailed: The secret its deliveries are signed with is not in the vault.
+        """
+        owner = release.tenants.get(tenant)
+        connection = owner.connections.get(name) if owner else None
+        found = self._connectors.get(connection.connector) if connection else None
+        if connection is None or found is None or found.manifest.inbound is None:
+            raise Denied("There is no such place to deliver to.")
+        self._check(tenant, name, connection, found)
+        rule = found.manifest.inbound
+        return Inlet(
+            domains=connection.domains,
+            rule=rule,
+            secret=await self._vault.get(tenant, connection.secrets[rule.secret]),
+            connector=found.connector,
+            settings=found.manifest.effective(connection.settings),
+        )
+
+    def _provided(self, connection: Connection, capability: str) -> Provided | None:
+        found = self._connectors.get(connection.connector)
+        return provided(found.connector).get(capability) if found else None
+
+    def _connector(self, tenant: str, name: str, connection: Connection) -> Connector:
+        key = (tenant, name, canonical.digest(connection.model_dump(mode="json")))
+        if key not in self._open:
+            found = self._connectors[connection.connector]
+            self._check(tenant, name, connection, found)
+            settings = found.manifest.effective(connection.settings)
+            address = str(settings[found.manifest.address])
+            client = httpx.AsyncClient(
+                base_url=address,
+                auth=self._authentication(tenant, connection, found),
+                transport=self._transport_for(address) if self._transport_for else None,
+                timeout=TIMEOUT,
+                follow_redirects=False,
+                trust_env=False,
+            )
+            session = Session(client, vendor=found.manifest.title)
+            self._open[key] = (client, found.connector(session, settings))
+        return self._open[key][1]
+
+    def _check(self, tenant: str, name: str, connection: Connection, found: Found) -> None:
+        """Refuse a connection whose configuration does not fit, before anything is sent through it."""
+        faults = found.manifest.faults(connection.settings, connection.secrets)
+        foreign = [str(ref) for ref in connection.secrets.values() if ref.domain not in connection.domains]
+        if foreign:
+            faults = [*faults, f"it uses secrets of domains that it does not serve: {', '.join(foreign)}"]
+        if faults:
+            raise Denied(f"Connection {name} of {tenant} is not complete: {'; '.join(faults)}.")
+
+    def _authentication(self, tenant: str, connection: Connection, found: Found) -> httpx.Auth:
+        settings = found.manifest.effective(connection.settings)
+        match found.manifest.authentication:
+            case declared.Basic() as basic:
+                secret = self._secret(tenant, connection.secrets[basic.secret])
+                return Basic(str(settings[basic.user]), secret)
+            case declared.ClientCredentials() as oauth:
+                token_url = str(settings[oauth.token_url])
+                return ClientCredentials(
+                    token_url=token_url,
+                    client_id=str(settings[oauth.client_id]),
+                    secret=self._secret(tenant, connection.secrets[oauth.client_secret]),
+                    scope=oauth.scope,
+                    transport=self._transport_for(token_url) if self._transport_for else None,
+                )
+
+    def _secret(self, tenant: str, reference: SecretRef) -> Secret:
+        async def look_up() -> SecretText:
+            return await self._vault.get(tenant, reference)
+
+        return look_up

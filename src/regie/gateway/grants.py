@@ -1,0 +1,176 @@
+"""What one step of one run may do, from the run's pinned release. A worker names its step and cannot widen this.
+
+Every question passes here first: is the run still the asker's, does the step exist, does its block need the capability.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from regie.core.audit import Actor, Event, Fact
+from regie.core.capabilities import identity, ticket
+from regie.core.definition import Definition, Step
+from regie.core.errors import Denied
+from regie.core.release import Release
+from regie.core.run import ANSWER, START, written_place
+from regie.core.tenant import Grant
+from regie.gateway.identify import Caller
+from regie.gateway_client import Question, StepRef
+from regie.store import audit, releases, runs
+from regie.store.database import Database
+from regie.store.keys import RunKey
+
+APPROVE = "people.approve"
+"""The block that the interpreter itself carries out: it reads for its ladder, and plans what it covers."""
+
+_IMPLICIT = {START: frozenset({ticket.READ.name}), ANSWER: frozenset({ticket.COMMENT.name})}
+_LOOP = re.compile(r"\[(?P<indices>[0-9]+(?:\.[0-9]+)*)\]$")
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A grant with what stands around it.
+
+    Attributes:
+        key: The run.
+        release: The run's pinned release.
+        approvals: Places of the approvals that cover the step: a change needs the yes of each.
+        may_plan: A dry run, or a step under an approval.
+        may_apply: A step of its own, in a run that is not dry.
+    """
+
+    grant: Grant
+    key: RunKey
+    fence: int
+    release: Release
+    approvals: tuple[str, ...]
+    may_plan: bool
+    may_apply: bool
+
+    def is_under(self, approval: str) -> bool:
+        """Whether the step is that approval, or one of those it covers."""
+        return written_place(approval) in {*self.approvals, written_place(self.grant.place)}
+
+
+class Grants:
+    """Looks grants up, and writes down what was denied."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def look_up(self, caller: Caller, question: Question) -> Granted:
+        """The grant under which a question may be answered.
+
+        Raises:
+            FencedOut: The asker does not own the run any more, or the run is over.
+            Denied: The asker belongs to another domain, or the step has no use for the capability.
+        """
+        step = question.step
+        key = RunKey(step.tenant, step.domain, step.run)
+        if caller.domain != step.domain:
+            await self._deny_stranger(caller, question)
+        async with self._database.reading() as tx:
+            held = await runs.held(tx, key, step.fence, lock=False)
+            release = await releases.get(tx, held.release)
+        definition = release.definition(held.workflow)
+        capabilities, approvals, is_approval = _allowed(definition, release, step.place)
+        if question.capability not in capabilities:
+            await self.deny(key, question, "step_has_no_need")
+            raise Denied(f"Step {step.place} of {held.workflow} has no use for {question.capability}.")
+        grant = Grant(
+            tenant=step.tenant,
+            domain=step.domain,
+            run=step.run,
+            workflow=held.workflow,
+            place=step.place,
+            intent=held.ticket or step.run,
+            capabilities=capabilities,
+            dry=held.dry,
+        )
+        return Granted(
+            grant=grant,
+            key=key,
+            fence=step.fence,
+            release=release,
+            approvals=approvals,
+            may_plan=held.dry or bool(approvals) or is_approval,
+            may_apply=not held.dry and not is_approval,
+        )
+
+    async def deny(self, key: RunKey, question: Question, reason: str) -> None:
+        """Write down that a step of a run asked for what it may not do."""
+        fact = Fact(
+            event=Event.CAPABILITY_DENIED,
+            actor=Actor(type="worker", id=f"worker:{key.domain}"),
+            detail={"capability": question.capability, "place": question.step.place, "reason": reason},
+        )
+        async with self._database.transaction() as tx:
+            await audit.append(tx, key, [fact])
+
+    async def _deny_stranger(self, caller: Caller, question: Question) -> None:
+        """Refuse another domain's caller, in the log of the domain it reached for, if there is one."""
+        step = question.step
+        fact = Fact(
+            event=Event.CAPABILITY_DENIED,
+            actor=Actor(type="worker", id=caller.name),
+            detail={"capability": question.capability, "asked_run": step.run, "reason": "token_of_another_domain"},
+        )
+        async with self._database.transaction() as tx:
+            if _is_known(step, await releases.current(tx)):
+                await audit.append_outside(tx, step.tenant, step.domain, [fact])
+        raise Denied(f"{caller.name} may not ask for domain {step.domain}.")
+
+
+def _is_known(step: StepRef, release: Release) -> bool:
+    tenant = release.tenants.get(step.tenant)
+    return tenant is not None and step.domain in tenant.domains
+
+
+def _allowed(definition: Definition, release: Release, place: str) -> tuple[frozenset[str], tuple[str, ...], bool]:
+    """The capabilities a place may use, the approvals over it, and whether it is itself an approval."""
+    if place in _IMPLICIT:
+        return _IMPLICIT[place], (), False
+    step = definition.by_place.get(written_place(place))
+    if step is None or step.uses is None or _depth(place) != _loops(definition, step):
+        return frozenset(), (), False
+    if step.uses != APPROVE:
+        return frozenset(release.blocks.get(step.uses, ())), approvals_over(definition, step), False
+    covered = {name for below in _covered(definition, step) for name in release.blocks.get(below.uses or "", ())}
+    return frozenset(covered | {identity.FIND_MANAGER.name}), (), True
+
+
+def approvals_over(definition: Definition, step: Step) -> tuple[str, ...]:
+    """Places of the approvals that cover a written step, by its own id or by that of a step around it."""
+    return tuple(
+        other.place
+        for other in definition.by_place.values()
+        if other.uses == APPROVE and any(below.place == step.place for below in _covered(definition, other))
+    )
+
+
+def _covered(definition: Definition, approval: Step) -> Iterator[Step]:
+    """Every step an approval covers. What handles an error is not covered: nobody can plan it beforehand."""
+    names = approval.arguments.get("covers", [])
+    for name in names if isinstance(names, list) else []:
+        step = definition.by_id.get(str(name))
+        if step is not None:
+            yield from _below(step)
+
+
+def _below(step: Step) -> Iterator[Step]:
+    yield step
+    for child in step.steps:
+        yield from _below(child)
+
+
+def _depth(place: str) -> int:
+    """In how many loops a place of a run stands."""
+    found = _LOOP.search(place)
+    return len(found["indices"].split(".")) if found else 0
+
+
+def _loops(definition: Definition, step: Step) -> int:
+    """In how many loops a step does its work: a place with other indices is made up."""
+    return len(definition.loops[step.place]) + (1 if step.for_each else 0)

@@ -1,0 +1,1 @@
+"""Tools for the authors of connectors: an HTTP session that speaks our errors, paging, and the shape of a connector."""

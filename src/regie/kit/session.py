@@ -1,0 +1,365 @@
+"""An authenticated HTTP session that answers in our words: every vendor's failure becomes one of `core.errors` here.
+
+The gateway makes one per connection and hands it to the connector, which therefore never sees a secret or a retry.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from regie.core.errors import (
+    AuthFailed,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    Refused,
+    RegieError,
+    Terminal,
+    Throttled,
+    Unavailable,
+)
+
+LARGEST_BODY = 5 * 1024 * 1024
+"""Bytes of an answer that are read, after decompression; a page of any API we use is far smaller."""
+
+LONGEST_WAIT_S = 24 * 3600.0
+"""Seconds: no vendor's quota window is longer than a day, so a longer `Retry-After` is a mistake and is cut."""
+
+_REQUEST_ID_HEADERS = (
+    "request-id",
+    "atl-request-id",
+    "atl-traceid",
+    "x-arequestid",
+    "x-request-id",
+    "x-amzn-requestid",
+)
+_SAFE_ID = re.compile(r"[A-Za-z0-9_.:=/+-]{1,128}")
+_SAFE_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+Method = Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
+Params = Mapping[str, str | int]
+
+
+class Wild(BaseModel):
+    """A vendor's JSON object as far as we read it. Unknown fields are the vendor's business and are left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+Shape = TypeVar("Shape", bound=Wild)
+
+
+def segment(text: str) -> str:
+    """Write one part of a path so that it stays one part, whatever a person typed.
+
+    Raises:
+        InvalidInput: The text is empty or would climb in the path.
+    """
+    if text in {"", ".", ".."}:
+        raise InvalidInput(f"{text!r} cannot name anything in an address")
+    return quote(text, safe="")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the vendor said.
+
+    Attributes:
+        status: HTTP status: 2xx, or one that the caller named.
+        json: The body; None when it was empty.
+        headers: By lower-case name.
+        request_id: The vendor's own id of the request, empty when it gave none.
+        request: Method and path, for error messages.
+        was_write: Whether the request may have changed something.
+    """
+
+    status: int
+    json: JsonValue
+    headers: Mapping[str, str]
+    request_id: str
+    request: str
+    was_write: bool
+
+    def read_as(self, shape: type[Shape]) -> Shape:
+        """Read the body as a shape.
+
+        Raises:
+            OutcomeUnknown: The body of a write has another shape, so nobody can say what was done.
+            Terminal: The body of a read has another shape: the vendor's contract is not the one we know.
+        """
+        try:
+            return shape.model_validate(self.json)
+        except ValidationError as error:
+            places = ", ".join(sorted({".".join(map(str, each["loc"])) or "the body" for each in error.errors()}))
+        # Raised outside the handler: the validation error would carry the vendor's text into tracebacks.
+        message = f"The answer to {self.request} has a shape we do not know: look at {places}"
+        raise OutcomeUnknown(message) if self.was_write else Terminal(message)
+
+
+class Session:
+    """One connection's way to its vendor.
+
+    Args:
+        client: Has the base address, the authentication and the time limits; follows no redirects.
+        vendor: The vendor's name for error messages.
+        permissions: What the current capability needs; named in the hint of a 403.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, *, vendor: str, permissions: tuple[str, ...] = ()) -> None:
+        self._client = client
+        self._vendor = vendor
+        self._permissions = permissions
+
+    @property
+    def address(self) -> str:
+        """The base address, without a slash at its end."""
+        return str(self._client.base_url).rstrip("/")
+
+    def needing(self, permissions: tuple[str, ...]) -> Session:
+        """The same session, for a capability that needs these permissions of the vendor."""
+        return Session(self._client, vendor=self._vendor, permissions=permissions)
+
+    async def get(
+        self,
+        path: str,
+        *,
+        params: Params | None = None,
+        headers: Mapping[str, str] | None = None,
+        accept: Collection[int] = (),
+    ) -> Answer:
+        """Read. `path` is relative to the address, or a whole URL at the same host (a paging link).
+
+        Args:
+            path: Relative to the address; parts that come from outside go through `segment`.
+            params: Query parameters.
+            headers: Further headers.
+            accept: Statuses besides 2xx that are an answer rather than a failure.
+
+        Raises:
+            RegieError: One of AuthFailed, NotFound, Refused, Throttled, Unavailable, Terminal.
+        """
+        return await self._send("GET", path, params=params, headers=headers, accept=accept)
+
+    async def post(
+        self,
+        path: str,
+        *,
+        params: Params | None = None,
+        json: JsonValue = None,
+        headers: Mapping[str, str] | None = None,
+        accept: Collection[int] = (),
+    ) -> Answer:
+        """Write with POST; raises what `get` raises, and OutcomeUnknown when the write may have happened."""
+        return await self._send("POST", path, params=params, body=json, headers=headers, accept=accept)
+
+    async def patch(
+        self,
+        path: str,
+        *,
+        params: Params | None = None,
+        json: JsonValue = None,
+        headers: Mapping[str, str] | None = None,
+        accept: Collection[int] = (),
+    ) -> Answer:
+        """Write with PATCH; raises what `post` raises."""
+        return await self._send("PATCH", path, params=params, body=json, headers=headers, accept=accept)
+
+    async def put(
+        self,
+        path: str,
+        *,
+        params: Params | None = None,
+        json: JsonValue = None,
+        headers: Mapping[str, str] | None = None,
+        accept: Collection[int] = (),
+    ) -> Answer:
+        """Write with PUT; raises what `post` raises."""
+        return await self._send("PUT", path, params=params, body=json, headers=headers, accept=accept)
+
+    async def delete(
+        self,
+        path: str,
+        *,
+        params: Params | None = None,
+        headers: Mapping[str, str] | None = None,
+        accept: Collection[int] = (),
+    ) -> Answer:
+        """Write with DELETE; raises what `post` raises."""
+        return await self._send("DELETE", path, params=params, headers=headers, accept=accept)
+
+    async def _send(
+        self,
+        method: Method,
+        path: str,
+        *,
+        params: Params | None,
+        headers: Mapping[str, str] | None,
+        accept: Collection[int],
+        body: JsonValue = None,
+    ) -> Answer:
+        """Send one request and turn whatever happens into an answer or one of our errors."""
+        was_write = method != "GET"
+        request = f"{self._vendor}: {method} {self._place(path)}"
+        failure: RegieError
+        try:
+            async with self._client.stream(
+                method,
+                path,
+                # The query of a paging link must survive: an empty mapping would replace it.
+                params=dict(params) if params else None,
+                # Escaped, so that half a surrogate pair in somebody's text cannot break the encoding.
+                content=None if body is None else json.dumps(body, allow_nan=False),
+                headers={**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})},
+                follow_redirects=False,
+            ) as response:
+                raw = await _read_capped(response)
+            return self._answer(response, raw, request, accept, was_write=was_write)
+        except _NOT_SENT:
+            failure = Unavailable(f"{request} could not connect")
+        except httpx.HTTPError as error:
+            what = "timed out" if isinstance(error, httpx.TimeoutException) else "lost its connection"
+            failure = OutcomeUnknown(f"{request} {what}") if was_write else Unavailable(f"{request} {what}")
+        # Raised outside the handlers: an httpx error holds the request, and with it the credentials.
+        raise failure
+
+    def _place(self, path: str) -> str:
+        """The path as error messages name it, still quoted and without its query.
+
+        Raises:
+            Terminal: It is a URL at another host: our credentials would go there. Or no address at all.
+        """
+        try:
+            url = httpx.URL(path)
+        except httpx.InvalidURL:
+            raise Terminal(f"{self._vendor} points to something that is no address") from None
+        home = self._client.base_url
+        if url.is_absolute_url and (url.scheme, url.host, url.port) != (home.scheme, home.host, home.port):
+            raise Terminal(f"{self._vendor} points to another host than its own; nothing was sent there")
+        return url.raw_path.partition(b"?")[0].decode("ascii")
+
+    def _answer(
+        self, response: httpx.Response, raw: bytes | None, request: str, accept: Collection[int], *, was_write: bool
+    ) -> Answer:
+        """Judge a status and a body; `raw` is None when the body was too large to read."""
+        status = response.status_code
+        body, is_readable = _parse(raw)
+        if not (response.is_success or status in accept):
+            raise self._failure(response, body, request, was_write=was_write)
+        if response.is_success and not is_readable:
+            message = f"{request} answered {status} with a body that cannot be read"
+            raise OutcomeUnknown(message) if was_write else Unavailable(message)
+        return Answer(
+            status=status,
+            json=body,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            request_id=_request_id(response.headers),
+            request=request,
+            was_write=was_write,
+        )
+
+    def _failure(self, response: httpx.Response, body: JsonValue, request: str, *, was_write: bool) -> RegieError:  # noqa: PLR0911  a table
+        """The one place where a vendor's status becomes one of our errors."""
+        status = response.status_code
+        after_s = _retry_after_s(response.headers)
+        said = f"{request} answered {status}"
+        if status == 401:
+            return AuthFailed(said, hint=f"{self._vendor} does not accept the connection's credentials: renew them")
+        if status == 403:
+            needed = ", ".join(self._permissions)
+            return AuthFailed(said, hint=f"does the connection have {needed}?" if needed else None)
+        if status in {404, 410}:
+            return NotFound(said)
+        if status == 429:
+            return Throttled(said, after_s=after_s)
+        if status == 503 and after_s is not None:
+            return Unavailable(said, after_s=after_s)
+        if status == 408 or status >= 500:
+            return OutcomeUnknown(said) if was_write else Unavailable(said, after_s=after_s)
+        if status < 400:
+            # A redirect of a write may come after the deed (303); of a read it is a wrong address.
+            message = f"{said}, a redirect"
+            hint = "is the address of the connection the vendor's API?"
+            return OutcomeUnknown(message, hint=hint) if was_write else Terminal(message, hint=hint)
+        code = _code(body)
+        return Refused(f"{said} {code}".rstrip(), status=status, code=code)
+
+
+async def _read_capped(response: httpx.Response) -> bytes | None:
+    """The decompressed body, or None once it is larger than we read."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > LARGEST_BODY:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _parse(raw: bytes | None) -> tuple[JsonValue, bool]:
+    """The JSON in a body and whether the body could be read; an empty body is a readable None."""
+    if raw is None:
+        return None, False
+    if not raw.strip():
+        return None, True
+    try:
+        body: JsonValue = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None, False
+    return body, True
+
+
+def _request_id(headers: httpx.Headers) -> str:
+    """The vendor's id of the request, if it is one that may be written down."""
+    found = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), "")
+    return found if _SAFE_ID.fullmatch(found) else ""
+
+
+def _retry_after_s(headers: httpx.Headers) -> float | None:
+    """Seconds to wait as `Retry-After` says: whole seconds or a date (RFC 9110, 10.2.3).
+
+    A date is compared with the answer's own `Date`, so that nobody's clock but the vendor's counts; without one the
+    vendor's wish cannot be known.
+    """
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        # Nine digits are 31 years; more would only make the number slow to read.
+        return LONGEST_WAIT_S if len(text) > 9 else min(float(text), LONGEST_WAIT_S)
+    until, now = _http_date(text), _http_date(headers.get("date", ""))
+    if until is None or now is None:
+        return None
+    return min(max((until - now).total_seconds(), 0.0), LONGEST_WAIT_S)
+
+
+def _http_date(text: str) -> datetime | None:
+    """A date as HTTP writes it (always in GMT), or None."""
+    try:
+        found = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return found if found.tzinfo else None
+
+
+def _code(body: JsonValue) -> str:
+    """The vendor's code for a refusal: Graph's `error.code`, OAuth's `error`, or the fields Jira names in `errors`.
+
+    Only text that looks like a code is repeated, for messages may quote what a person typed.
+    """
+    if not isinstance(body, dict):
+        return ""
+    error, fields = body.get("error"), body.get("errors")
+    found: list[object] = [error.get("code") if isinstance(error, dict) else error, body.get("code")]
+    if isinstance(fields, dict):
+        found.extend(fields)
+    return ",".join(each for each in found if isinstance(each, str) and _SAFE_CODE.fullmatch(each))[:200]

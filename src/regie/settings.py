@@ -1,0 +1,107 @@
+"""The only reader of the environment. Every setting has a default that works on one machine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an installation may set, each as `REGIE_NAME` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="REGIE_", frozen=True, extra="ignore")
+
+    home: Path = Field(default=Path(".regie"), description="Folder of this installation: database, keys, logs.")
+    database_url: str = Field(
+        default="", description="A PostgreSQL of your own (postgresql://...). Empty: Regie runs one itself."
+    )
+    workspace: Path | None = Field(
+        default=None, description="The operator's repository of tenants and own domains. Empty: HOME/workspace."
+    )
+    port: int = Field(default=8321, description="Port of the web process on 127.0.0.1; 0 takes a free one.")
+    gateway_port: int = Field(default=0, description="Port of the gateway on 127.0.0.1; 0 takes a free one.")
+    gateway_url: str = Field(default="", description="Where the gateway answers. `regie up` fills it in.")
+    workers: int = Field(default=1, ge=1, le=64, description="How many worker processes `regie up` starts.")
+    slots: int = Field(default=32, ge=1, le=1000, description="How many runs one worker moves at the same time.")
+    password: SecretStr = Field(
+        default=SecretStr(""), description="Password of the account named with --as; without it you are asked."
+    )
+    crash_at: str = Field(
+        default="", description="For torture tests: die at this named crash point (NAME or NAME:NTH)."
+    )
+
+    @property
+    def keys(self) -> Path:
+        """Folder of the installation's own keys and tokens, 0700."""
+        return self.home / "keys"
+
+    @property
+    def workspace_folder(self) -> Path:
+        """The workspace to load releases from."""
+        return self.workspace or self.home / "workspace"
+
+    @property
+    def vault_file(self) -> Path:
+        """The encrypted file of secrets."""
+        return self.home / "vault.sealed"
+
+    @property
+    def state_file(self) -> Path:
+        """Where `regie up` says what runs and where."""
+        return self.home / "up.json"
+
+    def worker_token_file(self, domain: str) -> Path:
+        """The token a worker of that domain shows to the gateway."""
+        return self.keys / f"worker-{domain}.token"
+
+    def worker_token_files(self) -> dict[str, Path]:
+        """The token files of all domains that have one, by domain."""
+        files = sorted(self.keys.glob("worker-*.token"))
+        return {file.stem.removeprefix("worker-"): file for file in files}
+
+    @property
+    def web_token_file(self) -> Path:
+        """The token the web process shows to the gateway, for inbound calls only."""
+        return self.keys / "web.token"
+
+    @property
+    def sealing_key_file(self) -> Path:
+        """The key that state and payloads in the database are sealed with."""
+        return self.keys / "sealing.json"
+
+    @property
+    def sign_ins_file(self) -> Path:
+        """Passwords of accounts that may sign in from this machine without being asked, by address. 0600."""
+        return self.home / "sign-ins.json"
+
+    @property
+    def operator_token_file(self) -> Path:
+        """The token with which the command line on this machine speaks to the web process."""
+        return self.keys / "operator.token"
+
+
+def read_or_make_token(file: Path) -> str:
+    """The token in a 0600 file, made on first use. 43 characters, 256 bits."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = file.with_suffix(f".{secrets.token_hex(4)}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(32))
+        # Of two processes that make it at once the first wins: a link never replaces.
+        try:
+            file.hardlink_to(draft)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return file.read_text().strip()
+
+
+def child_environment(**values: str) -> dict[str, str]:
+    """This process's environment with some `REGIE_` settings replaced: what a process of ours is started with."""
+    # The environment is read here and nowhere else.
+    return {**os.environ, **{f"REGIE_{name.upper()}": value for name, value in values.items()}}  # noqa: TID251

@@ -1,0 +1,357 @@
+"""Approvals: what was asked, of whom, and how it was decided. Commits open and close them, web and CLI decide them.
+
+A decision and a time-out may meet. Whoever locks the run's row first wins: a later decision is told so, and a later
+time-out is refused, so that row, audit log and run never tell different stories.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+from uuid import UUID, uuid5
+
+from psycopg.rows import DictRow
+from pydantic import TypeAdapter
+
+from regie.core.approval import may_decide
+from regie.core.audit import Actor, Event, Fact
+from regie.core.errors import Denied, InvalidInput, RegieError
+from regie.core.plan import PlannedStep, change_digests, plan_digest
+from regie.core.run import CloseApproval, Decided, OpenApproval, Remind
+from regie.store import audit, inbox
+from regie.store.database import Transaction
+from regie.store.keys import Cursor, RunKey
+
+Status = Literal["open", "approved", "refused", "timeout"]
+
+_PLAN: TypeAdapter[list[PlannedStep]] = TypeAdapter(list[PlannedStep])
+
+
+class DecidedMeanwhile(RegieError):
+    """A person decided while the engine was about to move on without a decision. Read the inbox: it is there.
+
+    Args:
+        place: Where the approval stands in the run.
+        status: What was decided.
+    """
+
+    def __init__(self, place: str, status: str) -> None:
+        super().__init__(
+            f"The approval at {place} is already {status}.", hint="Take the decision from the inbox first."
+        )
+        self.place = place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approval:
+    """An approval as stored. `changes` are the digests of the changes that its plan shows, in plan order."""
+
+    key: RunKey
+    id: str
+    place: str
+    rung: int
+    rungs: int
+    question: str
+    plan: list[PlannedStep]
+    plan_sha256: str
+    changes: list[str]
+    requester: str
+    approvers: list[str]
+    status: Status
+    asked_at: datetime
+    expires_at: datetime
+    reminded_at: datetime | None
+    decided_by: str | None
+    decided_at: datetime | None
+    comment: str
+
+    @property
+    def cursor(self) -> Cursor:
+        """Its place in lists."""
+        return Cursor(self.asked_at, self.id)
+
+
+class Granted(NamedTuple):
+    """A yes: the changes it covers, by digest."""
+
+    place: str
+    changes: frozenset[str]
+    plan_sha256: str
+    approver: str
+    approval: str
+
+
+def approval_id(key: RunKey, place: str) -> str:
+    """The id of the approval at a place of a run: known before it is opened, so that leaves and links can name it."""
+    return str(uuid5(UUID(key.run), place))
+
+
+async def carry_out(tx: Transaction, key: RunKey, commands: Sequence[OpenApproval | Remind | CloseApproval]) -> None:
+    """Do what a commit says about approvals. The run's row must be locked.
+
+    Raises:
+        DecidedMeanwhile: See there.
+    """
+    for command in commands:
+        match command:
+            case OpenApproval():
+                await open_or_extend(tx, key, command)
+            case Remind():
+                await _remind(tx, key, command)
+            case CloseApproval():
+                await close(tx, key, command)
+
+
+async def open_or_extend(tx: Transaction, key: RunKey, command: OpenApproval) -> None:
+    """Ask, or ask further people. From now on everyone in `approvers` may decide.
+
+    Raises:
+        DecidedMeanwhile: It is closed already.
+    """
+    plan = list(command.plan)
+    approval = approval_id(key, command.place)
+    touched = await tx.change(
+        """insert into regie.approval (tenant, domain, id, run, place, rung, rungs, question, plan, plan_sha256,
+                                       changes, requester, approvers, expires_at)
+           values (%(tenant)s, %(domain)s, %(id)s, %(run)s, %(place)s, %(rung)s, %(rungs)s, %(question)s, %(plan)s,
+                   %(plan_sha256)s, %(changes)s::text[], %(requester)s, %(approvers)s::text[],
+                   clock_timestamp() + make_interval(secs => %(expires_after_s)s::float8))
+           on conflict (tenant, domain, run, place) do update
+           set rung = excluded.rung, rungs = excluded.rungs, approvers = excluded.approvers,
+               expires_at = excluded.expires_at
+           where approval.status = 'open'""",
+        {
+            **key._asdict(),
+            "id": approval,
+            "place": command.place,
+            "rung": command.rung,
+            "rungs": command.rungs,
+            "question": _sealed(tx, key, approval, "question", command.question),
+            "plan": _sealed(tx, key, approval, "plan", _PLAN.dump_json(plan).decode()),
+            "plan_sha256": plan_digest(plan),
+            "changes": change_digests(plan),
+            "requester": command.requester,
+            "approvers": list(command.approvers),
+            "expires_after_s": command.expires_after_s,
+        },
+    )
+    if touched == 0:
+        await _refuse_late(tx, key, command.place)
+
+
+async def close(tx: Transaction, key: RunKey, command: CloseApproval) -> None:
+    """End an approval that nobody decided in time. Nothing happens when it has ended that way already.
+
+    Raises:
+        DecidedMeanwhile: Somebody has decided it.
+    """
+    touched = await tx.change(
+        """update regie.approval set status = %(decision)s, decided_at = coalesce(decided_at, clock_timestamp())
+           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and place = %(place)s
+             and status in ('open', %(decision)s)""",
+        {**key._asdict(), "place": command.place, "decision": command.decision},
+    )
+    if touched == 0:
+        await _refuse_late(tx, key, command.place)
+
+
+async def close_open(tx: Transaction, key: RunKey) -> None:
+    """A run is over: nobody needs to decide its open approvals any more; they end as not answered in time."""
+    await tx.change(
+        """update regie.approval set status = 'timeout', decided_at = clock_timestamp()
+           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and status = 'open'""",
+        key._asdict(),
+    )
+
+
+async def decide(
+    tx: Transaction,
+    key: RunKey,
+    approval: str,
+    *,
+    person: str,
+    decision: Literal["approved", "refused"],
+    comment: str = "",
+) -> None:
+    """Say yes or no: closes the approval, tells the run and writes the leaf.
+
+    Raises:
+        Denied: The person may not, or it is decided or timed out already; the message says by whom and when.
+        InvalidInput: There is no such approval in this run.
+    """
+    # The run first, then what belongs to it: the same order as in a commit.
+    await tx.row(
+        """select id from regie.run
+           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s for no key update""",
+        key._asdict(),
+    )
+    row = await tx.row(
+        """select * from regie.approval
+           where tenant = %(tenant)s and domain = %(domain)s and id = %(id)s and run = %(run)s for no key update""",
+        {**key._asdict(), "id": approval},
+    )
+    if row is None:
+        raise InvalidInput(f"There is no approval {approval}.")
+    if row["status"] != "open":
+        raise Denied(_too_late(row))
+    may_decide(person, requester=row["requester"], approvers=row["approvers"])
+    await tx.change(
+        """update regie.approval set
+               status = %(decision)s, decided_by = %(person)s, decided_at = clock_timestamp(), comment = %(comment)s
+           where tenant = %(tenant)s and domain = %(domain)s and id = %(id)s""",
+        {
+            **key._asdict(),
+            "id": approval,
+            "decision": decision,
+            "person": person,
+            "comment": _sealed(tx, key, approval, "comment", comment),
+        },
+    )
+    event = Decided(place=row["place"], decision=decision, by=person, comment=comment)
+    await inbox.deliver(tx, key, f"decision:{approval}", event.model_dump_json())
+    detail = {"id": approval, "approver": person, "decision": decision, "plan_sha256": row["plan_sha256"]}
+    fact = Fact(
+        event=Event.APPROVAL_GRANTED if decision == "approved" else Event.APPROVAL_REFUSED,
+        actor=Actor(type="person", id=person),
+        detail={"approval": {**detail, "place": row["place"]}},
+    )
+    await audit.append(tx, key, [fact])
+
+
+async def granted(tx: Transaction, key: RunKey) -> list[Granted]:
+    """Every yes in a run: what the gateway may let through."""
+    rows = await tx.rows(
+        """select id, place, changes, plan_sha256, decided_by from regie.approval
+           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and status = 'approved'
+           order by decided_at""",
+        key._asdict(),
+    )
+    return [
+        Granted(row["place"], frozenset(row["changes"]), row["plan_sha256"], row["decided_by"], str(row["id"]))
+        for row in rows
+    ]
+
+
+async def get(tx: Transaction, tenant: str, domain: str, approval: str) -> Approval | None:
+    """One approval."""
+    row = await tx.row(
+        "select * from regie.approval where tenant = %(tenant)s and domain = %(domain)s and id = %(id)s",
+        {"tenant": tenant, "domain": domain, "id": approval},
+    )
+    return None if row is None else _opened(tx, row)
+
+
+async def find(tx: Transaction, approval: str) -> Approval | None:
+    """One approval of any tenant, by its id alone; the caller makes sure that the reader may see it."""
+    row = await tx.row("select * from regie.approval where id = %(id)s", {"id": approval})
+    return None if row is None else _opened(tx, row)
+
+
+async def of_run(tx: Transaction, key: RunKey) -> list[Approval]:
+    """The approvals of a run, oldest first."""
+    rows = await tx.rows(
+        """select * from regie.approval where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s
+           order by asked_at, id""",
+        key._asdict(),
+    )
+    return [_opened(tx, row) for row in rows]
+
+
+async def list_approvals(
+    tx: Transaction,
+    *,
+    tenant: str | None = None,
+    domain: str | None = None,
+    approver: str | None = None,
+    status: Status | None = "open",
+    limit: int = 50,
+    before: Cursor | None = None,
+) -> list[Approval]:
+    """Approvals, newest first, from behind `before`; `approver` leaves those on which this person has been asked."""
+    rows = await tx.rows(
+        """select * from regie.approval
+           where (%(tenant)s::text is null or tenant = %(tenant)s)
+             and (%(domain)s::text is null or domain = %(domain)s)
+             and (%(status)s::text is null or status = %(status)s)
+             and (%(approver)s::text is null
+                  or exists (select from unnest(approvers) a where lower(a) = lower(%(approver)s)))
+             and (%(at)s::timestamptz is null or (asked_at, id) < (%(at)s, %(id)s::uuid))
+           order by asked_at desc, id desc limit %(limit)s""",
+        {
+            "tenant": tenant,
+            "domain": domain,
+            "status": status,
+            "approver": approver,
+            "at": before and before.at,
+            "id": before and before.id,
+            "limit": limit,
+        },
+    )
+    return [_opened(tx, row) for row in rows]
+
+
+async def _remind(tx: Transaction, key: RunKey, command: Remind) -> None:
+    touched = await tx.change(
+        """update regie.approval set reminded_at = clock_timestamp()
+           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and place = %(place)s
+             and status = 'open'""",
+        {**key._asdict(), "place": command.place},
+    )
+    if touched == 0:
+        await _refuse_late(tx, key, command.place)
+
+
+async def _refuse_late(tx: Transaction, key: RunKey, place: str) -> None:
+    row = await tx.row(
+        """select status from regie.approval
+           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and place = %(place)s""",
+        {**key._asdict(), "place": place},
+    )
+    if row is None:
+        raise InvalidInput(f"There is no approval at {place} to change.")
+    tx.doom = DecidedMeanwhile(place, row["status"])
+    raise tx.doom
+
+
+def _too_late(row: DictRow) -> str:
+    at = row["decided_at"].astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if row["status"] == "timeout":
+        return f"Nobody decided in time: this approval ended at {at}."
+    return f"{row['decided_by']} has already decided this: {row['status']}, {at}."
+
+
+def _opened(tx: Transaction, row: DictRow) -> Approval:
+    key = RunKey(row["tenant"], row["domain"], str(row["run"]))
+    approval = str(row["id"])
+
+    def text(column: str) -> str:
+        return tx.sealer.open(row[column], **_address(key, approval, column)).decode()
+
+    return Approval(
+        key=key,
+        id=approval,
+        place=row["place"],
+        rung=row["rung"],
+        rungs=row["rungs"],
+        question=text("question"),
+        plan=_PLAN.validate_json(text("plan")),
+        plan_sha256=row["plan_sha256"],
+        changes=row["changes"],
+        requester=row["requester"],
+        approvers=row["approvers"],
+        status=row["status"],
+        asked_at=row["asked_at"],
+        expires_at=row["expires_at"],
+        reminded_at=row["reminded_at"],
+        decided_by=row["decided_by"],
+        decided_at=row["decided_at"],
+        comment=text("comment") if row["comment"] is not None else "",
+    )
+
+
+def _sealed(tx: Transaction, key: RunKey, approval: str, column: str, text: str) -> bytes:
+    return tx.sealer.seal(text.encode(), **_address(key, approval, column))
+
+
+def _address(key: RunKey, approval: str, column: str) -> dict[str, str]:
+    return {"tenant": key.tenant, "domain": key.domain, "table": f"approval.{column}", "pk": approval}

@@ -1,0 +1,295 @@
+"""Writes leaves into the audit intake, in the transaction of what they describe, and reads them back.
+
+The leaves of a run form a chain: each has its number in the run and the hash of the one before. Both are kept in the
+run's row and advance under its lock, so engine, gateway and web can write to the same chain. All store modules use it.
+"""
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from uuid import uuid4
+
+import psycopg
+from psycopg.rows import DictRow
+from pydantic import JsonValue
+
+from regie.core import audit
+from regie.core.audit import Event, Fact
+from regie.core.errors import AuditBroken, InvalidInput
+from regie.store.database import Transaction, explained
+from regie.store.keys import RunKey
+
+NONCE_BYTES = 16
+PASSING = ("40", "55", "57")
+"""SQLSTATE classes of conflicts, locks and shutdowns: the same transaction succeeds later."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf as stored. `hash` is hexadecimal; `run_seq` is 0 for facts outside a run."""
+
+    entry_id: str
+    run_seq: int
+    raw: bytes
+    at: datetime
+
+    @cached_property
+    def hash(self) -> str:
+        """RFC 6962 leaf hash, hexadecimal."""
+        return audit.leaf_hash(self.raw).hex()
+
+    @cached_property
+    def fields(self) -> dict[str, JsonValue]:
+        """What the leaf says."""
+        fields: dict[str, JsonValue] = json.loads(self.raw)
+        return fields
+
+    @property
+    def event(self) -> Event:
+        """What happened."""
+        return Event(str(self.fields["event"]))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Where the chain of a run stands: how many leaves, the hash of the last, and the time of the next."""
+
+    key: RunKey
+    corr: str
+    ticket: str
+    n: int
+    head: bytes
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A leaf ready to be written."""
+
+    entry_id: str
+    run_seq: int | None
+    leaf: bytes
+
+
+def chain_of(key: RunKey, row: DictRow) -> Chain:
+    """The chain of a run from its row, which must be locked and bring the database clock as `at`."""
+    return Chain(key, row["corr"], row["ticket"], row["audit_n"], row["audit_head"], row["at"])
+
+
+def link(chain: Chain, facts: Sequence[Fact]) -> tuple[Chain, list[Entry]]:
+    """Put facts behind the end of a chain.
+
+    Raises:
+        AuditBroken: A fact does not fit into a leaf.
+    """
+    n, head = chain.n, chain.head
+    entries = []
+    for fact in facts:
+        n += 1
+        place = audit.Place(
+            entry_id=str(uuid4()),
+            nonce=secrets.token_hex(NONCE_BYTES),
+            at=_written(chain.at),
+            tenant=chain.key.tenant,
+            domain=chain.key.domain,
+            corr=chain.corr,
+            ticket=chain.ticket,
+            run=chain.key.run,
+            run_seq=n,
+            run_prev=head.hex(),
+        )
+        leaf = audit.encode_leaf(fact, place)
+        head = audit.leaf_hash(leaf)
+        entries.append(Entry(place.entry_id, n, leaf))
+    return Chain(chain.key, chain.corr, chain.ticket, n, head, chain.at), entries
+
+
+async def write(tx: Transaction, key: RunKey | tuple[str, str], entries: Sequence[Entry], at: datetime) -> None:
+    """Insert leaves for a run, or for a tenant and domain.
+
+    Raises:
+        AuditBroken: They cannot be written; the transaction can no longer be committed.
+        Unavailable: The database asks to try again.
+    """
+    if not entries:
+        return
+    try:
+        if await _insert(tx, key, entries, at) != len(entries):
+            await _make_log(tx, key[0], key[1])
+            if await _insert(tx, key, entries, at) != len(entries):
+                raise broken(tx, "The audit log of this tenant and domain is missing.")
+    except psycopg.Error as error:
+        if tx.connection.closed or (error.sqlstate or "")[:2] in PASSING:
+            with explained(tx.connection):
+                raise
+        raise broken(tx, f"The audit log does not take a leaf ({type(error).__name__}).") from error
+
+
+async def append(tx: Transaction, key: RunKey, facts: Sequence[Fact]) -> None:
+    """Write facts about a run. After its last leaf they go outside its chain, with the run as `closed_run`.
+
+    Raises:
+        AuditBroken: They cannot be written; the transaction can no longer be committed.
+        InvalidInput: There is no such run.
+    """
+    row = await tx.row(
+        """with locked as materialized (
+               select corr, ticket, audit_n, audit_head, ended_at from regie.run
+               where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s for no key update)
+           select *, clock_timestamp() as at from locked""",
+        key._asdict(),
+    )
+    if row is None:
+        raise InvalidInput(f"There is no run {key.run}.")
+    if row["ended_at"] is not None:
+        about: dict[str, JsonValue] = {"closed_run": key.run}
+        late = [fact.model_copy(update={"detail": {**fact.detail, **about}}) for fact in facts]
+        await append_outside(tx, key.tenant, key.domain, late)
+        return
+    try:
+        chain, entries = link(chain_of(key, row), facts)
+    except AuditBroken as error:
+        tx.doom = error
+        raise
+    await write(tx, key, entries, chain.at)
+    await tx.change(
+        """update regie.run set audit_n = %(n)s, audit_head = %(head)s
+           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s""",
+        {**key._asdict(), "n": chain.n, "head": chain.head},
+    )
+
+
+async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Sequence[Fact]) -> None:
+    """Write facts that belong to no run; tenant and domain are both empty for facts about the deployment.
+
+    Raises:
+        AuditBroken: They cannot be written; the transaction can no longer be committed.
+    """
+    row = await tx.row("select clock_timestamp() as at")
+    at: datetime = row["at"] if row is not None else _no_clock()
+    entries = []
+    try:
+        for fact in facts:
+            place = audit.Place(
+                entry_id=str(uuid4()),
+                nonce=secrets.token_hex(NONCE_BYTES),
+                at=_written(at),
+                tenant=tenant,
+                domain=domain,
+            )
+            entries.append(Entry(place.entry_id, None, audit.encode_leaf(fact, place)))
+    except AuditBroken as error:
+        tx.doom = error
+        raise
+    await write(tx, (tenant, domain), entries, at)
+
+
+async def read(tx: Transaction, key: RunKey) -> list[Leaf]:
+    """The chain of a run, first leaf first."""
+    rows = await tx.rows(
+        """select i.entry_id, i.run_seq, i.leaf, i.at from audit.intake i join audit.log l using (log_id)
+           where l.tenant = %(tenant)s and l.domain = %(domain)s and i.run_id = %(run)s order by i.run_seq""",
+        key._asdict(),
+    )
+    return [_leaf(row) for row in rows]
+
+
+async def read_outside(tx: Transaction, tenant: str, domain: str, limit: int = 100) -> list[Leaf]:
+    """The newest leaves that belong to no run, newest first."""
+    rows = await tx.rows(
+        """select i.entry_id, i.run_seq, i.leaf, i.at from audit.intake i join audit.log l using (log_id)
+           where l.tenant = %(tenant)s and l.domain = %(domain)s and i.run_id is null
+           order by i.at desc, i.entry_id limit %(limit)s""",
+        {"tenant": tenant, "domain": domain, "limit": limit},
+    )
+    return [_leaf(row) for row in rows]
+
+
+def check_chain(leaves: Sequence[Leaf]) -> list[str]:
+    """Name what is wrong with the chain of a run: numbers that are not 1, 2, 3 ..., leaves that do not follow."""
+    faults = []
+    previous = ""
+    for number, leaf in enumerate(leaves, start=1):
+        if (leaf.run_seq, leaf.fields.get("run_seq")) != (number, number):
+            faults.append(
+                f"leaf {number} says it is number {leaf.fields.get('run_seq')} and is stored as {leaf.run_seq}"
+            )
+        if leaf.fields.get("run_prev", "") != previous:
+            faults.append(f"leaf {number} does not follow the one before it")
+        if leaf.fields.get("entry_id") != leaf.entry_id:
+            faults.append(f"leaf {number} is stored under another entry id")
+        if leaf.event is Event.RUN_CLOSED and (leaf.fields.get("count"), number) != (len(leaves), len(leaves)):
+            faults.append(
+                f"leaf {number} closes the run with {leaf.fields.get('count')} leaves; there are {len(leaves)}"
+            )
+        previous = leaf.hash
+    return faults
+
+
+async def verify(tx: Transaction, key: RunKey) -> list[str]:
+    """Check the chain of a run in itself and against what the run's row remembers; an empty list means whole."""
+    row = await tx.row(
+        """select audit_n, audit_head, ended_at from regie.run
+           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s""",
+        key._asdict(),
+    )
+    if row is None:
+        raise InvalidInput(f"There is no run {key.run}.")
+    leaves = await read(tx, key)
+    faults = check_chain(leaves)
+    if len(leaves) != row["audit_n"]:
+        faults.append(f"there are {len(leaves)} leaves; the run counted {row['audit_n']}")
+    elif leaves and leaves[-1].hash != row["audit_head"].hex():
+        faults.append("the last leaf is not the one the run remembers")
+    if row["ended_at"] is not None and (not leaves or leaves[-1].event is not Event.RUN_CLOSED):
+        faults.append("the run is over, but its last leaf does not say so")
+    return faults
+
+
+def broken(tx: Transaction, message: str) -> AuditBroken:
+    """The error for a leaf that cannot be written; from now on the transaction cannot be committed."""
+    tx.doom = AuditBroken(message)
+    return tx.doom
+
+
+async def _insert(tx: Transaction, key: RunKey | tuple[str, str], entries: Sequence[Entry], at: datetime) -> int:
+    cursor = await tx.connection.execute(
+        """insert into audit.intake (entry_id, log_id, run_id, run_seq, leaf, at)
+           select e.entry_id, l.log_id, %(run)s::uuid, e.run_seq, e.leaf, %(at)s
+           from unnest(%(ids)s::uuid[], %(numbers)s::integer[], %(leaves)s::bytea[]) as e (entry_id, run_seq, leaf)
+           join audit.log l on l.tenant = %(tenant)s and l.domain = %(domain)s""",
+        {
+            "tenant": key[0],
+            "domain": key[1],
+            "run": key.run if isinstance(key, RunKey) else None,
+            "at": at,
+            "ids": [entry.entry_id for entry in entries],
+            "numbers": [entry.run_seq for entry in entries],
+            "leaves": [entry.leaf for entry in entries],
+        },
+    )
+    return cursor.rowcount
+
+
+async def _make_log(tx: Transaction, tenant: str, domain: str) -> None:
+    await tx.change(
+        """insert into audit.log (tenant, domain, origin)
+           select %(tenant)s, %(domain)s, 'audit.' || name || '/' || %(path)s from regie.deployment
+           on conflict do nothing""",
+        {"tenant": tenant, "domain": domain, "path": f"{tenant}/{domain}" if tenant else "deployment"},
+    )
+
+
+def _leaf(row: DictRow) -> Leaf:
+    return Leaf(str(row["entry_id"]), row["run_seq"] or 0, bytes(row["leaf"]), row["at"])
+
+
+def _written(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _no_clock() -> datetime:
+    raise AuditBroken("The database does not tell the time.")

@@ -1,0 +1,285 @@
+"""The database as the other rooms see it: transactions, hints, and errors of our own vocabulary.
+
+Every process opens one `Database` when it starts. The functions of the other store modules take the `Transaction` that
+it hands out, so a caller can put several of them into one transaction.
+"""
+
+import select
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from types import TracebackType
+from typing import Any, LiteralString, Self
+
+import psycopg
+from psycopg import AsyncConnection, pq, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from regie.core.errors import InvalidInput, OutcomeUnknown, RegieError, Unavailable
+from regie.core.release import Release
+from regie.store import migrating
+from regie.store.sealer import SealBroken, Sealer
+
+CONNECTION = "connect_timeout=10 application_name=regie"
+KEEPALIVES = "keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=30000"
+"""A cut network is noticed in about half a minute, not in two hours."""
+LIMITS = "-c idle_in_transaction_session_timeout=60s -c lock_timeout=20s -c statement_timeout=60s"
+"""No statement of ours takes long: what does is stuck, and must not keep others from their rows."""
+RELEASES_KEPT = 16
+PROOF = b"regie"
+
+
+class Transaction:
+    """One transaction under way. Only store modules use its methods; everybody else hands it to them."""
+
+    def __init__(self, connection: AsyncConnection[DictRow], sealer: Sealer, releases: dict[str, Release]) -> None:
+        self.connection = connection
+        self.sealer = sealer
+        self.releases = releases
+        """Releases read before, by digest; they never change."""
+        self.doom: RegieError | None = None
+        """Set when a part of what belongs together is missing: the transaction cannot be committed any more."""
+
+    async def rows(self, query: LiteralString, values: Mapping[str, object] | None = None) -> list[DictRow]:
+        """Run a statement and give all its rows."""
+        with explained(self.connection):
+            cursor = await self.connection.execute(query, values)
+            return await cursor.fetchall()
+
+    async def row(self, query: LiteralString, values: Mapping[str, object] | None = None) -> DictRow | None:
+        """Run a statement and give its first row, if any."""
+        with explained(self.connection):
+            cursor = await self.connection.execute(query, values)
+            return await cursor.fetchone()
+
+    async def change(self, query: LiteralString, values: Mapping[str, object]) -> int:
+        """Run a statement and give the number of rows it touched; -1 inside `together()`."""
+        with explained(self.connection):
+            cursor = await self.connection.execute(query, values)
+            return cursor.rowcount
+
+    async def change_each(self, query: LiteralString, values: Sequence[Mapping[str, object]]) -> None:
+        """Run a statement once for each set of values, in one round trip."""
+        if values:
+            with explained(self.connection):
+                await self.connection.cursor().executemany(query, values)
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """Send the statements inside without waiting for each answer; an error shows at the end."""
+        with explained(self.connection):
+            async with self.connection.pipeline():
+                yield
+
+
+class Listener:
+    """Hears hints on a connection of its own."""
+
+    def __init__(self, connection: AsyncConnection[DictRow]) -> None:
+        self._connection = connection
+
+    async def wait(self, timeout_s: float) -> set[str]:
+        """Wait for hints and give their payloads; none when the time is over.
+
+        Raises:
+            Unavailable: The connection is gone, and with it every hint and lock it had.
+        """
+        with explained(self._connection):
+            return {hint.payload async for hint in self._connection.notifies(timeout=timeout_s, stop_after=1)}
+
+
+class Database:
+    """One process's way to the database.
+
+    Args:
+        dsn: Connection string of the role that owns the tables.
+        sealer: Seals what must not be readable there.
+        max_connections: Most connections of its pool.
+        wait_s: Seconds to wait for a free connection, or for a database that is away.
+    """
+
+    def __init__(self, dsn: str, sealer: Sealer, *, max_connections: int = 10, wait_s: float = 10.0) -> None:
+        self._dsn = make_conninfo(dsn, **conninfo_to_dict(f"{CONNECTION} {KEEPALIVES}"))
+        self._sealer = sealer
+        self._wait_s = wait_s
+        self._releases = _Releases()
+        self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
+            make_conninfo(self._dsn, options=LIMITS),
+            connection_class=AsyncConnection[DictRow],
+            kwargs={"row_factory": dict_row},
+            min_size=1,
+            max_size=max_connections,
+            timeout=wait_s,
+            check=_check_alive,
+            open=False,
+        )
+
+    async def open(self) -> None:
+        """Connect, and make sure that tables and sealing key are the ones this code and this installation have.
+
+        Raises:
+            Unavailable: The database does not answer.
+            migrating.MigrationRefused: It is older or newer than this code.
+            SealBroken: What is stored was sealed with another key file.
+        """
+        try:
+            await self._pool.open(wait=True, timeout=self._wait_s)
+            async with self.transaction() as tx:
+                await migrating.check(tx.connection)
+                await self._prove_key(tx)
+        except PoolTimeout:
+            await self.close()
+            raise Unavailable("The database does not answer.", hint="Is it running? Try: regie up") from None
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction: committed at the end of the block, rolled back when anything is raised in it.
+
+        Raises:
+            Unavailable: The database does not answer or asks to try again; nothing happened.
+            OutcomeUnknown: The connection was lost while committing; read again what the transaction was about.
+            InvalidInput: A value cannot be stored, such as a text with a zero character.
+        """
+        return self._transact(read_only=False)
+
+    def reading(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction that cannot write, for lists and pages; never `OutcomeUnknown`."""
+        return self._transact(read_only=True)
+
+    @asynccontextmanager
+    async def listen(self, channel: LiteralString) -> AsyncIterator[Listener]:
+        """Hear hints on a channel, on a connection of its own, until the end of the block."""
+        async with self.apart() as connection:
+            with explained(connection):
+                await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+            yield Listener(connection)
+
+    @asynccontextmanager
+    async def apart(self) -> AsyncIterator[AsyncConnection[DictRow]]:
+        """A connection outside the pool, committing each statement: for session locks and hints."""
+        with explained(None):
+            connection = await AsyncConnection[DictRow].connect(self._dsn, autocommit=True, row_factory=dict_row)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def _transact(self, *, read_only: bool) -> AsyncIterator[Transaction]:
+        try:
+            connection = await self._pool.getconn()
+        except PoolTimeout:
+            raise Unavailable(f"No connection to the database within {self._wait_s:.0f} s.") from None
+        except PoolClosed:
+            raise Unavailable("This process has closed its database.") from None
+        try:
+            await connection.set_read_only(read_only or None)
+            tx = Transaction(connection, self._sealer, self._releases)
+            try:
+                yield tx
+                _require_whole(tx)
+            except BaseException:
+                with suppress(psycopg.Error):
+                    await connection.rollback()
+                raise
+            await _commit(connection, may_have_written=not read_only)
+        finally:
+            await self._pool.putconn(connection)
+
+    async def _prove_key(self, tx: Transaction) -> None:
+        address = {"tenant": "", "domain": "", "table": "sealing_key.proof", "pk": str(self._sealer.current)}
+        proof = self._sealer.seal(PROOF, **address)
+        await tx.change(
+            "insert into regie.sealing_key (key_id, proof) values (%(id)s, %(proof)s) on conflict do nothing",
+            {"id": self._sealer.current, "proof": proof},
+        )
+        row = await tx.row("select proof from regie.sealing_key where key_id = %(id)s", {"id": self._sealer.current})
+        try:
+            if row is not None and self._sealer.open(row["proof"], **address) == PROOF:
+                return
+        except SealBroken:
+            pass
+        raise SealBroken(
+            "The key file does not belong to this database.",
+            hint="Restore the key file it was made with; without it nothing stored can be read.",
+        )
+
+
+class _Releases(dict[str, Release]):
+    """The releases read last, by digest; the oldest makes room."""
+
+    def __setitem__(self, digest: str, release: Release) -> None:
+        while len(self) >= RELEASES_KEPT:
+            del self[next(iter(self))]
+        super().__setitem__(digest, release)
+
+
+@contextmanager
+def explained(connection: AsyncConnection[Any] | None) -> Iterator[None]:
+    """Turn the driver's errors into ours. What is left is a mistake of ours and stays as it is."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if isinstance(error, psycopg.OperationalError) or (connection is not None and connection.closed):
+            # The message of the server may quote a row; the code says enough.
+            raise Unavailable(f"The database cannot do this now ({_reason(error)}).") from error
+        if isinstance(error, psycopg.DataError):
+            raise InvalidInput(f"The database cannot store a value ({_reason(error)}).") from error
+        raise
+
+
+def _reason(error: psycopg.Error) -> str:
+    return " ".join(filter(None, [type(error).__name__, error.sqlstate]))
+
+
+def _require_whole(tx: Transaction) -> None:
+    """Refuse to commit a transaction of which a part failed, even when somebody caught that error.
+
+    PostgreSQL answers COMMIT with ROLLBACK then, and the driver lets that pass.
+    """
+    if tx.doom is not None:
+        raise tx.doom
+    if tx.connection.info.transaction_status is pq.TransactionStatus.INERROR:
+        raise Unavailable("A statement of the transaction failed, so all of it was rolled back.")
+
+
+async def _commit(connection: AsyncConnection[DictRow], *, may_have_written: bool) -> None:
+    idle = connection.info.transaction_status is pq.TransactionStatus.IDLE
+    try:
+        await connection.commit()
+    except psycopg.Error as error:
+        if connection.closed and may_have_written and not idle:
+            raise OutcomeUnknown(
+                "The connection to the database was lost while committing.",
+                hint="Read again what the transaction was about.",
+            ) from error
+        with explained(connection):
+            raise
+
+
+async def _check_alive(connection: AsyncConnection[DictRow]) -> None:
+    """Before a pooled connection is used: an idle one with something to read has usually been closed by the server.
+
+    Raises:
+        psycopg.OperationalError: It is gone; the pool replaces it.
+    """
+    readable = select.poll()
+    readable.register(connection.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+    if readable.poll(0):
+        await AsyncConnectionPool.check_connection(connection)

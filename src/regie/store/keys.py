@@ -1,0 +1,44 @@
+"""How the other modules name what is stored: the key of a run, the place in a list, the channel of hints."""
+
+from datetime import datetime
+from typing import Final, NamedTuple, Self
+from uuid import UUID
+
+from regie.core.errors import InvalidInput
+
+READY: Final = "regie_ready"
+"""Channel of hints that a run wants a worker; the payload is its domain. A hint may be lost: poll as well."""
+
+
+class RunKey(NamedTuple):
+    """Names one run; `run` is a UUID as text."""
+
+    tenant: str
+    domain: str
+    run: str
+
+
+class Cursor(NamedTuple):
+    """The last row of a page: the next page holds what is older. Its text form goes into addresses of pages."""
+
+    at: datetime
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.at.isoformat()}~{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the text form.
+
+        Raises:
+            InvalidInput: The text is no cursor.
+        """
+        at, _, row = text.partition("~")
+        try:
+            cursor = cls(datetime.fromisoformat(at), str(UUID(row)))
+        except ValueError:
+            raise InvalidInput(f"{text!r} is no place in a list.", hint="Start again at the first page.") from None
+        if cursor.at.tzinfo is None:
+            raise InvalidInput(f"{text!r} has no time zone.", hint="Start again at the first page.")
+        return cursor

@@ -1,0 +1,135 @@
+"""Brings a database to the tables this code needs. `regie up` and the tests call it; the database checks it on opening.
+
+Migrations are the numbered files in `migrations/`. What was applied is recorded with its digest: an applied file never
+changes again, a new need gets a new file.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import tuple_row
+
+from regie.core.errors import RegieError, Unavailable
+
+LOCK = 7_238_415_001
+"""Advisory lock under which one process at a time migrates; any number that nothing else uses."""
+
+
+class MigrationRefused(RegieError):
+    """The database and this code do not fit together."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file: its number, its name, its bytes."""
+
+    number: int
+    name: str
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the file, as recorded when it was applied."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def shipped() -> list[Migration]:
+    """The migrations of this code, in order."""
+    folder = files("regie.store") / "migrations"
+    found = [
+        Migration(int(file.name.partition("_")[0]), file.name, file.read_bytes())
+        for file in folder.iterdir()
+        if file.name.endswith(".sql")
+    ]
+    return sorted(found, key=lambda migration: migration.number)
+
+
+async def migrate(dsn: str, migrations: list[Migration] | None = None) -> list[str]:
+    """Apply what is missing, each file in a transaction of its own, and name what was applied.
+
+    Several processes may call it at once; they take turns.
+
+    Args:
+        dsn: Connection string of the owner of the database.
+        migrations: Other migrations than the shipped ones.
+
+    Raises:
+        MigrationRefused: An applied file has changed since, or the database is newer than this code.
+        Unavailable: The database does not answer.
+    """
+    wanted = shipped() if migrations is None else migrations
+    try:
+        connection = await AsyncConnection.connect(dsn, autocommit=True, connect_timeout=10)
+        async with connection:
+            await connection.execute("select pg_advisory_lock(%s)", [LOCK])
+            await connection.execute("create schema if not exists regie")
+            # No tenant: it is about the tables of the deployment.
+            await connection.execute(
+                "create table if not exists regie.migration (number integer primary key, name text not null, "
+                "sha256 text not null, applied_at timestamptz not null default clock_timestamp())"
+            )
+            missing = await _missing(connection, wanted)
+            for migration in missing:
+                async with connection.transaction():
+                    await connection.execute(migration.content)
+                    await connection.execute(
+                        "insert into regie.migration (number, name, sha256) values (%s, %s, %s)",
+                        [migration.number, migration.name, migration.sha256],
+                    )
+            return [migration.name for migration in missing]
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"The database cannot be migrated now: {type(error).__name__}.") from error
+
+
+async def forget_everything(dsn: str) -> None:
+    """Drop all our tables and make them anew, to prove that the outside world needs no memory of ours.
+
+    No other process may be using the database.
+
+    Raises:
+        Unavailable: The database does not answer.
+    """
+    try:
+        async with await AsyncConnection.connect(dsn, connect_timeout=10) as connection:
+            await connection.execute("drop schema if exists regie, audit cascade")
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"The database cannot be emptied now: {type(error).__name__}.") from error
+    await migrate(dsn)
+
+
+async def check(connection: AsyncConnection[Any]) -> None:
+    """Make sure that the tables are exactly those this code was written for.
+
+    Raises:
+        MigrationRefused: They are older, newer or other ones.
+    """
+    cursor = connection.cursor(row_factory=tuple_row)
+    row = await (await cursor.execute("select to_regclass('regie.migration') is not null")).fetchone()
+    missing = await _missing(connection, shipped()) if row is not None and row[0] else shipped()
+    if missing:
+        raise MigrationRefused(
+            f"The database lacks {', '.join(migration.name for migration in missing)}.", hint="Migrate it first."
+        )
+
+
+async def _missing(connection: AsyncConnection[Any], wanted: list[Migration]) -> list[Migration]:
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute("select number, name, sha256 from regie.migration order by number")
+    applied = {number: (name, sha256) for number, name, sha256 in await cursor.fetchall()}
+    known = {migration.number: migration for migration in wanted}
+    for number, (name, sha256) in applied.items():
+        if number not in known:
+            raise MigrationRefused(
+                f"The database has {name}, which this version of Regie does not know.",
+                hint="Install the newer version again, or restore a backup from before it.",
+            )
+        if known[number].sha256 != sha256:
+            raise MigrationRefused(
+                f"{known[number].name} was applied with other contents than it has now.",
+                hint="Put the file back as it was and write a new one for the difference.",
+            )
+    return [migration for migration in wanted if migration.number not in applied]

@@ -1,0 +1,97 @@
+"""Releases as loaded: each kept for ever under its digest, one of them current. CLI and web load, everybody reads."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from regie.core import canonical
+from regie.core.audit import Actor, Event, Fact
+from regie.core.errors import InvalidInput
+from regie.core.release import Release
+from regie.store import audit
+from regie.store.database import Transaction
+
+ACTIVATING = 7_238_415_002
+"""Advisory lock under which one release at a time becomes current."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A release became current: its digest, when, and by whom."""
+
+    digest: str
+    at: datetime
+    by: str
+
+
+async def put(tx: Transaction, release: Release, *, by: Actor) -> bool:
+    """Keep a release and make it the one that new runs get.
+
+    Returns:
+        Whether it became current now; loading the current one again changes nothing.
+    """
+    await tx.row("select pg_advisory_xact_lock(%(lock)s)", {"lock": ACTIVATING})
+    digest = release.digest
+    last = await history(tx, limit=1)
+    if last and last[0].digest == digest:
+        return False
+    content = canonical.encode(release.model_dump(mode="json"))
+    await tx.change(
+        "insert into regie.release (digest, content) values (%(digest)s, %(content)s) on conflict do nothing",
+        {"digest": digest, "content": tx.sealer.seal(content, **_address(digest))},
+    )
+    await tx.change(
+        "insert into regie.release_activation (digest, activated_by) values (%(digest)s, %(by)s)",
+        {"digest": digest, "by": by.id},
+    )
+    fact = Fact(event=Event.RELEASE_LOADED, actor=by, detail={"release": digest})
+    for slug, tenant in sorted(release.tenants.items()):
+        for domain in sorted(tenant.domains):
+            await audit.append_outside(tx, slug, domain, [fact])
+    return True
+
+
+async def current(tx: Transaction) -> Release:
+    """The release that new runs get.
+
+    Raises:
+        InvalidInput: None has been loaded.
+    """
+    last = await history(tx, limit=1)
+    if not last:
+        raise InvalidInput("No release has been loaded.", hint="Load a workspace first.")
+    return await get(tx, last[0].digest)
+
+
+async def get(tx: Transaction, digest: str) -> Release:
+    """The release of that digest; read once per process.
+
+    Raises:
+        InvalidInput: It was never loaded, or what is stored is another one.
+    """
+    known = tx.releases.get(digest)
+    if known is not None:
+        return known
+    row = await tx.row("select content from regie.release where digest = %(digest)s", {"digest": digest})
+    if row is None:
+        raise InvalidInput(f"There is no release {digest}.")
+    release = Release.model_validate_json(tx.sealer.open(row["content"], **_address(digest)))
+    if release.digest != digest:
+        raise InvalidInput(
+            f"The stored release {digest} reads as {release.digest}.",
+            hint="It was loaded by another version of Regie; load the workspace again.",
+        )
+    tx.releases[digest] = release
+    return release
+
+
+async def history(tx: Transaction, limit: int = 50) -> list[Activation]:
+    """What was current when, newest first."""
+    rows = await tx.rows(
+        "select digest, at, activated_by from regie.release_activation order by n desc limit %(limit)s",
+        {"limit": limit},
+    )
+    return [Activation(row["digest"], row["at"], row["activated_by"]) for row in rows]
+
+
+def _address(digest: str) -> dict[str, str]:
+    return {"tenant": "", "domain": "", "table": "release.content", "pk": digest}

@@ -1,0 +1,509 @@
+"""Runs: started by triggers, claimed and committed by workers, read by everyone. The run's row is the queue.
+
+A claim is a worker's handle on a run: the run, the fence that the claim raised, and the number of the last commit.
+Every write of a worker names all three, so a worker that lost its run cannot write to it. Transactions that touch a run
+and something of it lock the run's row first.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import LiteralString, NamedTuple
+
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from regie.core.audit import Actor, Event, Fact
+from regie.core.errors import AuditBroken, FencedOut, InvalidInput
+from regie.core.run import CloseApproval, OpenApproval, Remind, RunStatus
+from regie.store import approvals, audit, inbox, steps, timers
+from regie.store.database import Transaction
+from regie.store.inbox import InboxEvent
+from regie.store.keys import READY, Cursor, RunKey
+from regie.store.steps import StepRow
+
+_THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(run)s"
+_BARE: LiteralString = """
+    select tenant, domain, id, workflow, status, release, definition_digest, ticket, corr, trigger_key, started_by,
+    requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n
+    from regie.run where """
+"""What a list shows: everything but the sealed state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """A run to start.
+
+    Attributes:
+        key: With a new UUID, chosen by the caller.
+        trigger_key: What started it, such as a webhook's delivery: the same one never starts a second run.
+        prio: Lower goes first.
+    """
+
+    key: RunKey
+    workflow: str
+    release: str
+    definition_digest: str
+    trigger_key: str
+    started_by: Actor
+    state_json: str
+    ticket: str = ""
+    corr: str = ""
+    requester: str = ""
+    dry: bool = False
+    prio: int = 100
+
+
+class Started(NamedTuple):
+    """The run of a trigger; `is_new` is false when the trigger had started it before."""
+
+    key: RunKey
+    is_new: bool
+
+
+class Claim(NamedTuple):
+    """A worker's handle on a run."""
+
+    key: RunKey
+    fence: int
+    seq: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claimed:
+    """A run as handed to a worker. `inbox` holds what is not consumed, in order; `inbox_n` counts what was seen."""
+
+    claim: Claim
+    workflow: str
+    release: str
+    definition_digest: str
+    state_json: str
+    inbox: list[InboxEvent]
+    inbox_n: int
+    ticket: str
+    corr: str
+    dry: bool
+    prio: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCommit:
+    """What one advance of a run changes, all at once.
+
+    Attributes:
+        requester: None leaves it as it is.
+        timers_set: Seconds from now, by timer.
+        consumed: Keys of inbox events.
+        facts: In order. A final status adds `run:closed` behind them.
+        park_seen: Let go of the run in the same transaction, having seen its inbox up to this number.
+    """
+
+    state_json: str
+    status: RunStatus
+    requester: str | None = None
+    steps: Sequence[StepRow] = ()
+    timers_set: Mapping[str, float] = field(default_factory=dict)
+    timers_cleared: Sequence[str] = ()
+    consumed: Sequence[str] = ()
+    facts: Sequence[Fact] = ()
+    approvals: Sequence[OpenApproval | Remind | CloseApproval] = ()
+    park_seen: int | None = None
+
+
+class Committed(NamedTuple):
+    """The handle for the next commit, the inbox number at this one, and its time by the database's clock."""
+
+    claim: Claim
+    inbox_n: int
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldRun:
+    """What a gateway needs to know of a run that a worker holds."""
+
+    key: RunKey
+    fence: int
+    workflow: str
+    release: str
+    definition_digest: str
+    ticket: str
+    corr: str
+    dry: bool
+    status: RunStatus
+    requester: str
+    started_by: Actor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """A run without its state. `owner` is the worker that holds it; times are the database's."""
+
+    key: RunKey
+    workflow: str
+    status: RunStatus
+    release: str
+    definition_digest: str
+    ticket: str
+    corr: str
+    trigger_key: str
+    started_by: Actor
+    requester: str
+    dry: bool
+    prio: int
+    seq: int
+    fence: int
+    owner: str | None
+    started_at: datetime
+    changed_at: datetime
+    ended_at: datetime | None
+    audit_n: int
+    inbox_n: int
+
+    @property
+    def cursor(self) -> Cursor:
+        """Its place in lists."""
+        return Cursor(self.started_at, self.key.run)
+
+
+async def start(tx: Transaction, new: NewRun) -> Started:
+    """Start a run, ready for any worker; a trigger that came before gives the run it started then.
+
+    Raises:
+        InvalidInput: Something in it cannot be stored.
+    """
+    key = new.key
+    row = await tx.row(
+        """insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket, corr,
+                                  started_by, requester, dry, prio, status, state)
+           values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s, %(trigger_key)s,
+                   %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s, 'running', %(state)s)
+           on conflict (tenant, domain, trigger_key) do nothing
+           returning pg_notify(%(channel)s, domain)""",
+        {
+            **key._asdict(),
+            "workflow": new.workflow,
+            "release": new.release,
+            "definition_digest": new.definition_digest,
+            "trigger_key": new.trigger_key,
+            "ticket": new.ticket,
+            "corr": new.corr,
+            "started_by": Jsonb(new.started_by.model_dump(mode="json")),
+            "requester": new.requester,
+            "dry": new.dry,
+            "prio": new.prio,
+            "state": _sealed_state(tx, key, new.state_json),
+            "channel": READY,
+        },
+    )
+    trigger = {"trigger": new.trigger_key}
+    if row is not None:
+        workflow = {"name": new.workflow, "def_sha256": new.definition_digest}
+        about = {"workflow": workflow, "release": new.release, "dry": new.dry}
+        accepted = Fact(event=Event.TRIGGER_ACCEPTED, actor=new.started_by, detail={**trigger})
+        started = Fact(event=Event.RUN_STARTED, actor=new.started_by, detail={**about})
+        await audit.append(tx, key, [accepted, started])
+        return Started(key, is_new=True)
+    before = await tx.row(
+        "select id from regie.run where tenant = %(t)s and domain = %(d)s and trigger_key = %(k)s",
+        {"t": key.tenant, "d": key.domain, "k": new.trigger_key},
+    )
+    if before is None:
+        raise InvalidInput(f"The run of trigger {new.trigger_key} is gone.")
+    earlier = RunKey(key.tenant, key.domain, str(before["id"]))
+    repeated = Fact(event=Event.TRIGGER_REPEATED, actor=new.started_by, detail={**trigger})
+    await audit.append(tx, earlier, [repeated])
+    return Started(earlier, is_new=False)
+
+
+async def claim(tx: Transaction, worker: str, domains: Sequence[str], limit: int) -> list[Claimed]:
+    """Take up to `limit` ready runs of these domains, most urgent first. A worker taken for dead gets none."""
+    rows = await tx.rows(
+        """with chosen as materialized (
+               select tenant, domain, id, ready_at as ready_since from regie.run
+               where domain = any(%(domains)s) and owner is null and ready_at is not null
+                 and exists (select from regie.worker where id = %(worker)s)
+               order by prio, ready_at limit %(limit)s for no key update skip locked)
+           update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null
+           from chosen c where (r.tenant, r.domain, r.id) = (c.tenant, c.domain, c.id)
+           returning r.*, c.ready_since""",
+        {"worker": worker, "domains": list(domains), "limit": limit},
+    )
+    rows.sort(key=lambda row: (row["prio"], row["ready_since"]))
+    keys = [_key(row) for row in rows]
+    waiting = await inbox.unconsumed_of(tx, keys) if keys else {}
+    return [
+        Claimed(
+            claim=Claim(key, row["fence"], row["seq"]),
+            workflow=row["workflow"],
+            release=row["release"],
+            definition_digest=row["definition_digest"],
+            state_json=_opened_state(tx, key, row),
+            inbox=waiting[key],
+            inbox_n=row["inbox_n"],
+            ticket=row["ticket"],
+            corr=row["corr"],
+            dry=row["dry"],
+            prio=row["prio"],
+        )
+        for key, row in zip(keys, rows, strict=True)
+    ]
+
+
+async def commit(tx: Transaction, claim: Claim, step: StepCommit) -> Committed:
+    """Write everything that one advance of a run changes, if the claim still holds.
+
+    Raises:
+        FencedOut: Somebody else has the run, or it has moved on; nothing was written.
+        approvals.DecidedMeanwhile: A person decided in the meantime; leave the transaction, nothing is written.
+        AuditBroken: The leaves cannot be written; leave the transaction, nothing is written.
+    """
+    key, seq = claim.key, claim.seq + 1
+    row = await _locked(tx, key)
+    if row is None or row["owner"] is None or (row["fence"], row["seq"]) != (claim.fence, claim.seq):
+        raise FencedOut(f"Run {key.run} is no longer held under fence {claim.fence} at {claim.seq}.")
+    if step.approvals:
+        await approvals.carry_out(tx, key, step.approvals)
+    facts = list(step.facts)
+    if step.status.is_final:
+        closing = {"count": row["audit_n"] + len(facts) + 1, "status": step.status.value}
+        engine = Actor(type="engine", id=str(row["owner"]))
+        facts.append(Fact(event=Event.RUN_CLOSED, actor=engine, detail={**closing}))
+        await approvals.close_open(tx, key)
+    try:
+        chain, entries = audit.link(audit.chain_of(key, row), facts)
+    except AuditBroken as error:
+        tx.doom = error
+        raise
+    async with tx.together():
+        await tx.change(
+            """update regie.run set
+                   state = %(state)s, status = %(status)s, seq = %(seq)s,
+                   requester = coalesce(%(requester)s, requester), audit_n = %(audit_n)s, audit_head = %(audit_head)s,
+                   changed_at = %(at)s, ended_at = case when %(final)s then %(at)s::timestamptz end,
+                   owner = case when not %(final)s and %(parked_at)s::bigint is null then owner end,
+                   ready_at = case
+                       when %(final)s then null
+                       when %(parked_at)s::bigint is null then ready_at
+                       when inbox_n > %(parked_at)s then clock_timestamp() end
+               where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s""",
+            {
+                **key._asdict(),
+                "state": _sealed_state(tx, key, step.state_json),
+                "status": step.status.value,
+                "seq": seq,
+                "requester": step.requester,
+                "audit_n": chain.n,
+                "audit_head": chain.head,
+                "at": chain.at,
+                "final": step.status.is_final,
+                "parked_at": step.park_seen,
+            },
+        )
+        await steps.write(tx, key, seq, step.steps)
+        await inbox.consume(tx, key, seq, step.consumed)
+        if step.status.is_final:
+            await timers.clear_all(tx, key)
+        else:
+            await timers.change(tx, key, seq, to_set=step.timers_set, to_clear=step.timers_cleared)
+    await audit.write(tx, key, entries, chain.at)
+    return Committed(Claim(key, claim.fence, seq), row["inbox_n"], chain.at)
+
+
+async def was_committed(tx: Transaction, claim: Claim) -> bool:
+    """Whether the commit made under this handle happened, when the answer to it was lost.
+
+    Raises:
+        FencedOut: Somebody else has the run by now; drop everything.
+    """
+    row = await tx.row(
+        """select fence, seq from regie.run
+           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s""",
+        claim.key._asdict(),
+    )
+    if row is None or row["fence"] != claim.fence:
+        raise FencedOut(f"Run {claim.key.run} is no longer held under fence {claim.fence}.")
+    return bool(row["seq"] > claim.seq)
+
+
+async def park(tx: Transaction, claim: Claim, seen_inbox_n: int) -> bool:
+    """Let go of a run that waits.
+
+    Returns:
+        Whether it sleeps; if not, events came meanwhile and it is ready again.
+
+    Raises:
+        FencedOut: Somebody else has the run, or it has moved on.
+    """
+    row = await tx.row(
+        """update regie.run set owner = null, ready_at = case when inbox_n > %(seen)s then clock_timestamp() end
+           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s
+             and fence = %(fence)s and seq = %(seq)s and owner is not null
+           returning ready_at is null as sleeps,
+                     case when ready_at is not null then pg_notify(%(channel)s, domain) end""",
+        {
+            **claim.key._asdict(),
+            "fence": claim.fence,
+            "seq": claim.seq,
+            "seen": seen_inbox_n,
+            "channel": READY,
+        },
+    )
+    if row is None:
+        raise FencedOut(f"Run {claim.key.run} is no longer held under fence {claim.fence} at {claim.seq}.")
+    return bool(row["sleeps"])
+
+
+async def held(tx: Transaction, key: RunKey, fence: int, *, lock: bool) -> HeldRun:
+    """Make sure that a worker still holds a run.
+
+    Args:
+        lock: Keep it so until the end of the transaction.
+
+    Raises:
+        FencedOut: It does not: the run is free, over, unknown, or with another worker.
+    """
+    query: LiteralString = _BARE + _THIS + " and fence = %(fence)s and owner is not null and ended_at is null"
+    row = await tx.row(query + " for no key update" if lock else query, {**key._asdict(), "fence": fence})
+    if row is None:
+        raise FencedOut(f"Run {key.run} is not held under fence {fence}.")
+    return HeldRun(
+        key=key,
+        fence=fence,
+        workflow=row["workflow"],
+        release=row["release"],
+        definition_digest=row["definition_digest"],
+        ticket=row["ticket"],
+        corr=row["corr"],
+        dry=row["dry"],
+        status=RunStatus(row["status"]),
+        requester=row["requester"],
+        started_by=Actor.model_validate(row["started_by"]),
+    )
+
+
+async def list_runs(
+    tx: Transaction,
+    *,
+    tenant: str | None = None,
+    domain: str | None = None,
+    status: RunStatus | None = None,
+    workflow: str | None = None,
+    ticket: str | None = None,
+    limit: int = 50,
+    before: Cursor | None = None,
+) -> list[RunRow]:
+    """Runs, newest first, from behind `before`."""
+    rows = await tx.rows(
+        _BARE
+        + """(%(tenant)s::text is null or tenant = %(tenant)s)
+             and (%(domain)s::text is null or domain = %(domain)s)
+             and (%(status)s::text is null or status = %(status)s)
+             and (%(workflow)s::text is null or workflow = %(workflow)s)
+             and (%(ticket)s::text is null or ticket = %(ticket)s)
+             and (%(at)s::timestamptz is null or (started_at, id) < (%(at)s, %(id)s::uuid))
+           order by started_at desc, id desc limit %(limit)s""",
+        {
+            "tenant": tenant,
+            "domain": domain,
+            "status": status and status.value,
+            "workflow": workflow,
+            "ticket": ticket,
+            "at": before and before.at,
+            "id": before and before.id,
+            "limit": limit,
+        },
+    )
+    return [_run_row(row) for row in rows]
+
+
+async def get(tx: Transaction, key: RunKey) -> RunRow | None:
+    """One run, without its state."""
+    row = await tx.row(_BARE + _THIS, key._asdict())
+    return None if row is None else _run_row(row)
+
+
+async def find(tx: Transaction, run: str) -> RunKey | None:
+    """The key of a run of any tenant by its id alone; the caller makes sure that the reader may see it."""
+    row = await tx.row("select tenant, domain, id from regie.run where id = %(run)s", {"run": run})
+    return None if row is None else _key(row)
+
+
+async def state_of(tx: Transaction, key: RunKey) -> str:
+    """The state of a run as JSON text.
+
+    Raises:
+        InvalidInput: There is no such run.
+    """
+    row = await tx.row(
+        "select state from regie.run where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s", key._asdict()
+    )
+    if row is None:
+        raise InvalidInput(f"There is no run {key.run}.")
+    return _opened_state(tx, key, row)
+
+
+async def count_by_status(
+    tx: Transaction, *, tenant: str | None = None, domain: str | None = None
+) -> dict[RunStatus, int]:
+    """How many runs stand where; a status without runs is left out."""
+    rows = await tx.rows(
+        """select status, count(*) as n from regie.run
+           where (%(tenant)s::text is null or tenant = %(tenant)s)
+             and (%(domain)s::text is null or domain = %(domain)s)
+           group by status""",
+        {"tenant": tenant, "domain": domain},
+    )
+    return {RunStatus(row["status"]): row["n"] for row in rows}
+
+
+async def _locked(tx: Transaction, key: RunKey) -> DictRow | None:
+    # The clock is read outside the locking query, so after any wait for the lock.
+    return await tx.row(
+        """with locked as materialized (
+               select owner, fence, seq, inbox_n, corr, ticket, audit_n, audit_head from regie.run
+               where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s for no key update)
+           select *, clock_timestamp() as at from locked""",
+        key._asdict(),
+    )
+
+
+def _key(row: DictRow) -> RunKey:
+    return RunKey(row["tenant"], row["domain"], str(row["id"]))
+
+
+def _run_row(row: DictRow) -> RunRow:
+    return RunRow(
+        key=_key(row),
+        workflow=row["workflow"],
+        status=RunStatus(row["status"]),
+        release=row["release"],
+        definition_digest=row["definition_digest"],
+        ticket=row["ticket"],
+        corr=row["corr"],
+        trigger_key=row["trigger_key"],
+        started_by=Actor.model_validate(row["started_by"]),
+        requester=row["requester"],
+        dry=row["dry"],
+        prio=row["prio"],
+        seq=row["seq"],
+        fence=row["fence"],
+        owner=None if row["owner"] is None else str(row["owner"]),
+        started_at=row["started_at"],
+        changed_at=row["changed_at"],
+        ended_at=row["ended_at"],
+        audit_n=row["audit_n"],
+        inbox_n=row["inbox_n"],
+    )
+
+
+def _sealed_state(tx: Transaction, key: RunKey, state_json: str) -> bytes:
+    return tx.sealer.seal(state_json.encode(), **_state_address(key))
+
+
+def _opened_state(tx: Transaction, key: RunKey, row: DictRow) -> str:
+    return tx.sealer.open(row["state"], **_state_address(key)).decode()
+
+
+def _state_address(key: RunKey) -> dict[str, str]:
+    return {"tenant": key.tenant, "domain": key.domain, "table": "run.state", "pk": key.run}

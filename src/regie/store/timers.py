@@ -1,0 +1,77 @@
+"""Timers of runs: set and cleared by commits, fired by any worker of the domain, always by the database's clock."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from regie.store import inbox
+from regie.store.database import Transaction
+from regie.store.keys import RunKey
+
+
+async def change(
+    tx: Transaction, key: RunKey, seq: int, *, to_set: Mapping[str, float], to_clear: Sequence[str]
+) -> None:
+    """Set timers to fire after so many seconds, replacing earlier settings, and forget others."""
+    if to_clear:
+        await tx.change(
+            """delete from regie.timer
+               where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and timer = any(%(timers)s)""",
+            {**key._asdict(), "timers": list(to_clear)},
+        )
+    if to_set:
+        await tx.change(
+            """insert into regie.timer (tenant, domain, run, timer, set_seq, due_at)
+               select %(tenant)s, %(domain)s, %(run)s, t.timer, %(seq)s, clock_timestamp() + make_interval(secs => t.s)
+               from unnest(%(timers)s::text[], %(seconds)s::float8[]) as t (timer, s)
+               on conflict (tenant, domain, run, timer) do update
+               set set_seq = excluded.set_seq, due_at = excluded.due_at""",
+            {**key._asdict(), "seq": seq, "timers": list(to_set), "seconds": list(to_set.values())},
+        )
+
+
+async def clear_all(tx: Transaction, key: RunKey) -> None:
+    """Forget every timer of a run that is over."""
+    await tx.change(
+        "delete from regie.timer where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s", key._asdict()
+    )
+
+
+async def fire_due(tx: Transaction, domains: Sequence[str], limit: int = 100) -> int:
+    """Turn due timers of these domains into events of their runs; give how many.
+
+    A timer whose run is being changed at this moment is left for the next time, so nothing here ever waits for a lock.
+    """
+    due = await tx.rows(
+        """select t.tenant, t.domain, t.run, t.timer, t.set_seq, r.inbox_n
+           from regie.timer t join regie.run r on (r.tenant, r.domain, r.id) = (t.tenant, t.domain, t.run)
+           where t.domain = any(%(domains)s) and t.due_at <= clock_timestamp()
+           order by t.due_at limit %(limit)s for no key update skip locked""",
+        {"domains": list(domains), "limit": limit},
+    )
+    by_run: dict[tuple[RunKey, int], list[tuple[str, str]]] = defaultdict(list)
+    for row in due:
+        key = RunKey(row["tenant"], row["domain"], str(row["run"]))
+        payload = json.dumps({"kind": "timer_fired", "timer": row["timer"]})
+        by_run[key, row["inbox_n"]].append((f"timer:{row['timer']}:{row['set_seq']}", payload))
+    for (key, inbox_n), events in by_run.items():
+        await inbox.put(tx, key, events, inbox_n)
+    await tx.change_each(
+        """delete from regie.timer where tenant = %(tenant)s and domain = %(domain)s
+           and run = %(run)s and timer = %(timer)s""",
+        due,
+    )
+    return len(due)
+
+
+async def next_due_in(tx: Transaction, domains: Sequence[str]) -> float | None:
+    """Seconds until the next timer of these domains is due, 0 when one is; None without any."""
+    row = await tx.row(
+        """select case when count(*) > 0
+                   then greatest(0, extract(epoch from min(next.due_at) - clock_timestamp()))::float8 end as seconds
+           from unnest(%(domains)s::text[]) as d (domain)
+           cross join lateral (
+               select t.due_at from regie.timer t where t.domain = d.domain order by t.due_at limit 1) next""",
+        {"domains": list(domains)},
+    )
+    return row["seconds"] if row is not None else None

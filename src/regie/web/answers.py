@@ -1,0 +1,381 @@
+"""What the API answers, as records made from what is stored. Times are RFC 3339 in UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Generic, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
+
+from regie.core import plan, report
+from regie.core.audit import Actor
+from regie.core.block import Catalogue
+from regie.core.definition import Definition, InputField, TicketStart
+from regie.core.effect import EffectState
+from regie.core.errors import Failure
+from regie.core.plan import Change, FieldChange, PlannedStep
+from regie.core.release import Release
+from regie.core.run import EffectNote, RunState, RunStatus, StepState, StepStatus, written_place
+from regie.store.approvals import Approval
+from regie.store.audit import Leaf
+from regie.store.effects import Effect
+from regie.store.runs import RunRow
+from regie.store.steps import StepRecord
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+
+
+class Answer(BaseModel):
+    """A part of an answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+Item = TypeVar("Item")
+
+
+class Page(Answer, Generic[Item]):
+    """A part of a list, newest first; `next` is the `before` of what follows, none at the end."""
+
+    items: list[Item]
+    next: str | None
+
+
+class RunLine(Answer):
+    """A run in a list."""
+
+    id: str
+    tenant: str
+    domain: str
+    workflow: str
+    status: RunStatus
+    ticket: str
+    requester: str
+    started_by: Actor
+    dry: bool
+    corr: str
+    release: str
+    definition_digest: str
+    started_at: Moment
+    changed_at: Moment
+    ended_at: Moment | None
+
+    @classmethod
+    def of(cls, row: RunRow, **also: object) -> Self:
+        """A run as stored."""
+        return cls.model_validate(
+            {
+                "id": row.key.run,
+                "tenant": row.key.tenant,
+                "domain": row.key.domain,
+                **{name: getattr(row, name) for name in RunLine.model_fields if hasattr(row, name)},
+                **also,
+            }
+        )
+
+
+class RunStarted(RunLine):
+    """The run that a request came to; `is_new` is false when the same request had started it before."""
+
+    is_new: bool
+
+
+class RunWaited(RunLine):
+    """Where a run stands after a wait; `open_approvals` are the ids of what waits for people."""
+
+    is_final: bool
+    is_waiting_for_people: bool
+    open_approvals: list[str]
+
+
+class StepLine(Answer):
+    """One step of a run.
+
+    Attributes:
+        title: What its block does, in one sentence; empty for steps without a block.
+        attempt: The last one, which the times are about; 0 for steps that only hold others.
+    """
+
+    place: str
+    uses: str
+    title: str
+    status: StepStatus
+    attempt: int
+    queued_at: Moment | None
+    started_at: Moment | None
+    ended_at: Moment | None
+    failure: Failure | None
+    effects: tuple[EffectNote, ...]
+
+
+class PlannedLine(Answer):
+    """What one step under an approval would do. `words` say it for people; `digest` is empty when nothing changes."""
+
+    place: str
+    uses: str
+    kind: Literal["change", "no_change"]
+    capability: str
+    target: str
+    words: str
+    fields: tuple[FieldChange, ...]
+    digest: str
+
+    @classmethod
+    def of(cls, step: PlannedStep) -> Self:
+        """A planned step as stored."""
+        planned = step.planned
+        change = planned if isinstance(planned, Change) else None
+        return cls(
+            place=step.place,
+            uses=step.uses,
+            kind=planned.kind,
+            capability=planned.capability,
+            target=planned.target,
+            words=_words(planned),
+            fields=change.fields if change else (),
+            digest=change.digest if change else "",
+        )
+
+
+class ApprovalLine(Answer):
+    """An approval: what is asked, of whom, about exactly which changes, and how it was decided.
+
+    Attributes:
+        rung: How far up the ladder people have been asked, from 1.
+        plan_sha256: What a decision has to name: the plan that its author has seen.
+    """
+
+    id: str
+    run: str
+    tenant: str
+    domain: str
+    place: str
+    status: Literal["open", "approved", "refused", "timeout"]
+    question: str
+    requester: str
+    rung: int
+    rungs: int
+    approvers: list[str]
+    asked_at: Moment
+    expires_at: Moment
+    reminded_at: Moment | None
+    decided_by: str | None
+    decided_at: Moment | None
+    comment: str
+    plan: list[PlannedLine]
+    plan_sha256: str
+
+    @classmethod
+    def of(cls, approval: Approval) -> Self:
+        """An approval as stored."""
+        same = cls.model_fields.keys() - {"run", "tenant", "domain", "plan"}
+        return cls.model_validate(
+            {
+                **{name: getattr(approval, name) for name in same},
+                **approval.key._asdict(),
+                "plan": [PlannedLine.of(step) for step in approval.plan],
+            }
+        )
+
+
+class EffectLine(Answer):
+    """A row of the effect ledger."""
+
+    place: str
+    capability: str
+    target: str
+    state: EffectState
+    words: str
+    digest: str
+    tries: int
+    request_id: str
+    remote_id: str
+    intended_at: Moment
+    settled_at: Moment | None
+
+    @classmethod
+    def of(cls, effect: Effect) -> Self:
+        """A row as stored."""
+        receipt = effect.receipt or plan.Receipt()
+        return cls(
+            place=effect.place,
+            capability=effect.capability,
+            target=effect.target,
+            state=effect.state,
+            words=_words(effect.change) if effect.change else "",
+            digest=effect.change_digest,
+            tries=effect.tries,
+            request_id=receipt.request_id,
+            remote_id=receipt.remote_id,
+            intended_at=effect.intended_at,
+            settled_at=effect.settled_at,
+        )
+
+
+class Outcome(Answer):
+    """How a run ended; `failure` says why when it failed."""
+
+    status: RunStatus
+    failure: Failure | None
+
+
+class RunDetail(RunLine):
+    """Everything about a run. `report` is the text that goes to the ticket; `outcome` is none while it goes on."""
+
+    steps: list[StepLine]
+    approvals: list[ApprovalLine]
+    effects: list[EffectLine]
+    report: str
+    outcome: Outcome | None
+
+
+def run_detail(
+    row: RunRow,
+    state: RunState,
+    definition: Definition,
+    *,
+    catalogue: Catalogue,
+    attempts: Iterable[StepRecord],
+    asked: Iterable[Approval],
+    ledger: Iterable[Effect],
+) -> RunDetail:
+    """Put together what is known of a run."""
+    last = {record.place: record for record in attempts}
+    return RunDetail.of(
+        row,
+        steps=[_step(place, step, last, definition, catalogue) for place, step in state.steps.items()],
+        approvals=[ApprovalLine.of(approval) for approval in asked],
+        effects=[EffectLine.of(effect) for effect in ledger],
+        report=report.report(state),
+        outcome=Outcome(status=state.status, failure=state.failure) if state.status.is_final else None,
+    )
+
+
+def _step(
+    place: str, step: StepState, last: Mapping[str, StepRecord], definition: Definition, catalogue: Catalogue
+) -> StepLine:
+    record = last.get(place)
+    written = definition.by_place.get(written_place(place))
+    uses = record.uses if record else (written.uses if written else None) or ""
+    return StepLine(
+        place=place,
+        uses=uses,
+        title=catalogue[uses].summary if uses in catalogue else "",
+        status=step.status,
+        attempt=step.attempt,
+        queued_at=record.queued_at if record else None,
+        started_at=record.started_at if record else None,
+        ended_at=record.ended_at if record else None,
+        failure=step.failure,
+        effects=step.effects,
+    )
+
+
+class LeafLine(Answer):
+    """A leaf of the audit log: its number in the run, its RFC 6962 hash and what it says."""
+
+    seq: int
+    entry_id: str
+    event: str
+    hash: str
+    at: Moment
+    fields: dict[str, JsonValue]
+
+    @classmethod
+    def of(cls, leaf: Leaf) -> Self:
+        """A leaf as stored."""
+        return cls(
+            seq=leaf.run_seq,
+            entry_id=leaf.entry_id,
+            event=leaf.event.value,
+            hash=leaf.hash,
+            at=leaf.at,
+            fields=leaf.fields,
+        )
+
+
+class RunAudit(Answer):
+    """The leaves of a run, and what is wrong with their chain: nothing, if nobody tampered with it."""
+
+    run: str
+    leaves: list[LeafLine]
+    faults: list[str]
+
+
+class WorkflowLine(Answer):
+    """A workflow of the current release. `tenants` are those that have its domain."""
+
+    workflow: str
+    domain: str
+    title: str
+    about: str
+    owner: str
+    sla_finish_s: float | None
+    start: tuple[TicketStart, ...]
+    input: tuple[InputField, ...]
+    tenants: list[str]
+    definition_digest: str
+
+    @classmethod
+    def of(cls, definition: Definition, release: Release) -> Self:
+        """A definition with what stands around it."""
+        having = sorted(slug for slug, tenant in release.tenants.items() if definition.domain in tenant.domains)
+        return cls(
+            workflow=definition.workflow,
+            domain=definition.domain,
+            title=definition.title,
+            about=definition.about,
+            owner=definition.owner,
+            sla_finish_s=definition.sla_finish_s,
+            start=definition.start,
+            input=definition.input,
+            tenants=having,
+            definition_digest=definition.digest,
+        )
+
+
+class Workflows(Answer):
+    """The workflows of a release."""
+
+    release: str
+    items: list[WorkflowLine]
+
+
+class StartedByDelivery(Answer):
+    """A run that a delivery came to."""
+
+    id: str
+    workflow: str
+    is_new: bool
+
+
+class DeliveryAccepted(Answer):
+    """A delivery started these runs, now or when it came before."""
+
+    accepted: Literal[True] = True
+    runs: list[StartedByDelivery]
+
+
+class DeliveryIgnored(Answer):
+    """A delivery was taken and is about nothing that we act on."""
+
+    accepted: Literal[False] = False
+    reason: str
+
+
+class Health(Answer):
+    """Whether what the web needs is there."""
+
+    status: Literal["ok"] = "ok"
+    database: Literal[True] = True
+    gateway: Literal[True] = True
+
+
+def _words(planned: plan.Planned) -> str:
+    return planned.in_words() if isinstance(planned, Change) else planned.because

@@ -1,0 +1,98 @@
+"""Approvals: what waits for whom, exactly what would change, and the decision. Looking never decides."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from regie.core.errors import Denied
+from regie.store import approvals
+from regie.store.approvals import Approval
+from regie.store.keys import Cursor
+from regie.web.answers import ApprovalLine, Page
+from regie.web.means import Asking, Having, body_of
+from regie.web.problems import Conflict
+from regie.web.seeing import approval_for
+
+LARGEST_PAGE = 200
+
+router = APIRouter(prefix="/v1/approvals")
+
+
+class Decision(BaseModel):
+    """A yes or no. `plan_sha256` is that of the plan its author has seen, as `GET` showed it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decision: Literal["approved", "refused"]
+    comment: str = Field(default="", max_length=2000)
+    plan_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+@router.get("")
+async def list_approvals(
+    means: Having,
+    caller: Asking,
+    status: Literal["open", "all"] = "open",
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
+    before: str | None = None,
+) -> Page[ApprovalLine]:
+    """Approvals, newest first: those a person was asked for; all of them for the operator."""
+    async with means.database.reading() as tx:
+        found = await approvals.list_approvals(
+            tx,
+            approver=None if caller.is_operator else caller.address,
+            status="open" if status == "open" else None,
+            limit=limit,
+            before=Cursor.parse(before.replace(" ", "+")) if before else None,
+        )
+    more = str(found[-1].cursor) if len(found) == limit else None
+    return Page(items=[ApprovalLine.of(approval) for approval in found], next=more)
+
+
+@router.get("/{approval}")
+async def show_approval(means: Having, caller: Asking, approval: str) -> ApprovalLine:
+    """What is asked, and what would change."""
+    async with means.database.reading() as tx:
+        return ApprovalLine.of(await approval_for(tx, caller, approval))
+
+
+@router.post("/{approval}/decision")
+async def decide(
+    means: Having, caller: Asking, approval: str, said: Annotated[Decision, Depends(body_of(Decision))]
+) -> ApprovalLine:
+    """Say yes or no to the plan one has seen. Once, and only as a person who was asked."""
+    async with means.database.transaction() as tx:
+        shown = await approval_for(tx, caller, approval)
+        if not caller.address:
+            raise Denied("The operator's token cannot decide.", hint="Sign in as the person who was asked.")
+        _require_open(shown)
+        _require_seen(shown, said)
+        try:
+            await approvals.decide(
+                tx, shown.key, shown.id, person=caller.address, decision=said.decision, comment=said.comment
+            )
+        except Denied:
+            # Somebody may have been faster: then that is the reason, and who it was.
+            _require_open(await approval_for(tx, caller, approval))
+            raise
+        decided = await approval_for(tx, caller, approval)
+        # Read under the lock that the decision took: now the plan is certainly the one that is decided.
+        _require_seen(decided, said)
+    return ApprovalLine.of(decided)
+
+
+def _require_open(approval: Approval) -> None:
+    if approval.status == "open" or approval.decided_at is None:
+        return
+    at = approval.decided_at.strftime("%Y-%m-%d %H:%M UTC")
+    if approval.decided_by is None:
+        raise Conflict(f"Nobody decided in time: this approval ended at {at}.")
+    raise Conflict(f"{approval.decided_by} has already decided this: {approval.status}, {at}.")
+
+
+def _require_seen(approval: Approval, said: Decision) -> None:
+    if approval.plan_sha256 != said.plan_sha256:
+        raise Conflict("The plan is another one than you saw.", hint="Look at it again, then decide.")

@@ -1,0 +1,159 @@
+"""What stands before every route: how much may come in and how often, and what every answer carries."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from regie.core.errors import RegieError, Throttled
+from regie.web.problems import TooLarge, TooSlow, WrongMedia, broken, problem
+
+LARGEST_BODY = 1024 * 1024
+"""Bytes of one body."""
+BODY_WITHIN_S = 30.0
+"""Seconds in which a body must have arrived."""
+FAILURES_AT_ONCE = 5
+"""Failed sign-ins of one address before it has to wait."""
+FAILURE_EVERY_S = 12.0
+"""Seconds after which one more failed sign-in is allowed."""
+ADDRESSES_KEPT = 10_000
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+"""On every answer that does not set its own."""
+
+log = structlog.get_logger(__name__)
+
+
+class Entrance:
+    """Reads the body within its limits before the routes see the request, and dresses every answer.
+
+    A body is at most `LARGEST_BODY`, so it can be held in memory whole; it is counted while it comes in.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request in."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        has_begun = False
+
+        async def answering(message: Message) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                has_begun = True
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            body = await _read(Headers(scope=scope), receive)
+            if body is not None:
+                await self._app(scope, _given(body, receive), answering)
+        except RegieError as error:
+            await problem(error)(scope, receive, answering)
+        except Exception:  # the last place that can answer: a fault of ours is logged and told without its details
+            log.exception("web:broke")
+            if has_begun:
+                raise
+            await broken()(scope, receive, answering)
+
+
+async def _read(headers: Headers, receive: Receive) -> bytes | None:
+    """The body of a request; None when whoever sent it has gone.
+
+    Raises:
+        TooLarge, TooSlow: It is, or is announced to be.
+        WrongMedia: It is packed.
+    """
+    if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise WrongMedia("Packed bodies are not read.", hint="Send it without Content-Encoding.")
+    announced = headers.get("Content-Length", "0")
+    if announced.isascii() and announced.isdigit() and int(announced[:20]) > LARGEST_BODY:
+        raise _too_large()
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if len(body) > LARGEST_BODY:
+                    raise _too_large()
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise TooSlow(f"The body did not arrive within {BODY_WITHIN_S:.0f} s.") from None
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"A body has at most {LARGEST_BODY} bytes.")
+
+
+def _given(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body that was read already, and then what else comes."""
+    is_given = False
+
+    async def again() -> Message:
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+class SignInThrottle:
+    """How often signing in as one address may fail: a bucket for each address, filled up with time.
+
+    Args:
+        clock: Seconds that only go forward.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._used: dict[str, tuple[float, float]] = {}
+
+    def take(self, address: str) -> None:
+        """Take a place before a password is looked at, so that many tries at once count as well.
+
+        Raises:
+            Throttled: There have been too many; carries when to try again.
+        """
+        used = self._drained(address)
+        if used > FAILURES_AT_ONCE - 1:
+            wait_s = (used - FAILURES_AT_ONCE + 1) * FAILURE_EVERY_S
+            raise Throttled("Signing in as this address failed too often.", after_s=wait_s, hint="Try again later.")
+        while len(self._used) >= ADDRESSES_KEPT:
+            del self._used[next(iter(self._used))]
+        self._used[address] = (used + 1, self._clock())
+
+    def give_back(self, address: str) -> None:
+        """The password was right: this try does not count."""
+        used = self._drained(address) - 1
+        if used > 0:
+            self._used[address] = (used, self._clock())
+        else:
+            self._used.pop(address, None)
+
+    def _drained(self, address: str) -> float:
+        used, at = self._used.pop(address, (0.0, 0.0))
+        left = max(0.0, used - (self._clock() - at) / FAILURE_EVERY_S)
+        if left:
+            self._used[address] = (left, self._clock())
+        return left

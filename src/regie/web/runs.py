@@ -1,0 +1,242 @@
+"""Runs: start one, list them, look at one, its audit log, and wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+
+from regie.core import canonical
+from regie.core.errors import InvalidInput
+from regie.core.inputs import build_input
+from regie.core.run import RunState, RunStatus
+from regie.engine.port import StartRequest
+from regie.store import approvals, audit, effects, releases, runs, steps
+from regie.store.database import Transaction
+from regie.store.keys import Cursor, RunKey
+from regie.store.runs import RunRow
+from regie.web.answers import LeafLine, Page, RunAudit, RunDetail, RunLine, RunStarted, RunWaited, run_detail
+from regie.web.identify import Caller
+from regie.web.means import Asking, Having, Means, body_of, current_release
+from regie.web.seeing import Asked, asked_for, run_for
+
+LARGEST_PAGE = 200
+PAGES_SEARCHED = 10
+"""How many pages are searched for the runs that a person may see; then the answer says where to go on."""
+LONGEST_WAIT_S = 25.0
+LOOK_EVERY_S = 0.25
+MOST_WAITING = 50
+"""Requests that wait at the same time; more are answered at once."""
+
+router = APIRouter(prefix="/v1/runs")
+
+
+class StartRun(BaseModel):
+    """A run to start. `input` gives fields by name; what it leaves out is read from the ticket."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tenant: str = Field(max_length=100)
+    workflow: str = Field(max_length=200)
+    input: dict[str, JsonValue] = {}
+    ticket: str = Field(default="", max_length=200)
+    dry: bool = False
+
+    @field_validator("input")
+    @classmethod
+    def _can_be_kept(cls, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        """Numbers that are not finite come in, but JSON cannot carry them further."""
+        canonical.encode(given)
+        return given
+
+
+class Filter(BaseModel):
+    """Which runs a list shows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tenant: str | None = None
+    domain: str | None = None
+    workflow: str | None = None
+    status: RunStatus | None = None
+    ticket: str | None = None
+    limit: int = Field(default=50, ge=1, le=LARGEST_PAGE)
+    before: str | None = None
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """Where the list goes on. A plus sign that was not escaped in an address arrives as a blank."""
+        return Cursor.parse(self.before.replace(" ", "+")) if self.before else None
+
+
+class Waiting:
+    """Counts the requests that wait."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[bool]:
+        """Take a place; false when there is none."""
+        self.now += 1
+        try:
+            yield self.now <= MOST_WAITING
+        finally:
+            self.now -= 1
+
+
+@router.post("", status_code=status.HTTP_201_CREATED)
+async def start_run(
+    means: Having,
+    caller: Asking,
+    wanted: Annotated[StartRun, Depends(body_of(StartRun))],
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+) -> RunStarted:
+    """Start a run; with an `Idempotency-Key` the same request never starts a second one."""
+    caller.require_operator()
+    request = StartRequest(
+        tenant=wanted.tenant,
+        workflow=wanted.workflow,
+        trigger_key=_trigger_key(caller, idempotency_key),
+        started_by=caller.actor,
+        ticket=wanted.ticket,
+        given=wanted.input,
+        dry=wanted.dry,
+    )
+    async with means.database.transaction() as tx:
+        release = await current_release(tx)
+        started = await means.engine.start_in(tx, request)
+        if not started.is_new:
+            await _require_same(tx, started.key, request)
+        elif not wanted.ticket:
+            build_input(release.definition(wanted.workflow), wanted.input, None)
+        row = await run_for(tx, caller, started.key.run)
+    response.headers["Location"] = f"/v1/runs/{row.key.run}"
+    if not started.is_new:
+        response.status_code = status.HTTP_200_OK
+    return RunStarted.of(row, is_new=started.is_new)
+
+
+def _trigger_key(caller: Caller, idempotency_key: str | None) -> str:
+    if idempotency_key is None:
+        return f"api:{uuid.uuid4()}"
+    return "api:" + canonical.digest(["POST /v1/runs", caller.actor.type, caller.actor.id, idempotency_key])
+
+
+async def _require_same(tx: Transaction, key: RunKey, request: StartRequest) -> None:
+    """Make sure that a request that came before asked for the same run."""
+    facts = RunState.model_validate_json(await runs.state_of(tx, key)).facts
+    if (facts.workflow, facts.ticket, facts.given, facts.dry) != (
+        request.workflow,
+        request.ticket,
+        request.given,
+        request.dry,
+    ):
+        raise InvalidInput(
+            "This Idempotency-Key was used for another request.", hint="Use a new key for each new request."
+        )
+
+
+@router.get("")
+async def list_runs(means: Having, caller: Asking, wanted: Annotated[Filter, Query()]) -> Page[RunLine]:
+    """Runs, newest first."""
+    async with means.database.reading() as tx:
+        rows, cursor = await _rows(tx, caller, wanted)
+    return Page(items=[RunLine.of(row) for row in rows], next=str(cursor) if cursor else None)
+
+
+async def _rows(tx: Transaction, caller: Caller, wanted: Filter) -> tuple[list[RunRow], Cursor | None]:
+    """One page of what a caller may see, and where the next one begins."""
+    seen: list[RunRow] = []
+    asked = Asked(caller, wanted.tenant, wanted.domain)
+    cursor = wanted.cursor
+    for _ in range(PAGES_SEARCHED):
+        size = wanted.limit if caller.is_operator else LARGEST_PAGE
+        page = await runs.list_runs(
+            tx,
+            tenant=wanted.tenant,
+            domain=wanted.domain,
+            status=wanted.status,
+            workflow=wanted.workflow,
+            ticket=wanted.ticket,
+            limit=size,
+            before=cursor,
+        )
+        if page and not caller.is_operator:
+            await asked.reach(tx, page[-1].started_at)
+        for row in page:
+            if caller.is_operator or row.key in asked.runs or asked_for(caller, row):
+                seen.append(row)
+            cursor = row.cursor
+            if len(seen) == wanted.limit:
+                return seen, cursor
+        if len(page) < size:
+            return seen, None
+    return seen, cursor
+
+
+@router.get("/{run}")
+async def show_run(means: Having, caller: Asking, run: str) -> RunDetail:
+    """Everything about a run."""
+    async with means.database.reading() as tx:
+        row = await run_for(tx, caller, run)
+        release = await releases.get(tx, row.release)
+        return run_detail(
+            row,
+            RunState.model_validate_json(await runs.state_of(tx, row.key)),
+            release.definition(row.workflow),
+            catalogue=means.catalogue,
+            attempts=await steps.list_steps(tx, row.key),
+            asked=await approvals.of_run(tx, row.key),
+            ledger=await effects.list_effects(tx, row.key),
+        )
+
+
+@router.get("/{run}/audit")
+async def show_audit(means: Having, caller: Asking, run: str) -> RunAudit:
+    """The audit log of a run, checked."""
+    async with means.database.reading() as tx:
+        row = await run_for(tx, caller, run)
+        faults = await audit.verify(tx, row.key)
+        leaves = await audit.read(tx, row.key)
+    return RunAudit(run=row.key.run, leaves=[LeafLine.of(leaf) for leaf in leaves], faults=faults)
+
+
+@router.get("/{run}/wait")
+async def wait_for_run(
+    means: Having,
+    caller: Asking,
+    run: str,
+    request: Request,
+    for_s: Annotated[float, Query(ge=0, le=LONGEST_WAIT_S)] = LONGEST_WAIT_S,
+) -> RunWaited:
+    """Where a run stands once it is over or waits for people, or when the time is over."""
+    waiting: Waiting = request.app.state.waiting
+    deadline = asyncio.get_running_loop().time() + for_s
+    with waiting.place() as may_wait:
+        while True:
+            shown = await _look(means, caller, run)
+            is_over = shown.is_final or shown.is_waiting_for_people or means.stopping.is_set()
+            rest_s = deadline - asyncio.get_running_loop().time()
+            if is_over or not may_wait or rest_s <= 0 or await request.is_disconnected():
+                return shown
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(means.stopping.wait(), min(LOOK_EVERY_S, rest_s))
+
+
+async def _look(means: Means, caller: Caller, run: str) -> RunWaited:
+    async with means.database.reading() as tx:
+        row = await run_for(tx, caller, run)
+        is_asking = row.status is RunStatus.WAITING
+        opened = [
+            approval.id
+            for approval in (await approvals.of_run(tx, row.key) if is_asking else ())
+            if approval.status == "open"
+        ]
+    return RunWaited.of(row, is_final=row.status.is_final, is_waiting_for_people=bool(opened), open_approvals=opened)

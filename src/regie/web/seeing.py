@@ -1,0 +1,94 @@
+"""What an account may see: approvals it was asked for, the runs of these, and runs it asked for itself.
+
+What a caller may not see does not exist for them: the answers are the same.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from regie.core.errors import NotFound
+from regie.store import approvals, runs
+from regie.store.approvals import Approval
+from regie.store.database import Transaction
+from regie.store.keys import Cursor, RunKey
+from regie.store.runs import RunRow
+from regie.web.identify import Caller
+
+_PAGE = 200
+
+
+async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
+    """A run by its id.
+
+    Raises:
+        NotFound: There is none that the caller may see.
+    """
+    key = await runs.find(tx, run) if _is_id(run) else None
+    row = await runs.get(tx, key) if key is not None else None
+    if row is not None and (
+        caller.is_operator
+        or asked_for(caller, row)
+        or any(is_asked(caller, approval) for approval in await approvals.of_run(tx, row.key))
+    ):
+        return row
+    raise NotFound("There is no such run.")
+
+
+async def approval_for(tx: Transaction, caller: Caller, approval: str) -> Approval:
+    """An approval by its id.
+
+    Raises:
+        NotFound: There is none that the caller may see.
+    """
+    found = await approvals.find(tx, approval) if _is_id(approval) else None
+    if found is not None and (caller.is_operator or is_asked(caller, found)):
+        return found
+    raise NotFound("There is no such approval.")
+
+
+def asked_for(caller: Caller, row: RunRow) -> bool:
+    """Whether the caller is who asked for a run, by hand or by a ticket."""
+    return caller.is_person(row.requester) or (row.started_by.type == "person" and caller.is_person(row.started_by.id))
+
+
+def is_asked(caller: Caller, approval: Approval) -> bool:
+    """Whether the caller has been asked to decide."""
+    return any(caller.is_person(approver) for approver in approval.approvers)
+
+
+class Asked:
+    """The runs in which a person has been asked to decide, read as far back as needed."""
+
+    def __init__(self, caller: Caller, tenant: str | None, domain: str | None) -> None:
+        self._caller = caller
+        self._tenant = tenant
+        self._domain = domain
+        self._reached: Cursor | None = None
+        self._is_complete = False
+        self.runs: set[RunKey] = set()
+
+    async def reach(self, tx: Transaction, since: datetime) -> None:
+        """Make sure that every approval asked for since then is known."""
+        while not self._is_complete and (self._reached is None or self._reached.at >= since):
+            page = await approvals.list_approvals(
+                tx,
+                tenant=self._tenant,
+                domain=self._domain,
+                approver=self._caller.address,
+                status=None,
+                limit=_PAGE,
+                before=self._reached,
+            )
+            self.runs.update(approval.key for approval in page)
+            self._is_complete = len(page) < _PAGE
+            if page:
+                self._reached = page[-1].cursor
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False

@@ -1,0 +1,152 @@
+"""A worker as a process: `python -m regie.worker [--domain NAME ...]`. `regie up` starts it.
+
+Prints one line of JSON once it is registered. On SIGTERM or SIGINT it takes no more runs and finishes what it has in
+hand. When the database connection that carries its lock is lost it exits with 1: it counts as dead, and must be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import structlog
+
+from regie import blocks, crashpoints, domains, logs
+from regie.core.block import Block, Catalogue
+from regie.core.errors import InvalidInput, RegieError, Unavailable
+from regie.discovery import members
+from regie.engine.working import WorkerLoop
+from regie.gateway_client import GatewayClient
+from regie.settings import Settings, read_or_make_token
+from regie.store import releases, workers
+from regie.store.database import Database
+from regie.store.sealer import Sealer
+from regie.worker.performer import BlockPerformer
+
+FINISH_WITHIN_S = 10.0
+"""Seconds for what is in hand once the process is told to stop; what is left over goes to another worker."""
+LOOK_EVERY_S = 0.05
+MOST_CONNECTIONS = 20
+
+log = structlog.get_logger(__name__)
+
+
+def load_catalogue() -> Catalogue:
+    """The generic blocks and those of the domains.
+
+    Raises:
+        ValueError: Two blocks have the same name.
+    """
+    found = dict(blocks.load_catalogue())
+    for block in members(domains, Block):
+        if found.setdefault(block.name, block) is not block:
+            raise ValueError(f"two blocks are named {block.name}")
+    return found
+
+
+async def work(settings: Settings, chosen: Sequence[str]) -> None:
+    """Work until told to stop.
+
+    Args:
+        chosen: Domains to work for; all of the current release when there are none.
+
+    Raises:
+        InvalidInput: A setting is missing or wrong, or there is no such domain.
+        Unavailable: The database does not answer, or the connection with this worker's lock is lost.
+        FencedOut: This worker was taken for dead.
+    """
+    crashpoints.arm(settings.crash_at)
+    if not settings.database_url or not settings.gateway_url:
+        raise InvalidInput(
+            "A worker needs REGIE_DATABASE_URL and REGIE_GATEWAY_URL.", hint="`regie up` starts it with both."
+        )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    sealer = Sealer.from_file(settings.sealing_key_file)
+    async with (
+        contextlib.AsyncExitStack() as clients,
+        Database(settings.database_url, sealer, max_connections=MOST_CONNECTIONS) as database,
+    ):
+        served = await _domains(database, chosen)
+        gateways = {
+            domain: await clients.enter_async_context(
+                GatewayClient(settings.gateway_url, read_or_make_token(settings.worker_token_file(domain)))
+            )
+            for domain in served
+        }
+        catalogue = load_catalogue()
+        loop = WorkerLoop(
+            database,
+            catalogue,
+            BlockPerformer(catalogue, gateways.__getitem__),
+            domains=served,
+            name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
+            slots=settings.slots,
+        )
+        await _run(database, loop, stop)
+
+
+async def _domains(database: Database, chosen: Sequence[str]) -> list[str]:
+    async with database.reading() as tx:
+        known = sorted((await releases.current(tx)).domains)
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        raise InvalidInput(f"There is no domain {', '.join(unknown)}.", hint="Known: " + ", ".join(known))
+    return sorted(set(chosen)) or known
+
+
+async def _run(database: Database, loop: WorkerLoop, stop: asyncio.Event) -> None:
+    """Let the loop run, say when it is registered, and give it a limited time to finish."""
+    running = asyncio.create_task(loop.run(stop))
+    announcing = asyncio.create_task(_announce(database, loop))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({running}, timeout=FINISH_WITHIN_S)
+        if not done:
+            log.warning("worker:unfinished", runs=len(loop.live))
+    finally:
+        for task in (running, announcing, stopping):
+            task.cancel()
+        ended = await asyncio.gather(running, announcing, stopping, return_exceptions=True)
+    if isinstance(ended[0], Exception):
+        raise ended[0]
+    log.info("worker:stopped", worker=loop.name)
+
+
+async def _announce(database: Database, loop: WorkerLoop) -> None:
+    """Print that the worker is ready once others can see it."""
+    while True:
+        with contextlib.suppress(Unavailable):
+            async with database.reading() as tx:
+                if any(row.name == loop.name for row in await workers.list_workers(tx)):
+                    break
+        await asyncio.sleep(LOOK_EVERY_S)
+    sys.stdout.write(json.dumps({"ready": True, "worker": loop.name, "domains": list(loop.domains)}) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Work; exit with 1 and one line in the log when that cannot be."""
+    parser = argparse.ArgumentParser(prog="python -m regie.worker", description=__doc__)
+    parser.add_argument("--domain", action="append", default=[], help="work for this domain only; may be repeated")
+    given = parser.parse_args()
+    logs.configure()
+    try:
+        asyncio.run(work(Settings(), given.domain))
+    except RegieError as error:
+        log.critical("worker:failed", kind=type(error).__name__, reason=error.message, hint=error.hint)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

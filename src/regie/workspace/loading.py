@@ -1,0 +1,148 @@
+"""From folders to a release: `domain.yaml`, `workflows/*.yaml`, `tenants/*.yaml`, everything checked before it counts.
+
+A workspace folder may hold `tenants/` and `domains/`; Regie's own domains are always there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from regie import domains as shipped
+from regie.core.block import Catalogue
+from regie.core.checking import validate
+from regie.core.definition import Definition
+from regie.core.errors import DefinitionError, Fault
+from regie.core.release import Release
+from regie.core.source import read_record
+from regie.core.tenant import Domain, Tenant
+
+SHIPPED = Path(shipped.__file__).parent
+"""Where Regie's own domains are."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass
+class _Reading:
+    """What has been read so far, faults included: the author hears of all of them at once."""
+
+    domains: dict[str, Domain] = field(default_factory=dict)
+    tenants: dict[str, Tenant] = field(default_factory=dict)
+    definitions: dict[str, Definition] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+    def record(self, file: Path, model: type[Model]) -> Model | None:
+        try:
+            return read_record(file.read_text(encoding="utf-8"), str(file), model)
+        except DefinitionError as error:
+            self.faults.extend(error.faults)
+        except (OSError, UnicodeDecodeError) as error:
+            self.fault(file, f"cannot be read: {error}")
+        return None
+
+    def fault(self, file: Path, message: str, hint: str | None = None) -> None:
+        self.faults.append(Fault(str(file), 1, 1, message, hint))
+
+
+def load_release(workspace: Path | None, catalogue: Catalogue) -> Release:
+    """Read and check everything.
+
+    Args:
+        workspace: The operator's folder; none for the shipped domains alone.
+        catalogue: The blocks that workflows may use.
+
+    Raises:
+        DefinitionError: With every fault of every file.
+    """
+    reading = _Reading()
+    roots = [SHIPPED, *([workspace / "domains"] if workspace else [])]
+    for root in roots:
+        for file in sorted(root.glob("*/domain.yaml")):
+            _read_domain(reading, file)
+    if workspace:
+        for file in sorted((workspace / "tenants").glob("*.yaml")):
+            _read_tenant(reading, file)
+    for root in roots:
+        for file in sorted(root.glob("*/workflows/*.yaml")):
+            _read_workflow(reading, file, catalogue)
+    if reading.faults:
+        raise DefinitionError(reading.faults)
+    return Release(
+        definitions=reading.definitions,
+        domains=reading.domains,
+        tenants=reading.tenants,
+        blocks={name: tuple(need.name for need in block.needs) for name, block in catalogue.items()},
+    )
+
+
+def read_workflow(file: Path, catalogue: Catalogue, workspace: Path | None = None) -> Definition:
+    """Read and check one workflow file, with the settings of its domain.
+
+    Raises:
+        DefinitionError: With every fault of the file.
+    """
+    reading = _Reading()
+    for root in (SHIPPED, *([workspace / "domains"] if workspace else []), file.parent.parent.parent):
+        for domain in sorted(root.glob("*/domain.yaml")):
+            found = _Reading().record(domain, Domain)
+            if found is not None:
+                reading.domains[found.domain] = found
+    _read_workflow(reading, file, catalogue)
+    if reading.faults:
+        raise DefinitionError(reading.faults)
+    return next(iter(reading.definitions.values()))
+
+
+def _read_domain(reading: _Reading, file: Path) -> None:
+    domain = reading.record(file, Domain)
+    if domain is None:
+        return
+    if domain.domain != file.parent.name:
+        reading.fault(file, f"the domain {domain.domain} lies in a folder named {file.parent.name}", "Rename one.")
+    if domain.domain in reading.domains:
+        reading.fault(file, f"there is a domain {domain.domain} already", "Choose another name.")
+    reading.domains[domain.domain] = domain
+
+
+def _read_tenant(reading: _Reading, file: Path) -> None:
+    tenant = reading.record(file, Tenant)
+    if tenant is None:
+        return
+    if tenant.tenant != file.stem:
+        reading.fault(file, f"the tenant {tenant.tenant} lies in a file named {file.name}", "Rename one.")
+    for name in tenant.domains:
+        if name not in reading.domains:
+            reading.fault(file, f"there is no domain {name}", f"Known: {', '.join(sorted(reading.domains))}")
+    for name, chosen in tenant.settings.items():
+        known = reading.domains[name].settings if name in reading.domains else {}
+        for setting in chosen.keys() - known.keys():
+            reading.fault(file, f"the domain {name} has no setting {setting}", f"Known: {', '.join(sorted(known))}")
+    reading.tenants[tenant.tenant] = tenant
+
+
+def _read_workflow(reading: _Reading, file: Path, catalogue: Catalogue) -> None:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reading.fault(file, f"cannot be read: {error}")
+        return
+    domain = reading.domains.get(file.parent.parent.name)
+    settings = {name: setting.default for name, setting in domain.settings.items()} if domain else {}
+    try:
+        definition = validate(text, str(file), catalogue, settings)
+    except DefinitionError as error:
+        reading.faults.extend(error.faults)
+        return
+    if domain is not None and definition.domain != domain.domain:
+        reading.fault(
+            file,
+            f"the workflow {definition.workflow} lies in the domain {domain.domain}",
+            f"Name it {domain.domain}.{definition.workflow.partition('.')[2]} or move it.",
+        )
+    if definition.workflow in reading.definitions:
+        reading.fault(file, f"there is a workflow {definition.workflow} already", "Choose another name.")
+    reading.definitions[definition.workflow] = definition

@@ -1,0 +1,77 @@
+"""What tests in several folders need: a PostgreSQL server of their own, and a database of its own for each test."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from regie.store.database import Database
+from regie.store.migrating import migrate
+from regie.store.postgres_server import PostgresServer
+from regie.store.sealer import Sealer
+
+TEMPLATE = "regie_template"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A server for this test process; it is deleted at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="regie-"))
+    # Under root the server runs under another account, which must be able to enter.
+    folder.chmod(0o755)
+    server = PostgresServer(folder / "postgres", service_root=folder / "service")
+    try:
+        server.ensure()
+        yield server
+    finally:
+        server.remove()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn(postgres_server: PostgresServer) -> str:
+    """Connection string of the superuser."""
+    return postgres_server.admin_dsn()
+
+
+@pytest.fixture(scope="session")
+def database_template(postgres_server: PostgresServer, postgres_dsn: str) -> str:
+    """Name of a migrated database without connections, to be copied."""
+    address = postgres_server.ensure()
+    with psycopg.connect(postgres_dsn, autocommit=True) as admin:
+        admin.execute(sql.SQL("create database {} owner regie").format(sql.Identifier(TEMPLATE)))
+    asyncio.run(migrate(make_conninfo(address.dsn, dbname=TEMPLATE)))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer, postgres_dsn: str, database_template: str) -> Iterator[str]:
+    """Connection string of a fresh, migrated database, as its owner."""
+    name = f"t{uuid.uuid4().hex}"
+    with psycopg.connect(postgres_dsn, autocommit=True) as admin:
+        copy = sql.SQL("create database {} template {} owner regie")
+        admin.execute(copy.format(sql.Identifier(name), sql.Identifier(database_template)))
+        yield make_conninfo(postgres_server.ensure().dsn, dbname=name)
+        admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def sealer(tmp_path: Path) -> Sealer:
+    """A sealer with a key of its own."""
+    return Sealer.from_file(tmp_path / "keys" / "sealing.json")
+
+
+@pytest.fixture
+async def database(database_url: str, sealer: Sealer) -> AsyncIterator[Database]:
+    """An open database, fresh and migrated."""
+    async with Database(database_url, sealer) as opened:
+        yield opened

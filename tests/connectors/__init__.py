@@ -1,0 +1,1 @@
+"""Tests of the connectors, against recordings and against the imaginary outside world."""

@@ -1,0 +1,164 @@
+"""Recorded vendors: one YAML file per connector says, per capability, what is asked and what is answered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_plus
+
+import httpx
+import pytest
+import yaml
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from regie import connectors
+from regie.kit.connector import Read, Write
+from regie.kit.discovery import Found, connectors_in
+from regie.kit.session import Session
+
+RECORDINGS = Path(__file__).parent / "recordings"
+SECRET = "secret-of-the-recorded-world"
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+class Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Exchange(Closed):
+    request: str
+    sent: JsonValue = None
+    status: int
+    headers: dict[str, str] = {}
+    body: JsonValue = None
+
+    @property
+    def is_write(self) -> bool:
+        return not self.request.startswith("GET ")
+
+    def answer(self) -> httpx.Response:
+        content = b"" if self.body is None else json.dumps(self.body).encode()
+        return httpx.Response(self.status, headers=self.headers, content=content)
+
+
+class Planned(Closed):
+    target: str
+    title: str
+    fields: list[tuple[str, JsonValue, JsonValue]]
+
+
+class Case(Closed):
+    capability: str
+    want: dict[str, JsonValue]
+    change: Planned | None = None
+    gives: JsonValue
+    exchanges: list[Exchange]
+
+
+class Recording(Closed):
+    address: str
+    settings: dict[str, JsonValue]
+    cases: list[Case]
+
+
+class Recorded:
+    """One connector with one recording, ready to be driven over any handler."""
+
+    def __init__(self, found: Found, recording: Recording) -> None:
+        self.found = found
+        self.recording = recording
+        self.opened: list[httpx.AsyncClient] = []
+
+    def implementation(
+        self, capability: str, handler: Handler, **settings: JsonValue
+    ) -> Read[Any, Any] | Write[Any, Any]:
+        client = httpx.AsyncClient(
+            transport=httpx.MockTransport(handler),
+            base_url=self.recording.address,
+            headers={"Authorization": f"Basic {SECRET}"},
+        )
+        self.opened.append(client)
+        manifest = self.found.manifest
+        effective = manifest.effective({**self.recording.settings, **settings})
+        return self.found.connector(Session(client, vendor=manifest.title), effective).implementation(capability)
+
+    def read(self, capability: str, handler: Handler, **settings: JsonValue) -> Read[Any, Any]:
+        found = self.implementation(capability, handler, **settings)
+        assert isinstance(found, Read)
+        return found
+
+    def write(self, capability: str, handler: Handler, **settings: JsonValue) -> Write[Any, Any]:
+        found = self.implementation(capability, handler, **settings)
+        assert isinstance(found, Write)
+        return found
+
+
+def line_of(request: httpx.Request, address: str) -> str:
+    """A request as a recording writes it: method, path below the address, decoded query."""
+    prefix = httpx.URL(address).raw_path.rstrip(b"/")
+    path, _, query = request.url.raw_path.removeprefix(prefix).partition(b"?")
+    line = f"{request.method} {path.decode()}"
+    return f"{line}?{unquote_plus(query.decode())}" if query else line
+
+
+class Player:
+    """Answers from a recording, strictly in order; an unexpected request fails the test."""
+
+    def __init__(self, address: str, exchanges: list[Exchange]) -> None:
+        self._address = address
+        self._left = list(exchanges)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        line = line_of(request, self._address)
+        assert self._left, f"not recorded: {line}"
+        exchange = self._left.pop(0)
+        assert line == exchange.request
+        assert (json.loads(request.content) if request.content else None) == exchange.sent
+        return exchange.answer()
+
+    @property
+    def is_finished(self) -> bool:
+        return not self._left
+
+
+class BrokenWrites:
+    """Reads answer as recorded before the first write, which never changes; every write meets the given end."""
+
+    def __init__(self, address: str, exchanges: list[Exchange], end: Handler) -> None:
+        self._address = address
+        self._end = end
+        self._reads: dict[str, Exchange] = {}
+        for exchange in exchanges:
+            if not exchange.is_write:
+                self._reads.setdefault(exchange.request, exchange)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        return self._end(request) if request.method != "GET" else self._reads[line_of(request, self._address)].answer()
+
+
+@cache
+def all_connectors() -> dict[str, Found]:
+    return dict(connectors_in(connectors))
+
+
+@cache
+def recording_of(name: str) -> Recording:
+    return Recording.model_validate(yaml.safe_load((RECORDINGS / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+@pytest.fixture
+async def recorded() -> AsyncIterator[Callable[[str], Recorded]]:
+    made: list[Recorded] = []
+
+    def of(name: str) -> Recorded:
+        made.append(Recorded(all_connectors()[name], recording_of(name)))
+        return made[-1]
+
+    yield of
+    for each in made:
+        for client in each.opened:
+            await client.aclose()

@@ -1,0 +1,154 @@
+"""Authentication towards outside systems: the right header, one token for many requests, no secret in any error."""
+
+import asyncio
+import base64
+from collections.abc import Callable
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+
+from regie.core.errors import AuthFailed, RegieError, Throttled, Unavailable
+from regie.gateway.authentication import EARLY_S, Basic, ClientCredentials
+from regie.gateway.vault import SecretText
+
+CANARY = "canary-7f3a9c55e1"
+
+
+async def secret() -> SecretText:
+    return SecretText(CANARY)
+
+
+class World:
+    """A token endpoint and an API behind it."""
+
+    def __init__(self, *, token_answer: Callable[[int], httpx.Response] | None = None) -> None:
+        self.issued = 0
+        self.accepted: set[str] = set()
+        self.seen: list[str] = []
+        self.forms: list[dict[str, list[str]]] = []
+        self.token_answer = token_answer
+        self.lifetime_s = 3600
+        self.now = 1000.0
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0)
+        if request.url.path == "/token":
+            self.issued += 1
+            self.forms.append(parse_qs(request.content.decode()))
+            if self.token_answer:
+                return self.token_answer(self.issued)
+            self.accepted.add(f"t{self.issued}")
+            return httpx.Response(200, json={"access_token": f"t{self.issued}", "expires_in": self.lifetime_s})
+        token = request.headers["Authorization"].removeprefix("Bearer ")
+        self.seen.append(token)
+        return httpx.Response(200 if token in self.accepted else 401)
+
+    def client(self) -> httpx.AsyncClient:
+        transport = httpx.MockTransport(self.handle)
+        authentication = ClientCredentials(
+            token_url="https://login.example.com/token",
+            client_id="app",
+            secret=secret,
+            scope="https://api.example.com/.default",
+            transport=transport,
+            clock=lambda: self.now,
+        )
+        return httpx.AsyncClient(transport=transport, auth=authentication, base_url="https://api.example.com")
+
+
+async def test_basic_sends_account_and_secret() -> None:
+    def handle(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")))
+
+    auth = Basic("bot@example.com", secret)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handle), auth=auth) as client:
+        answer = await client.get("https://api.example.com/")
+
+    assert answer.text == f"bot@example.com:{CANARY}"
+    assert CANARY not in repr(auth)
+
+
+async def test_many_requests_at_once_share_one_token() -> None:
+    world = World()
+    async with world.client() as client:
+        answers = await asyncio.gather(*(client.get("/users") for _ in range(20)))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert world.issued == 1
+    assert world.forms == [
+        {
+            "grant_type": ["client_credentials"],
+            "client_id": ["app"],
+            "client_secret": [CANARY],
+            "scope": ["https://api.example.com/.default"],
+        }
+    ]
+
+
+async def test_a_token_is_renewed_a_minute_before_its_end_and_not_earlier() -> None:
+    world = World()
+    async with world.client() as client:
+        await client.get("/users")
+        world.now += world.lifetime_s - EARLY_S - 1
+        await client.get("/users")
+        assert world.issued == 1
+        world.now += 1
+        await client.get("/users")
+
+    assert world.seen == ["t1", "t1", "t2"]
+
+
+async def test_a_refused_token_is_renewed_once_for_everybody() -> None:
+    world = World()
+    async with world.client() as client:
+        await client.get("/users")
+        world.accepted.clear()
+        answers = await asyncio.gather(*(client.get("/users") for _ in range(10)))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert world.issued == 2
+
+
+async def test_a_second_refusal_is_passed_on() -> None:
+    world = World(token_answer=lambda n: httpx.Response(200, json={"access_token": f"bad{n}", "expires_in": 3600}))
+    async with world.client() as client:
+        answer = await client.get("/users")
+
+    assert answer.status_code == 401
+    assert world.seen == ["bad1", "bad2"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (httpx.Response(401, json={"error": "invalid_client"}), AuthFailed),
+        (httpx.Response(400, json={"error": "invalid_scope"}), AuthFailed),
+        (httpx.Response(429, headers={"Retry-After": "7"}), Throttled),
+        (httpx.Response(503), Unavailable),
+        (httpx.Response(200, text="<html>"), Unavailable),
+        (httpx.Response(200, json={"token_type": "Bearer"}), Unavailable),
+        (httpx.Response(200, json=[]), Unavailable),
+    ],
+)
+async def test_each_refusal_of_the_token_endpoint_has_its_class(answer: httpx.Response, kind: type[RegieError]) -> None:
+    world = World(token_answer=lambda _: answer)
+    async with world.client() as client:
+        with pytest.raises(kind) as caught:
+            await client.post("/users")
+
+    assert world.seen == []
+    assert CANARY not in repr(caught.value)
+    if isinstance(caught.value, Throttled):
+        assert caught.value.after_s == 7
+
+
+async def test_a_silent_token_endpoint_is_unavailable_rather_than_an_unknown_outcome() -> None:
+    def silent(_: int) -> httpx.Response:
+        raise httpx.ReadTimeout("nothing came")
+
+    async with World(token_answer=silent).client() as client:
+        with pytest.raises(Unavailable) as caught:
+            await client.post("/users")
+
+    assert caught.value.__cause__ is None

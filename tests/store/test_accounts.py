@@ -1,0 +1,63 @@
+"""Local accounts: only the right password of a known address, and nobody unrecorded."""
+
+from __future__ import annotations
+
+import pytest
+
+from regie.core.audit import Actor, Event
+from regie.core.errors import InvalidInput
+from regie.store import accounts, audit
+from regie.store.database import Database
+
+pytestmark = pytest.mark.slow
+
+OPERATOR = Actor(type="operator", id="operator")
+
+
+async def test_only_the_right_password_of_a_known_address(database: Database) -> None:
+    async with database.transaction() as tx:
+        added = await accounts.add(
+            tx,
+            address="An.DeVries@example.com",
+            display_name="An De Vries",
+            password="correct horse",
+            roles=["operator"],
+            by=OPERATOR,
+        )
+    async with database.reading() as tx:
+        assert await accounts.verify(tx, "an.devries@EXAMPLE.com", "correct horse") == added
+        for address, password in (
+            ("an.devries@example.com", "Correct horse"),
+            ("an.devries@example.com", ""),
+            ("nobody@example.com", "correct horse"),
+            ("nobody@example.com", ""),
+            ("", ""),
+        ):
+            assert await accounts.verify(tx, address, password) is None
+        assert await accounts.list_accounts(tx) == [added]
+        assert await accounts.get(tx, "AN.DEVRIES@example.com") == added
+        (leaf,) = await audit.read_outside(tx, "", "")
+        stored = await tx.row("select password_hash from regie.account")
+        log = await tx.row("select origin from audit.log where tenant = ''")
+    assert added.roles == ("operator",)
+    assert leaf.event is Event.ACCOUNT_ADDED
+    assert leaf.fields["account"] == {"id": "an.devries@example.com", "roles": ["operator"]}
+    assert stored is not None
+    assert "correct horse" not in stored["password_hash"]
+    assert log is not None
+    assert log["origin"].endswith("/deployment")
+
+
+@pytest.mark.parametrize("password", ["", "x" * 1025])
+async def test_a_password_has_a_sensible_length(database: Database, password: str) -> None:
+    with pytest.raises(InvalidInput):
+        async with database.transaction() as tx:
+            await accounts.add(tx, address="a@example.com", display_name="A", password=password, roles=[], by=OPERATOR)
+
+
+async def test_an_address_has_one_account(database: Database) -> None:
+    async with database.transaction() as tx:
+        await accounts.add(tx, address="a@example.com", display_name="A", password="one", roles=[], by=OPERATOR)
+    with pytest.raises(InvalidInput):
+        async with database.transaction() as tx:
+            await accounts.add(tx, address="A@Example.com", display_name="B", password="two", roles=[], by=OPERATOR)

@@ -1,0 +1,54 @@
+"""The stage, set."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from regie.core.release import Release
+from regie.store import accounts, releases
+from regie.store.database import Database
+from regie.web.app import make_web
+
+from .stage import OPERATOR, TOKEN, FakeGateway, Stage, definition, make_release
+
+
+@pytest.fixture
+def release() -> Release:
+    return make_release(definition("hr.leave", request_type="Offboarding"))
+
+
+@pytest.fixture
+def gateway() -> FakeGateway:
+    return FakeGateway()
+
+
+@pytest.fixture
+def app(database: Database, gateway: FakeGateway) -> FastAPI:
+    return make_web(database, gateway, operator_token=TOKEN)
+
+
+@pytest.fixture
+async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://web") as client:
+        yield client
+
+
+@pytest.fixture
+async def stage(
+    database: Database,
+    gateway: FakeGateway,
+    http: httpx.AsyncClient,
+    release: Release,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Stage:
+    # Passwords are worked out slowly on purpose; here that would only cost time.
+    monkeypatch.setattr(accounts, "COST", 16)
+    stage = Stage(database, gateway, http)
+    async with database.transaction() as tx:
+        await releases.put(tx, release, by=OPERATOR)
+    await stage.add_people()
+    return stage
