@@ -1,6 +1,7 @@
 """The gateway of a test: real database, real vault, imaginary vendor."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from fastapi import FastAPI
 from regie.core.tenant import SecretRef
 from regie.crashpoints import arm
 from regie.gateway.app import make_gateway
-from regie.gateway.identify import Callers, make_tokens, worker_of
+from regie.gateway.identify import WEB, Callers, worker_of
 from regie.gateway.vault import VaultFile
 from regie.gateway_client import GatewayClient
 from regie.store import releases, workers
@@ -40,8 +41,8 @@ def vault(tmp_path: Path) -> VaultFile:
 
 
 @pytest.fixture
-def tokens(tmp_path: Path) -> dict[str, str]:
-    return make_tokens(tmp_path / "keys" / "tokens.json", ["identity", "support"])
+def tokens() -> dict[str, str]:
+    return {caller: secrets.token_urlsafe(32) for caller in (worker_of("identity"), worker_of("support"), WEB)}
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def build(
     return make_gateway(
         database,
         vault,
-        Callers(tokens),
+        Callers(lambda: tokens),
         connectors={"toy": FOUND},
         transport_for=lambda address: httpx.MockTransport(vendor.handle),
         rereads_s=REREADS_S,

@@ -20,6 +20,8 @@ from regie.store import audit
 from .stage import EVA, JAN, Stage
 from .vendor import CANARY, TOKEN_CANARY, WEBHOOK_CANARY, answers, dies_after, dies_before
 
+pytestmark = pytest.mark.slow
+
 QUESTIONS = ["/v1/call", "/v1/plan", "/v1/apply", "/v1/inbound/acme/directory"]
 
 

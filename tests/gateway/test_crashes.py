@@ -11,6 +11,8 @@ from regie.gateway_client import ApplyAnswer, GatewayClient
 
 from .stage import JAN, Run, Stage
 
+pytestmark = pytest.mark.slow
+
 
 class Killed(BaseException):
     """Ends everything, as SIGKILL would; nothing in the gateway may catch it."""

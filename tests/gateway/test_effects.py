@@ -27,6 +27,8 @@ from .conftest import until
 from .stage import EVA, JAN, Run, Stage
 from .vendor import answers, dies_after, dies_before
 
+pytestmark = pytest.mark.slow
+
 
 async def disable(stage: Stage, run: Run, place: str = "disable") -> ApplyAnswer[identity.AccountState]:
     return await stage.client.apply(run.at(place), identity.DISABLE_ACCOUNT, JAN)

@@ -15,6 +15,8 @@ from regie.store.database import Database
 
 from .stage import JAN, OPERATOR, Run, Stage, connection, release_of
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_capability_that_the_steps_block_does_not_need_is_denied_and_written_down(stage: Stage) -> None:
     run = await stage.start()

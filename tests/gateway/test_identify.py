@@ -1,77 +1,63 @@
-"""The tokens of an installation: made once, kept, told apart, and readable by their owner only."""
+"""The tokens of an installation: told apart, found when they are new, and used only while they are private."""
 
-import json
-import stat
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regie.core.errors import AuthFailed
-from regie.gateway.identify import Callers, Unidentified, make_tokens, worker_of
+from regie.gateway.identify import Callers, Unidentified, tokens_of, worker_of
+from regie.settings import Settings, read_or_make_token
 
 
-def test_every_domain_and_the_web_get_a_token_and_keep_it(tmp_path: Path) -> None:
-    path = tmp_path / "keys" / "tokens.json"
-    first = make_tokens(path, ["identity"])
-    second = make_tokens(path, ["identity", "support"])
-
-    assert set(second) == {"web", "worker:identity", "worker:support"}
-    assert second | first == second
-    assert len(set(second.values())) == 3
-    assert min(map(len, second.values())) >= 43
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path)
 
 
-def test_a_token_says_who_asks(tmp_path: Path) -> None:
-    path = tmp_path / "tokens.json"
-    tokens = make_tokens(path, ["identity"])
-    callers = Callers.from_file(path)
+def test_a_token_says_who_asks(settings: Settings) -> None:
+    worker = read_or_make_token(settings.worker_token_file("identity"))
+    web = read_or_make_token(settings.web_token_file)
+    read_or_make_token(settings.operator_token_file)
+    callers = Callers(lambda: tokens_of(settings))
 
-    assert callers.identify(f"Bearer {tokens[worker_of('identity')]}").domain == "identity"
-    assert callers.identify(f"bearer {tokens['web']}").domain == ""
-    for token in tokens.values():
-        assert token not in repr(callers) + repr(vars(callers))
+    assert callers.identify(f"Bearer {worker}").domain == "identity"
+    assert callers.identify(f"bearer {web}").name == "web"
+    assert callers.identify(f"bearer {web}").domain == ""
+    for token in (worker, web):
+        assert token not in repr(callers) + repr(callers._known)
 
 
-@given(header=st.one_of(st.none(), st.text()))
+def test_the_operators_token_is_not_for_the_gateway(settings: Settings) -> None:
+    operator = read_or_make_token(settings.operator_token_file)
+    with pytest.raises(Unidentified):
+        Callers(lambda: tokens_of(settings)).identify(f"Bearer {operator}")
+
+
+def test_a_domain_that_came_later_is_let_in_and_one_that_went_is_not_found_again(settings: Settings) -> None:
+    callers = Callers(lambda: tokens_of(settings))
+    later = read_or_make_token(settings.worker_token_file("vulnerabilities"))
+    assert callers.identify(f"Bearer {later}").domain == "vulnerabilities"
+
+    settings.worker_token_file("vulnerabilities").unlink()
+    with pytest.raises(Unidentified):
+        Callers(lambda: tokens_of(settings)).identify(f"Bearer {later}")
+
+
+def test_a_token_file_that_others_may_read_lets_nobody_in(settings: Settings) -> None:
+    token = read_or_make_token(settings.worker_token_file("identity"))
+    settings.worker_token_file("identity").chmod(0o644)
+    with pytest.raises(Unidentified):
+        Callers(lambda: tokens_of(settings)).identify(f"Bearer {token}")
+
+
+@given(header=st.one_of(st.none(), st.text(), st.text().map("Bearer {}".format)))
 def test_nothing_else_says_who_asks(header: str | None) -> None:
     with pytest.raises(Unidentified):
-        Callers({"web": "right"}).identify(header)
+        Callers(lambda: {"web": "right-and-long", worker_of("x"): ""}).identify(header)
 
 
-@pytest.mark.parametrize("header", ["right", "Basic right", "Bearer righ", "Bearer right ", "Bearer  right"])
+@pytest.mark.parametrize("header", ["right", "Basic right", "Bearer righ", "Bearer right ", "Bearer  right", "Bearer"])
 def test_nearly_right_is_wrong(header: str) -> None:
     with pytest.raises(Unidentified):
-        Callers({"web": "right"}).identify(header)
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"web": ""}', '{"web": 1}', "x"])
-def test_something_else_than_tokens_is_named(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "tokens.json"
-    path.write_text(content)
-    path.chmod(0o600)
-    with pytest.raises(AuthFailed, match="no token file"):
-        Callers.from_file(path)
-
-
-def test_a_token_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "tokens.json"
-    make_tokens(path, ["identity"])
-    path.chmod(0o644)
-    with pytest.raises(AuthFailed, match="open to others"):
-        Callers.from_file(path)
-    with pytest.raises(AuthFailed, match="cannot be read"):
-        Callers.from_file(tmp_path / "nowhere.json")
-
-
-def test_processes_that_start_together_agree(tmp_path: Path) -> None:
-    path = tmp_path / "tokens.json"
-    with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda number: make_tokens(path, [f"d{number}"]), range(16)))
-
-    final = json.loads(path.read_text())
-    assert len(final) == 17
-    assert all(final | each == final for each in made)
+        Callers(lambda: {"web": "right"}).identify(header)

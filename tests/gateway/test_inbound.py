@@ -12,6 +12,8 @@ from regie.store import audit
 from .stage import Stage
 from .vendor import WEBHOOK_CANARY
 
+pytestmark = pytest.mark.slow
+
 BODY = json.dumps({"ticket": "ITSM-12", "note": "Zoë"}).encode()
 
 

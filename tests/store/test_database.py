@@ -88,6 +88,7 @@ async def fragile(database_url: str, sealer: Sealer, folder: Path) -> AsyncItera
 
 @pytest.mark.parametrize("cut", ["before", "after"])
 async def test_a_commit_without_an_answer_is_unknown_and_can_be_settled(
+    *,
     database: Database,
     database_url: str,
     sealer: Sealer,
@@ -148,21 +149,29 @@ async def test_reading_cannot_write(database: Database, start: Start) -> None:
 
 async def test_an_error_in_the_block_rolls_back(database: Database, make_new: MakeNew) -> None:
     new = make_new()
-    with pytest.raises(ZeroDivisionError):
+
+    async def fail() -> None:
         async with database.transaction() as tx:
             await runs.start(tx, new)
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     async with database.reading() as tx:
         assert await runs.get(tx, new.key) is None
 
 
 async def test_a_swallowed_database_error_is_not_taken_for_a_commit(database: Database, make_new: MakeNew) -> None:
     new = make_new()
-    with pytest.raises(Unavailable):
+
+    async def swallow() -> None:
         async with database.transaction() as tx:
             await runs.start(tx, new)
             with pytest.raises(InvalidInput):
                 await tx.row("select 'x'::uuid")
+
+    with pytest.raises(Unavailable):
+        await swallow()
     async with database.reading() as tx:
         assert await runs.get(tx, new.key) is None
 
@@ -208,7 +217,8 @@ async def test_a_connection_lost_in_the_middle_is_unavailable(
     database: Database, postgres_dsn: str, make_new: MakeNew
 ) -> None:
     new = make_new()
-    with pytest.raises(Unavailable):
+
+    async def lose() -> None:
         async with database.transaction() as tx:
             await runs.start(tx, new)
             row = await tx.row("select pg_backend_pid() as pid")
@@ -216,6 +226,9 @@ async def test_a_connection_lost_in_the_middle_is_unavailable(
             async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
                 await admin.execute("select pg_terminate_backend(%s, 5000)", [row["pid"]])
             await tx.row("select 1 as one")
+
+    with pytest.raises(Unavailable):
+        await lose()
     async with database.reading() as tx:
         assert await runs.get(tx, new.key) is None
 

@@ -35,10 +35,9 @@ async def test_no_wake_up_is_lost_between_parking_and_delivering(
     keys = [await start() for _ in range(lanes)]
     chance = random.Random(7)  # noqa: S311  varies the order of two racers
 
-    async def take(key: RunKey) -> list[Claimed]:
+    async def take() -> list[Claimed]:
         async with database.transaction() as tx:
-            claimed = await runs.claim(tx, worker.id, ["identity"], lanes)
-        return claimed
+            return await runs.claim(tx, worker.id, ["identity"], lanes)
 
     async def race(number: int, held: Claimed) -> None:
         async def park() -> None:
@@ -55,7 +54,7 @@ async def test_no_wake_up_is_lost_between_parking_and_delivering(
 
     woken = 0
     for number in range(RACES // lanes):
-        claimed = await take(keys[0])
+        claimed = await take()
         assert sorted(each.claim.key for each in claimed) == sorted(keys), f"asleep after round {number}"
         woken += sum(each.inbox_n == number for each in claimed)
         await asyncio.gather(*(race(number, each) for each in claimed))

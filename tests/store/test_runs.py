@@ -292,7 +292,7 @@ async def test_a_trigger_repeated_after_the_end_leaves_the_closed_chain_alone(
 
 @pytest.mark.parametrize("together", [False, True])
 async def test_parking_sleeps_unless_events_came(
-    database: Database, start: Start, claim: Claim, together: bool
+    *, database: Database, start: Start, claim: Claim, together: bool
 ) -> None:
     key = await start()
     held = await claim()
@@ -353,7 +353,7 @@ async def test_held_asks_for_the_fence(database: Database, start: Start, claim: 
 
 
 async def test_due_timers_become_events_once_per_setting(database: Database, start: Start, claim: Claim) -> None:
-    key = await start()
+    await start()
     held = await claim()
     async with database.transaction() as tx:
         done = await runs.commit(

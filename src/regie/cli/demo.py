@@ -49,7 +49,7 @@ def _clear(settings: Settings) -> None:
         raise InvalidInput(f"Regie runs in {settings.home}.", hint="Stop it first: regie down.")
     if not settings.home.exists():
         return
-    if not demo_home(settings):
+    if not demo_home(settings) and any(settings.home.iterdir()):
         raise InvalidInput(
             f"{settings.home} holds an installation that is no demo.", hint="Set REGIE_HOME to another folder."
         )

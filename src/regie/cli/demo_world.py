@@ -67,16 +67,24 @@ async def up(settings: Settings, say: Say, *, is_demo: bool) -> AsyncIterator[Se
         InvalidInput: It runs already, or is asked to be a demo and is a real one.
     """
     settings = real_home(settings)
-    installation = Installation(settings, say)
-    if installation.read_state():
-        raise InvalidInput(
-            f"Regie already runs in {settings.home}.", hint="Stop it first: regie down. Or use another REGIE_HOME."
-        )
-    if is_demo and settings.home.exists() and any(settings.home.iterdir()) and not demo_home(settings):
+    if (
+        is_demo
+        and settings.home.exists()
+        and any(file.name != "up.lock" for file in settings.home.iterdir())
+        and not demo_home(settings)
+    ):
         raise InvalidInput(
             f"{settings.home} holds an installation that is no demo.", hint="Set REGIE_HOME to another folder."
         )
+    with Installation(settings, say).alone():
+        async with _started(settings, say, is_demo=is_demo) as services:
+            yield services
+
+
+@asynccontextmanager
+async def _started(settings: Settings, say: Say, *, is_demo: bool) -> AsyncIterator[Services]:
     supervisor = Supervisor(say)
+    installation = Installation(settings, say)
     server = installation.server()
     try:
         sandbox = ""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import getpass
 import json
 import os
+import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +37,15 @@ def operator() -> Actor:
 
 
 def free_port(wanted: int = 0) -> int:
-    """A free port on 127.0.0.1, the wanted one if it is free."""
-    for port in (wanted, 0):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as listening:
-            return int(listening.getsockname()[1])
+    """A free port on 127.0.0.1: the wanted one if it is free, else one that outgoing connections never take.
+
+    The kernel hands out 32768 and up to outgoing connections (net.ipv4.ip_local_port_range), so a port from there may
+    be taken by the time a process that stopped comes back to it.
+    """
+    tries = [wanted] if wanted else []
+    for port in (*tries, *random.sample(range(20_000, 32_000), 50)):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
     raise Unavailable("There is no free port on 127.0.0.1.")
 
 
@@ -115,6 +122,24 @@ class Installation:
             )
             await supervisor.add(worker)
         return web
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others from starting what runs here, from the first preparation until everything has stopped.
+
+        Raises:
+            InvalidInput: Somebody else has started it.
+        """
+        self.settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.settings.home / "up.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InvalidInput(
+                    f"Regie already runs in {self.settings.home}, or is just being started or stopped.",
+                    hint="Stop it first: regie down. Or use another REGIE_HOME.",
+                ) from error
+            yield
 
     def write_state(self, **addresses: str) -> None:
         """Say what runs here and where, for other commands."""

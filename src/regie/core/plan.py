@@ -61,11 +61,17 @@ class Change(BaseModel):
 
     def in_words(self) -> str:
         """The change on one line, such as `Jan Janssen: enabled true -> false`."""
-        parts = (
-            f"{part.field} {canonical.encode(part.before).decode()} -> {canonical.encode(part.after).decode()}"
-            for part in self.fields
-        )
+        parts = (f"{part.field} {_in_words(part.before)} -> {_in_words(part.after)}" for part in self.fields)
         return f"{self.title}: {', '.join(parts)}"
+
+
+LONGEST_IN_WORDS = 120
+"""Most characters of one value in a change told on one line; the plan itself keeps it whole."""
+
+
+def _in_words(value: JsonValue) -> str:
+    text = canonical.encode(value).decode()
+    return text if len(text) <= LONGEST_IN_WORDS else f"{text[:LONGEST_IN_WORDS]}..."
 
 
 Planned = Annotated[NoChange | Change, Field(discriminator="kind")]

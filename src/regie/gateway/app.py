@@ -57,7 +57,7 @@ from regie.kit.discovery import Found, connectors_in
 from regie.store.database import Database
 from regie.store.target_locks import TargetLocks
 
-_log = structlog.get_logger()
+_log = structlog.get_logger(__name__)
 
 _STATUS: tuple[tuple[type[RegieError], int], ...] = (
     (Unidentified, 401),
@@ -212,7 +212,7 @@ class _Reticent:
             await self._app(scope, receive, send)
         except Exception as error:  # noqa: BLE001  whatever it is, it must not go further
             where = innermost(error)
-            _log.error("gateway broke", kind=type(error).__name__, where=where)
+            _log.error("gateway:broke", kind=type(error).__name__, where=where)
             answer = _problem(Terminal(f"The gateway broke: {type(error).__name__} at {where}."), 500)
             await answer(scope, receive, send)
 

@@ -44,7 +44,7 @@ from regie.kit.connector import Read, Seen, Write
 from regie.store.database import Database
 from regie.store.effects import Effect
 
-_log = structlog.get_logger()
+_log = structlog.get_logger(__name__)
 
 REREADS_S = (0.2, 0.4, 0.8, 1.6, 2.0)
 """Seconds between readings until a change must show: vendors' replicas usually follow within that."""
@@ -177,7 +177,7 @@ class Effects:
         try:
             world = await self._look(meant, patiently=True)
         except RegieError as error:
-            _log.warning("effect could not be looked for", capability=change.capability, kind=type(error).__name__)
+            _log.warning("effect:not_found_out", capability=change.capability, kind=type(error).__name__)
             world = None
         if world is not None and isinstance(world.planned, NoChange):
             return await self._receive(meant, change, Receipt(), world.seen)
@@ -322,7 +322,7 @@ class Effects:
         except Exception as error:  # noqa: BLE001  a connector's author may have missed anything
             # Neither the log nor the answer gets the error's text: it may hold whatever the vendor or we sent.
             where = innermost(error)
-            _log.error("connector broke", connection=serving.connection, kind=type(error).__name__, where=where)
+            _log.error("connector:broke", connection=serving.connection, kind=type(error).__name__, where=where)
             raise broken(
                 f"The connector of {serving.connection} broke: {type(error).__name__} at {where}.",
                 hint="This is a fault in its code.",

@@ -1,23 +1,23 @@
-"""Who asks: each domain's workers and the web have a token, made once for an installation and kept in a file."""
+"""Who asks: each domain's workers and the web have a token of an installation, each in a file of its own."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
-import json
-import os
-import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from regie.core.errors import AuthFailed, Denied
+import structlog
+
+from regie.core.errors import Denied
+from regie.settings import Settings
+
+_log = structlog.get_logger(__name__)
 
 WEB = "web"
 """The caller that passes on what comes in from outside."""
 _WORKER = "worker:"
-_TOKEN_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,15 @@ class Unidentified(Denied):
 
 
 class Callers:
-    """Knows every token by its SHA-256; a look-up takes the same time whether a token is nearly right or not."""
+    """Knows every token by its SHA-256; a look-up takes the same time whether a token is nearly right or not.
 
-    def __init__(self, tokens: Mapping[str, str]) -> None:
-        self._known = {caller: _digest(token) for caller, token in tokens.items()}
+    Args:
+        tokens: Reads all tokens, by caller name; asked again for a token that is not known, which may be new.
+    """
 
-    @classmethod
-    def from_file(cls, path: Path) -> Callers:
-        """Read the tokens that `make_tokens` wrote.
-
-        Raises:
-            AuthFailed: The file is missing, open to others, or holds something else.
-        """
-        return cls(_read(path))
+    def __init__(self, tokens: Callable[[], Mapping[str, str]]) -> None:
+        self._tokens = tokens
+        self._known = self._read()
 
     def identify(self, authorization: str | None) -> Caller:
         """Whose token an `Authorization` header carries.
@@ -63,48 +59,44 @@ class Callers:
             Unidentified: None that we know.
         """
         scheme, _, token = (authorization or "").partition(" ")
-        given = _digest(token)
-        found = [name for name, known in self._known.items() if hmac.compare_digest(known, given)]
-        if scheme.lower() != "bearer" or not found:
+        found = self._find(token) if scheme.lower() == "bearer" else None
+        if found is None:
             raise Unidentified("The gateway answers only callers with a token of this installation.")
-        return Caller(found[0])
+        return Caller(found)
+
+    def _find(self, token: str) -> str | None:
+        given = _digest(token)
+        for known in (self._known, self._read()):
+            names = [name for name, digest in known.items() if hmac.compare_digest(digest, given)]
+            if names:
+                self._known = known
+                return names[0]
+        return None
+
+    def _read(self) -> dict[str, bytes]:
+        return {name: _digest(token) for name, token in self._tokens().items() if token}
 
 
-def make_tokens(path: Path, domains: Iterable[str]) -> dict[str, str]:
-    """Give the web and each domain's workers a token, keep those there are, and return all by caller name."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def tokens_of(settings: Settings) -> dict[str, str]:
+    """The tokens of an installation. A file that others may read is left out, and whoever holds it not let in."""
+    files = {WEB: settings.web_token_file}
+    for file in settings.keys.glob(settings.worker_token_file("*").name):
+        before, _, after = settings.worker_token_file("*").name.partition("*")
+        files[worker_of(file.name.removeprefix(before).removesuffix(after))] = file
+    return {name: token for name, file in files.items() if (token := _private_text(file))}
+
+
+def _private_text(file: Path) -> str:
+    """What a file says that only its owner may read; nothing when there is none or others may."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        known = _read(path) if path.exists() else {}
-        missing = {WEB, *map(worker_of, domains)} - known.keys()
-        if missing:
-            known |= {caller: secrets.token_urlsafe(_TOKEN_BYTES) for caller in sorted(missing)}
-            fresh = path.with_suffix(".new")
-            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(known, file, indent=2)
-            fresh.replace(path)
-        return known
-    finally:
-        os.close(lock)
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        mode, written = path.stat().st_mode, path.read_bytes()
-    except OSError as error:
-        raise AuthFailed(f"The token file {path} cannot be read: {error.strerror}.") from error
-    if mode & 0o077:
-        raise AuthFailed(f"The token file {path} is open to others.", hint=f"Run: chmod 600 {path}")
-    try:
-        found = json.loads(written)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(token, str) and token for token in found.values()):
-        raise AuthFailed(f"{path} is no token file: it does not hold one token for each caller.")
-    return found
+        if file.stat().st_mode & 0o077:
+            _log.error("token:open_to_others", file=file.name, hint="chmod 600")
+            return ""
+        return file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+    # Whatever a header can hold has a digest.
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

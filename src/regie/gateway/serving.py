@@ -1,7 +1,4 @@
-"""The gateway as a process: opens its database, vault and token file, and answers on the loopback until it is stopped.
-
-`regie up` starts `serve` in a process of its own.
-"""
+"""The gateway as a process: opens its database, vault and tokens, and answers on the loopback until it is stopped."""
 
 from __future__ import annotations
 
@@ -10,23 +7,19 @@ from collections.abc import Callable
 
 import uvicorn
 
-from regie.crashpoints import arm
+from regie import crashpoints
 from regie.gateway.app import make_gateway
 from regie.gateway.connections import TransportFor
-from regie.gateway.identify import WEB, Callers, worker_of
+from regie.gateway.identify import Callers, tokens_of
 from regie.gateway.vault import VaultFile
-from regie.settings import Settings, read_or_make_token
+from regie.settings import Settings
 from regie.store.database import Database
 from regie.store.sealer import Sealer
 
 LOOPBACK = "127.0.0.1"
-CONNECTIONS_TO_DATABASE = 10
-
-
-def known_callers(settings: Settings) -> Callers:
-    """Whoever has a token file on this machine: each domain's workers, and the web."""
-    tokens = {worker_of(domain): read_or_make_token(file) for domain, file in settings.worker_token_files().items()}
-    return Callers({**tokens, WEB: read_or_make_token(settings.web_token_file)})
+CONNECTIONS_TO_DATABASE = 20
+FINISH_WITHIN_S = 20
+"""Seconds for questions under way once the process is told to stop."""
 
 
 async def serve(
@@ -47,15 +40,21 @@ async def serve(
         AuthFailed: The vault cannot be used.
         Unavailable: The database does not answer.
     """
-    arm(settings.crash_at)
-    callers = known_callers(settings)
+    crashpoints.arm(settings.crash_at)
     vault = VaultFile.create(settings.vault_file)
+    vault.names()  # a vault that does not open is told now, not at the first question
     sealer = Sealer.from_file(settings.sealing_key_file)
+    callers = Callers(lambda: tokens_of(settings))
     with socket.create_server((LOOPBACK, port)) as door:
         async with Database(settings.database_url, sealer, max_connections=CONNECTIONS_TO_DATABASE) as database:
-            app = make_gateway(database, vault, callers, transport_for=transport_for)
-            server = uvicorn.Server(
-                uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False, server_header=False)
+            config = uvicorn.Config(
+                make_gateway(database, vault, callers, transport_for=transport_for),
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=FINISH_WITHIN_S,
             )
+            # The door is open: what comes before the server runs waits in its queue.
             listening(f"http://{LOOPBACK}:{door.getsockname()[1]}")
-            await server.serve(sockets=[door])
+            await uvicorn.Server(config).serve(sockets=[door])
