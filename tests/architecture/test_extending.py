@@ -33,14 +33,14 @@ async def compose(ctx: Context, name: str) -> Greeting:
     return Greeting(words=f"Hello {name}")
 '''
 
-BLOCK_TEST = '''
+BLOCK_TEST = """
 from regie.blocks import load_catalogue
 
 
 async def test_it_greets() -> None:
     block = load_catalogue()["greeting.compose"]
     assert (await block.function(None, name="Jan")).words == "Hello Jan"
-'''
+"""
 
 WORKFLOW = """
 workflow: identity.greet

@@ -6,7 +6,7 @@ import copy
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
@@ -355,6 +355,7 @@ WORDS = (
 TOKENS = st.sampled_from(WORDS.split())
 
 
+@settings(deadline=None)
 @given(st.lists(TOKENS, max_size=14), st.sampled_from(["", " "]))
 def test_any_tokens_give_json_or_our_errors(tokens: list[str], between: str) -> None:
     try:
@@ -363,6 +364,7 @@ def test_any_tokens_give_json_or_our_errors(tokens: list[str], between: str) -> 
         return
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_rendered_or_refused(text: str) -> None:
     for written in (text, "${{" + text, "${{" + text + "}}"):

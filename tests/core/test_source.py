@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -157,6 +157,7 @@ def test_a_character_of_a_text_has_a_place(written: str, line: int, column: int)
     assert source.locate(node, node.value.index("two")) == (line, column)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["ab", "a", "abab", "${{", "}}", "b"]), min_size=1, max_size=8), st.sampled_from("'\"|>")
 )
@@ -231,12 +232,14 @@ JSON: st.SearchStrategy[JsonValue] = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_json_is_read_as_it_is(value: JsonValue) -> None:
 
     assert plain(json.dumps(value)) == value
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

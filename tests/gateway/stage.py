@@ -24,7 +24,7 @@ EVA = identity.UserQuery(user="eva@example.com")
 OPERATOR = Actor(type="operator", id="ops@example.com")
 APPROVER = "boss@example.com"
 
-BLOCKS = {
+BLOCKS: dict[str, tuple[str, ...]] = {
     capability.name: (capability.name,)
     for capability in (
         identity.LIST_ACCESS,
@@ -93,7 +93,11 @@ def connection(connector: str = "toy", *, domains: tuple[str, ...] = ("identity"
     )
 
 
-def release_of(connections: dict[str, Connection], definition: Definition = DEFINITION) -> Release:
+def release_of(
+    connections: dict[str, Connection],
+    definition: Definition = DEFINITION,
+    blocks: dict[str, tuple[str, ...]] = BLOCKS,
+) -> Release:
     """A release with one workflow, two domains and two tenants."""
     domains = {
         name: Domain(domain=name, title=name, owner="team:implementation", classification="personal")
@@ -103,7 +107,7 @@ def release_of(connections: dict[str, Connection], definition: Definition = DEFI
         slug: Tenant(tenant=slug, title=slug, domains=("identity", "support"), connections=connections)
         for slug in ("acme", "globex")
     }
-    return Release(definitions={definition.workflow: definition}, domains=domains, tenants=tenants, blocks=BLOCKS)
+    return Release(definitions={definition.workflow: definition}, domains=domains, tenants=tenants, blocks=blocks)
 
 
 RELEASE = release_of({"directory": connection()})

@@ -79,8 +79,11 @@ async def test_a_repeated_trigger_gives_the_run_it_started(database: Database, m
 
 
 async def test_simultaneous_identical_starts_make_one_run(database: Database, make_new: MakeNew) -> None:
+    at_once = asyncio.Barrier(4)
+
     async def start(new: NewRun) -> runs.Started:
         async with database.transaction() as tx:
+            await at_once.wait()
             return await runs.start(tx, new)
 
     for race in range(25):
@@ -230,8 +233,11 @@ async def test_simultaneous_commits_under_one_claim_let_one_through(
     key = await start()
     held = await claim()
 
+    at_once = asyncio.Barrier(6)
+
     async def commit(name: str) -> bool:
         async with database.transaction() as tx:
+            await at_once.wait()
             try:
                 await runs.commit(
                     tx,
@@ -367,11 +373,13 @@ async def test_due_timers_become_events_once_per_setting(database: Database, sta
             StepCommit(state_json="{}", status=RunStatus.WAITING, timers_cleared=["gone"], park_seen=0),
         )
 
-    async def fire() -> int:
+    async def fire(at_once: asyncio.Barrier) -> int:
         async with database.transaction() as tx:
+            await at_once.wait()
             return await timers.fire_due(tx, ["identity"])
 
-    assert sum(await asyncio.gather(*(fire() for _ in range(5)))) == 2
+    five = asyncio.Barrier(5)
+    assert sum(await asyncio.gather(*(fire(five) for _ in range(5)))) == 2
     held = await claim()
     assert sorted(event.payload_json for event in held.inbox) == [
         '{"kind": "timer_fired", "timer": "a"}',
@@ -392,7 +400,7 @@ async def test_due_timers_become_events_once_per_setting(database: Database, sta
                 park_seen=2,
             ),
         )
-    assert await fire() == 1
+    assert await fire(asyncio.Barrier(1)) == 1
     assert [event.n for event in (await claim()).inbox] == [3]
     async with database.reading() as tx:
         assert await timers.next_due_in(tx, ["hr"]) is None

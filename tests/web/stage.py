@@ -13,12 +13,12 @@ from regie.core.definition import Definition, InputField, InputType, Kind, Step,
 from regie.core.errors import Denied, Failure, InvalidInput, RegieError
 from regie.core.plan import Change, FieldChange, NoChange, PlannedStep
 from regie.core.release import Release
-from regie.core.run import EffectNote, OpenApproval, RunState, RunStatus, StepState, StepStatus
+from regie.core.run import EffectNote, OpenApproval, RunState, RunStatus, StepState, StepStatus, TimerFired
 from regie.core.tenant import Connection, Domain, Tenant
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient, InboundEvent
-from regie.store import accounts, approvals, effects, runs, workers
+from regie.store import accounts, approvals, effects, inbox, runs, workers
 from regie.store.database import Database
 from regie.store.effects import EffectState, Intent
 from regie.store.keys import RunKey
@@ -231,6 +231,8 @@ class Stage:
         ]
         async with workers.registered(self.database, name="w", domains=[key.domain]) as worker:
             async with self.database.transaction() as tx:
+                # Wakes the run where it sleeps.
+                await inbox.deliver(tx, key, "timer:x", TimerFired(timer="x").model_dump_json())
                 intent = Intent(
                     key=key,
                     place="close",

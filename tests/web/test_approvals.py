@@ -187,25 +187,10 @@ async def test_lists_show_what_is_open_or_everything(stage: Stage, approval: str
     assert (await get(stage, "/v1/approvals", status="closed")).status_code == 422
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"decision": "timeout"},
-        {"decision": "yes"},
-        {"decision": None},
-        {"comment": "x" * 2001},
-        {"comment": "zero \u0000"},
-        {"plan_sha256": ""},
-        {"plan_sha256": "0" * 63 + "\n"},
-        {"by": BEN},
-    ],
-)
-async def test_a_decision_is_one_of_two_words(stage: Stage, key: RunKey, approval: str, change: dict[str, Any]) -> None:
-    answer = await decide(stage, approval, ANA, **change)
-    if "zero" in str(change):
-        assert answer.status_code in (200, 422)
-        return
-    assert answer.status_code == 422
+async def test_a_decision_is_one_of_two_words(stage: Stage, key: RunKey, approval: str) -> None:
+    wrong: list[dict[str, Any]] = [{"decision": "timeout"}, {"decision": "yes"}, {"decision": None}, {"by": BEN}]
+    for change in [*wrong, {"comment": "x" * 2001}, {"plan_sha256": ""}, {"plan_sha256": "0" * 63 + "\n"}]:
+        assert (await decide(stage, approval, ANA, **change)).status_code == 422, change
     assert await decisions(stage, key) == []
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 
 import httpx
 import pytest
@@ -61,22 +62,21 @@ NOBODY = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_no_route_answers_a_stranger(http: httpx.AsyncClient, method: str, path: str) -> None:
-    for content in (b"", b"{", b"{}"):
+async def test_no_route_answers_a_stranger(http: httpx.AsyncClient) -> None:
+    for (method, path), content in itertools.product(ROUTES, (b"", b"{", b"{}")):
         answer = await http.request(method, path, content=content)
-        assert answer.status_code == 401
+        assert answer.status_code == 401, (method, path, content)
         assert answer.headers["WWW-Authenticate"].startswith("Basic realm=")
         assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("authorization", NOBODY)
-async def test_wrong_credentials_are_nobodys(stage: Stage, authorization: str | None) -> None:
-    headers = {} if authorization is None else {"Authorization": authorization}
-    answer = await stage.http.get("/v1/runs", headers=headers)
-    assert answer.status_code == 401
-    assert PASSWORD not in answer.text
-    assert TOKEN not in answer.text
+async def test_wrong_credentials_are_nobodys(stage: Stage) -> None:
+    for authorization in NOBODY:
+        headers = {} if authorization is None else {"Authorization": authorization}
+        answer = await stage.http.get("/v1/runs", headers=headers)
+        assert answer.status_code == 401, authorization
+        assert PASSWORD not in answer.text
+        assert TOKEN not in answer.text
 
 
 async def test_token_and_accounts_are_known(stage: Stage) -> None:
@@ -90,10 +90,11 @@ async def test_an_empty_token_would_let_everybody_in(database: Database) -> None
         make_web(database, FakeGateway(), operator_token="")
 
 
-@pytest.mark.parametrize("name", ["", "Jan", "jan janssen", "x" * 65, "jan@example.com", "jan\n"])
-async def test_an_operator_has_a_plain_name(database: Database, name: str) -> None:
-    with pytest.raises(InvalidInput):
-        await Doorkeeper(database, TOKEN).identify(f"Bearer {TOKEN}", name)
+async def test_an_operator_has_a_plain_name(database: Database) -> None:
+    keeper = Doorkeeper(database, TOKEN)
+    for name in ("", "Jan", "jan janssen", "x" * 65, "jan@example.com", "jan\n"):
+        with pytest.raises(InvalidInput):
+            await keeper.identify(f"Bearer {TOKEN}", name)
 
 
 async def test_an_operator_acts_under_the_given_name(database: Database) -> None:

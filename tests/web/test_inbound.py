@@ -222,7 +222,7 @@ async def test_a_jira_webhook_through_the_real_gateway(database: Database, seale
         await releases.put(tx, release, by=OPERATOR)
     vault = VaultFile.create(tmp_path / "vault")
     vault.put("acme", SecretRef(domain="identity", name="hook"), secret)
-    real = make_gateway(database, vault, Callers({WEB: token}), connectors=connectors_in(connectors))
+    real = make_gateway(database, vault, Callers(lambda: {WEB: token}), connectors=connectors_in(connectors))
     gateway = GatewayClient("http://gateway", token, transport=httpx.ASGITransport(real))
     web = make_web(database, gateway, operator_token=TOKEN)
     issue = {

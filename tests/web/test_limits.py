@@ -24,41 +24,37 @@ HEADERS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "kind"),
-    [
-        ("GET", "/", 404, "NotFound"),
-        ("GET", "/v1/runs/", 404, "NotFound"),
-        ("GET", "/docs", 404, "NotFound"),
-        ("GET", "/openapi.json", 404, "NotFound"),
-        ("GET", "/v1/nothing", 404, "NotFound"),
-        ("DELETE", "/v1/runs", 405, "MethodNotAllowed"),
-        ("GET", "/v1/inbound/acme/jira", 405, "MethodNotAllowed"),
-        ("GET", "/v1/runs?limit=x", 422, "InvalidInput"),
-        ("GET", "/v1/runs/x", 404, "NotFound"),
-    ],
-)
-async def test_every_error_is_a_problem_document(stage: Stage, method: str, path: str, status: int, kind: str) -> None:
-    answer = await stage.http.request(method, path, headers=AS_OPERATOR)
-    assert answer.status_code == status
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    problem = answer.json()
-    assert (problem["status"], problem["kind"], problem["type"]) == (status, kind, f"urn:regie:error:{kind}")
-    assert problem.keys() <= {"type", "title", "status", "detail", "hint", "kind"}
-    assert problem["title"]
-    assert problem["detail"]
-    assert HEADERS.items() <= dict(answer.headers).items() or all(
-        answer.headers[name] == value for name, value in HEADERS.items()
-    )
-    if status == 405:
-        assert answer.headers["Allow"]
+PROBLEMS = [
+    ("GET", "/", 404, "NotFound"),
+    ("GET", "/v1/runs/", 404, "NotFound"),
+    ("GET", "/docs", 404, "NotFound"),
+    ("GET", "/openapi.json", 404, "NotFound"),
+    ("GET", "/v1/nothing", 404, "NotFound"),
+    ("DELETE", "/v1/runs", 405, "MethodNotAllowed"),
+    ("GET", "/v1/inbound/acme/jira", 405, "MethodNotAllowed"),
+    ("GET", "/v1/runs?limit=x", 422, "InvalidInput"),
+    ("GET", "/v1/runs/x", 404, "NotFound"),
+]
 
 
-@pytest.mark.parametrize("path", ["/health", "/v1/runs", "/v1/approvals", "/nothing"])
-async def test_every_answer_wears_the_headers(stage: Stage, path: str) -> None:
-    answer = await stage.http.get(path, headers=AS_OPERATOR)
-    for name, value in HEADERS.items():
-        assert answer.headers[name] == value
+async def test_every_error_is_a_problem_document(stage: Stage) -> None:
+    for method, path, status, kind in PROBLEMS:
+        answer = await stage.http.request(method, path, headers=AS_OPERATOR)
+        assert answer.status_code == status, path
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        problem = answer.json()
+        assert (problem["status"], problem["kind"], problem["type"]) == (status, kind, f"urn:regie:error:{kind}")
+        assert problem.keys() <= {"type", "title", "status", "detail", "hint", "kind"}
+        assert problem["title"]
+        assert problem["detail"]
+        assert ("Allow" in answer.headers) == (status == 405)
+
+
+async def test_every_answer_wears_the_headers(stage: Stage) -> None:
+    for path in ("/health", "/v1/runs", "/v1/approvals", "/nothing"):
+        answer = await stage.http.get(path, headers=AS_OPERATOR)
+        for name, value in HEADERS.items():
+            assert answer.headers[name] == value
 
 
 async def test_a_fault_of_ours_is_told_without_its_details(app: FastAPI, http: httpx.AsyncClient) -> None:
@@ -120,13 +116,13 @@ class Slow:
             yield b"x" * self.size
 
 
-@pytest.mark.parametrize("path", ["/v1/runs", "/v1/approvals/x/decision", "/health", "/nothing"])
-async def test_a_body_is_counted_while_it_comes_in(stage: Stage, path: str) -> None:
-    body = Slow(pieces=1000, size=LARGEST_BODY // 10)
-    answer = await stage.http.post(path, content=body, headers=AS_OPERATOR)
-    assert answer.status_code == 413
-    assert answer.headers["Connection"] == "close"
-    assert body.taken <= 12
+async def test_a_body_is_counted_while_it_comes_in(http: httpx.AsyncClient) -> None:
+    for path in ("/v1/runs", "/v1/approvals/x/decision", "/health", "/nothing"):
+        body = Slow(pieces=1000, size=LARGEST_BODY // 10)
+        answer = await http.post(path, content=body, headers=AS_OPERATOR)
+        assert answer.status_code == 413, path
+        assert answer.headers["Connection"] == "close"
+        assert body.taken <= 12
 
 
 async def test_a_body_announced_as_too_large_is_not_waited_for(app: FastAPI) -> None:

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from regie.blocks import load_catalogue
 from regie.cli.terminal import out, print_json, print_table
 from regie.core.block import Block
 from regie.core.definition import Definition
 from regie.core.errors import DefinitionError, Fault, InvalidInput
+from regie.domains import load_catalogue
 from regie.settings import Settings
 from regie.workspace.loading import SHIPPED, load_release, read_workflow
 

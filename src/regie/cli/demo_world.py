@@ -99,6 +99,8 @@ async def _started(settings: Settings, say: Say, *, is_demo: bool) -> AsyncItera
             release = await installation.load(database)
             if is_demo:
                 await _add_accounts(settings, database, release.tenants[TENANT].roles)
+        if server is not None:
+            supervisor.keep(server.is_running, server.ensure)
         say("Starting gateway, worker and web")
         web = await installation.start(supervisor, installation.start_database(), sorted(release.domains))
         installation.write_state(web=web.ready["address"], sandbox=sandbox)

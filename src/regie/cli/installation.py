@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from regie.blocks import load_catalogue
 from regie.cli.processes import Process, Supervisor
 from regie.core.audit import Actor
 from regie.core.errors import InvalidInput, Unavailable
 from regie.core.release import Release
+from regie.domains import load_catalogue
 from regie.settings import Settings, read_or_make_token
 from regie.store import releases
 from regie.store.database import Database

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regie.core.errors import Unavailable
+from regie.core.errors import RegieError, Unavailable
 from regie.settings import child_environment
 
 READY_WITHIN_S = 60.0
@@ -22,6 +22,8 @@ STOP_WITHIN_S = 15.0
 RESTART_AFTER_S = 0.3
 """Pause before a process that died is started again; doubles while it keeps dying at once."""
 LONGEST_RESTART_S = 10.0
+LOOK_EVERY_S = 1.0
+"""Between two looks at what is kept running without being a child."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -39,7 +41,8 @@ class Process:
         name: Also the name of its log file.
         module: What `python -m` runs.
         environment: `REGIE_` settings it gets.
-        ready: What it said when it became ready.
+        ready: What it said when it became ready; empty until then.
+        starts: How often it has become ready.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Process:
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     ready: dict[str, str] = field(default_factory=dict)
+    starts: int = 0
     child: asyncio.subprocess.Process | None = None
 
     @property
@@ -62,6 +66,7 @@ class Process:
             Unavailable: It ended or kept silent instead.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
+        self.ready = {}
         with self.log_file.open("ab") as log:
             self.child = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -75,6 +80,8 @@ class Process:
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
+        # A crash point is for one life: the process that comes back has to get further.
+        self.environment.pop("crash_at", None)
         line = b""
         if self.child.stdout is not None:
             with contextlib.suppress(TimeoutError):
@@ -82,6 +89,7 @@ class Process:
         if not line:
             await self.stop()
             raise Unavailable(f"The {self.name} process did not start.", hint=self.last_words())
+        self.starts += 1
         self.ready = {name: str(value) for name, value in json.loads(line).items()}
 
     async def stop(self) -> None:
@@ -125,6 +133,10 @@ class Supervisor:
         self.watchers.append(asyncio.create_task(self._watch(process)))
         return process
 
+    def keep(self, is_running: Callable[[], bool], start: Callable[[], object]) -> None:
+        """Look every second whether something that is no process of ours still runs, and start it again if not."""
+        self.watchers.append(asyncio.create_task(self._keep(is_running, start)))
+
     async def stop(self) -> None:
         """Stop all, the last started first."""
         for watcher in self.watchers:
@@ -132,6 +144,15 @@ class Supervisor:
         await asyncio.gather(*self.watchers, return_exceptions=True)
         for process in reversed(self.processes):
             await process.stop()
+
+    async def _keep(self, is_running: Callable[[], bool], start: Callable[[], object]) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                if not await asyncio.to_thread(is_running):
+                    await asyncio.to_thread(start)
+            except RegieError as error:
+                self.say(str(error))
 
     async def _watch(self, process: Process) -> None:
         pause_s = RESTART_AFTER_S

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from regie.blocks import load_catalogue
 from regie.cli.definitions import Json
 from regie.cli.demo_world import Services, up
 from regie.cli.installation import Installation, Say
@@ -21,6 +20,7 @@ from regie.cli.story import Story, telling
 from regie.cli.terminal import out, print_json, print_table, say
 from regie.core.definition import Definition
 from regie.core.errors import InvalidInput, RegieError
+from regie.domains import load_catalogue
 from regie.settings import Settings
 from regie.workspace.loading import load_release
 

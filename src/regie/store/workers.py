@@ -120,7 +120,7 @@ _FREE_ORPHANS: LiteralString = """
         where owner is not null and not exists (select from regie.worker w where w.id = r.owner)
         for no key update skip locked),
     freed as (
-        update regie.run r set owner = null, fence = fence + 1, ready_at = clock_timestamp()
+        update regie.run r set owner = null, ready_at = clock_timestamp()
         from orphan o where (r.tenant, r.domain, r.id) = (o.tenant, o.domain, o.id) and owner is not null
         returning r.tenant, r.domain, r.id)
     select *, pg_notify(%(channel)s, domain) from freed"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from regie.blocks import load_catalogue
+from regie.domains import load_catalogue
 from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient
 from regie.store.database import Database

@@ -19,10 +19,9 @@ from collections.abc import Sequence
 
 import structlog
 
-from regie import blocks, crashpoints, domains, logs
-from regie.core.block import Block, Catalogue
+from regie import crashpoints, logs
 from regie.core.errors import InvalidInput, RegieError, Unavailable
-from regie.discovery import members
+from regie.domains import load_catalogue
 from regie.engine.working import WorkerLoop
 from regie.gateway_client import GatewayClient
 from regie.settings import Settings, read_or_make_token
@@ -37,19 +36,6 @@ LOOK_EVERY_S = 0.05
 MOST_CONNECTIONS = 20
 
 log = structlog.get_logger(__name__)
-
-
-def load_catalogue() -> Catalogue:
-    """The generic blocks and those of the domains.
-
-    Raises:
-        ValueError: Two blocks have the same name.
-    """
-    found = dict(blocks.load_catalogue())
-    for block in members(domains, Block):
-        if found.setdefault(block.name, block) is not block:
-            raise ValueError(f"two blocks are named {block.name}")
-    return found
 
 
 async def work(settings: Settings, chosen: Sequence[str]) -> None:

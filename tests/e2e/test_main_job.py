@@ -1,0 +1,168 @@
+"""What a newcomer sees: the demo, a plan that touches nothing, refusal and silence, the proof of idempotence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.conftest import EMPLOYEE, REQUEST, Stage, assert_each_effect_once
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+REGIE = str(Path(sys.executable).parent / "regie")
+
+
+def regie(home: Path, *arguments: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.defpath, "HOME": str(home.parent), "REGIE_HOME": str(home), "REGIE_PORT": "0"}
+    return subprocess.run(
+        [REGIE, *arguments], capture_output=True, text=True, timeout=seconds, env=environment, check=False
+    )
+
+
+async def test_demo_then_plan_then_look_around(tmp_path: Path) -> None:
+    home = tmp_path / "demo"
+    done = regie(home, "demo", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["problems"] == []
+    assert [each["writes_about_people"] for each in summary["runs"]] == [5, 0]
+    assert [each["status"] for each in summary["runs"]] == ["done", "done"]
+    assert summary["runs"][0]["decisions"] == [{"decision": "approved", "by": "ingrid.larsen@example.com", "rung": 2}]
+
+    given = tmp_path / "input.yaml"
+    given.write_text("employee: zoe.dubois@example.com\nlast_day: 2026-12-31\n")
+    planned = regie(home, "plan", "identity.offboard_employee", "--input", str(given), "--json")
+    assert planned.returncode == 0, planned.stderr
+    changes = json.loads(planned.stdout)["changes"]
+    assert [change["capability"] for change in changes] == [
+        "identity.disable_account",
+        "identity.revoke_sessions",
+        "identity.remove_from_group",
+        "identity.remove_from_group",
+    ]
+
+    listed = regie(home, "runs", "--json")
+    assert {row["status"] for row in json.loads(listed.stdout)} == {"done"}
+    shown = regie(home, "show", summary["runs"][0]["run"])
+    assert "enabled true -> false" in shown.stdout
+    audited = regie(home, "audit", "show", summary["runs"][0]["run"])
+    assert audited.returncode == 0
+    assert "effect:intended" in audited.stdout
+    assert "chain whole" in audited.stdout
+    assert regie(home, "down").returncode == 0
+
+
+async def test_a_plan_writes_nothing_outside(stage: Stage) -> None:
+    seq, _ = await stage.story.sandbox.ledger()
+    world = await stage.story.sandbox.digest()
+    started = await stage.story.operator.post(
+        "/v1/runs",
+        {
+            "tenant": "example",
+            "workflow": "identity.offboard_employee",
+            "input": {"employee": EMPLOYEE, "last_day": "2026-12-31"},
+            "dry": True,
+        },
+    )
+    shown = await stage.story.end_of(started["id"])
+    assert shown["status"] == "done"
+    assert len(shown["approvals"]) == 0, "nobody is asked in a dry run"
+    assert sum(note["changed"] for step in shown["steps"] for note in step["effects"]) == 5
+    assert await stage.story.sandbox.ledger(seq) == (seq, [])
+    assert await stage.story.sandbox.digest() == world
+
+
+async def test_refusal_leaves_the_account_alive_and_says_so_on_the_ticket(stage: Stage) -> None:
+    world = await stage.story.sandbox.digest()
+    result = await stage.offboard("refused")
+    assert result["shown"]["status"] == "refused"
+    assert await stage.story.sandbox.digest() == world
+    await assert_open_with_comment(stage, result["ticket"], "refused")
+    assert await stage.audit_faults(result["run"]) == []
+
+
+async def test_silence_leaves_the_account_alive_and_says_so_on_the_ticket(stage: Stage) -> None:
+    """Both rungs stay silent: a run pinned to a release in which silence is short."""
+    tenant = stage.services.settings.workspace_folder / "tenants" / "example.yaml"
+    written = tenant.read_text(encoding="utf-8")
+    world = await stage.story.sandbox.digest()
+    try:
+        await load(stage, written.replace("20m", "1s").replace("4s", "1s"))
+        ticket = await stage.story.sandbox.open_ticket(REQUEST)
+        shown = await stage.story.end_of(await stage.story.run_of(ticket))
+    finally:
+        await load(stage, written)
+    assert shown["status"] == "refused"
+    assert [approval["status"] for approval in shown["approvals"]] == ["timeout"]
+    assert await stage.story.sandbox.digest() == world
+    await assert_open_with_comment(stage, ticket, "nobody who was asked has answered in time")
+
+
+async def test_the_requester_cannot_approve_and_nobody_decides_twice(stage: Stage) -> None:
+    ticket = await stage.story.sandbox.open_ticket({**REQUEST, "reporter": "piet.devries@example.com"})
+    run = await stage.story.run_of(ticket)
+    approval = await stage.story.open_approval(run)
+    assert approval is not None
+    assert approval["approvers"] == ["ingrid.larsen@example.com"], "the manager asked for it, so the next rung is asked"
+    with pytest.raises(Exception, match=r"cannot approve|not been asked|There is no"):
+        await stage.story.decide(approval, "piet.devries@example.com", "approved", "")
+    await stage.story.decide(approval, "ingrid.larsen@example.com", "refused", "No.")
+    with pytest.raises(Exception, match="ingrid"):
+        await stage.story.decide(approval, "ingrid.larsen@example.com", "approved", "Yes after all.")
+    assert (await stage.story.end_of(run))["status"] == "refused"
+
+
+async def test_the_world_moves_between_approval_and_change(stage: Stage) -> None:
+    await stage.bring_back()
+    ticket = await stage.story.sandbox.open_ticket(REQUEST)
+    run = await stage.story.run_of(ticket)
+    approval = await stage.story.open_approval(run)
+    assert approval is not None
+    await stage.story.sandbox.http.post(f"/sandbox/people/{EMPLOYEE}/leave", json={"group": "VPN Users"})
+    await stage.story.decide(approval, approval["approvers"][0], "approved", "")
+    shown = await stage.story.end_of(run)
+    assert shown["status"] == "done", "a change that is not needed any more is no surprise"
+    unchanged = [note for step in shown["steps"] for note in step["effects"] if not note["changed"]]
+    assert len(unchanged) == 1
+
+
+async def test_an_offboarding_changes_everything_once_and_a_second_one_nothing(stage: Stage) -> None:
+    await stage.bring_back()
+    first = await stage.offboard()
+    assert first["shown"]["status"] == "done"
+    assert_each_effect_once(first)
+    world = await stage.story.sandbox.digest()
+    second = await stage.offboard()
+    assert second["shown"]["status"] == "done"
+    assert [entry for entry in second["entries"] if entry["about"] == "person"] == []
+    assert await stage.story.sandbox.digest() == world
+    for result in (first, second):
+        assert await stage.audit_faults(result["run"]) == []
+
+
+@pytest.mark.parametrize("further", [(), ("--forget",)], ids=["same-database", "forgetting"])
+async def test_prove_idempotent(tmp_path: Path, further: tuple[str, ...]) -> None:
+    runs = () if not further else ("--runs", "3")
+    done = regie(tmp_path / "home", "prove", "idempotent", "identity.offboard_employee", *further, *runs, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    proof = json.loads(done.stdout)
+    assert proof["writes"] == [5, *[0] * (len(proof["writes"]) - 1)]
+    assert len(proof["world"]) == 1
+
+
+async def assert_open_with_comment(stage: Stage, key: str, words: str) -> None:
+    ticket: dict[str, Any] = await stage.story.sandbox.ticket(key)
+    assert ticket["status"] == "Open"
+    assert words in json.dumps(ticket["comments"], ensure_ascii=False)
+
+
+async def load(stage: Stage, tenant: str) -> None:
+    """Make a changed workspace the current release, as an operator would."""
+    from_file = stage.services.settings.workspace_folder / "tenants" / "example.yaml"
+    from_file.write_text(tenant, encoding="utf-8")
+    await stage.load_release()

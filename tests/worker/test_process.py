@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from regie.core.audit import Actor
+from regie.core.release import Release
+from regie.core.tenant import Domain
+from regie.settings import child_environment
+from regie.store import releases, workers
+from regie.store.database import Database
+
+pytestmark = pytest.mark.slow
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+async def loaded(database: Database) -> None:
+    domains = {
+        name: Domain(domain=name, title=name, owner="team:it", classification="internal") for name in ("identity", "hr")
+    }
+    release = Release(definitions={}, domains=domains, tenants={}, blocks={})
+    async with database.transaction() as tx:
+        await releases.put(tx, release, by=Actor(type="operator", id="operator"))
+
+
+@pytest.fixture
+def start(tmp_path: Path, database: Database, database_url: str) -> Iterator[Start]:
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str, **more: str) -> subprocess.Popen[str]:
+        settings = {
+            "home": str(tmp_path),
+            "database_url": database_url,
+            "gateway_url": "http://127.0.0.1:9",
+            "crash_at": "",
+            **more,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "regie.worker", *arguments],
+            env=child_environment(**settings),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def ready(process: subprocess.Popen[str]) -> dict[str, object]:
+    assert process.stdout is not None
+    said: dict[str, object] = json.loads(process.stdout.readline())
+    assert said["ready"] is True
+    return said
+
+
+async def registered(database: Database) -> list[tuple[str, tuple[str, ...]]]:
+    async with database.reading() as tx:
+        return [(row.name, row.domains) for row in await workers.list_workers(tx)]
+
+
+async def test_it_registers_for_every_domain_and_leaves(start: Start, database: Database, loaded: None) -> None:
+    process = start()
+    said = ready(process)
+    assert said["domains"] == ["hr", "identity"]
+    assert await registered(database) == [(said["worker"], ("hr", "identity"))]
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "")
+    assert [json.loads(line)["event"] for line in err.splitlines()] == ["worker:stopped"]
+    assert await registered(database) == []
+
+
+async def test_it_works_for_chosen_domains(start: Start, database: Database, loaded: None) -> None:
+    assert ready(start("--domain", "hr"))["domains"] == ["hr"]
+    process = start("--domain", "hr", "--domain", "nothing")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "There is no domain nothing." in json.loads(err.splitlines()[-1])["reason"]
+
+
+async def test_without_its_lock_it_ends(
+    start: Start, database: Database, postgres_dsn: str, database_url: str, loaded: None
+) -> None:
+    process = start()
+    ready(process)
+    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    with psycopg.connect(postgres_dsn, autocommit=True) as admin:
+        admin.execute(
+            """select pg_terminate_backend(pid) from pg_locks l join pg_database d on d.oid = l.database
+               where l.locktype = 'advisory' and d.datname = %s""",
+            (name,),
+        )
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    [line] = err.splitlines()
+    failed = json.loads(line)
+    assert (failed["event"], failed["kind"], failed["level"]) == ("worker:failed", "Unavailable", "critical")
+
+
+@pytest.mark.parametrize("more", [{"database_url": ""}, {"gateway_url": ""}, {"crash_at": "nowhere"}], ids=str)
+def test_what_it_cannot_start_with_is_one_line(start: Start, more: dict[str, str]) -> None:
+    process = start(**more)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (1, "")
+    [line] = err.splitlines()
+    assert json.loads(line)["event"] == "worker:failed"
+
+
+def test_without_a_release_it_does_not_work(start: Start) -> None:
+    process = start()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "No release" in json.loads(err.splitlines()[-1])["reason"]
