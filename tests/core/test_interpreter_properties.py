@@ -40,8 +40,10 @@ from regie.core.run import (
 
 from .trial import CATALOGUE, EVA, JAN, OLE, failure
 
-SEVERAL = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SEVERAL = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FACTS = RunFacts(id="run-1", tenant="acme", domain="things", workflow="things.try", started_by=JAN)
+MOST_REMINDERS = 2
+"""Reminders of one rung that these runs see; the rung's own timer comes at some time."""
 LONGEST = 3000
 """Events in one run; more means that it goes in circles."""
 
@@ -191,6 +193,8 @@ class Play:
         for at, ghost in enumerate(self.ghosts):
             yield lambda at=at, ghost=ghost: self.haunt(at, ghost)  # type: ignore[misc]  # same
         for timer in self.timers:
+            if self.taken.count(TimerFired(timer=timer)) == MOST_REMINDERS:
+                continue
             place = timer.partition(":")[2].rpartition(":")[0]
             # Whoever decides on a rung does so in its time; silence is only where nobody does.
             if not timer.startswith("rung:") or self.fate.decision(place, self.state.steps[place]) is None:
@@ -226,7 +230,7 @@ class Play:
         step = self.advanced(event)
         assert step.state == self.state
         reminds = isinstance(event, TimerFired) and event.timer.startswith("remind:")
-        assert step.commands == () or (reminds and {type(note) for note in step.commands} == {Remind, SetTimer})
+        assert step.commands == () or (reminds and all(isinstance(note, Remind | SetTimer) for note in step.commands))
 
     def take(self, event: Event) -> None:
         step = self.advanced(event)

@@ -73,7 +73,8 @@ CATALOGUE: Catalogue = {**load_catalogue(), **{own.name: own for own in OWN}}
 def definition(steps: str, *, head: str = "") -> Definition:
     """A definition from its steps, written as YAML and indented at will."""
     text = "workflow: things.try\ntitle: Try\nowner: team:test\n"
-    text += textwrap.dedent(head).strip("\n") + "\nsteps:\n" + textwrap.indent(textwrap.dedent(steps).strip("\n"), "  ") + "\n"
+    text += textwrap.dedent(head).strip("\n") + "\nsteps:\n"
+    text += textwrap.indent(textwrap.dedent(steps).strip("\n"), "  ") + "\n"
     return read_definition(text, "try.yaml")[0]
 
 
@@ -185,6 +186,10 @@ class Trial:
         self.take(TimerFired(timer=timer))
 
     # --- what came of it ----------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> str:
+        return self.state.status.value
 
     def step(self, place: str) -> StepState:
         return self.state.steps[place]

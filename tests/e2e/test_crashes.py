@@ -84,7 +84,7 @@ async def test_killed_at_random_instants(stage: Stage) -> None:
         killing = asyncio.create_task(strike())
         result = await asyncio.wait_for(stage.offboard(), 90)
         await killing
-        assert result["shown"]["status"] == "done", (victim, after_s)
+        assert result["shown"]["status"] == "done", (victim, after_s, result["shown"]["outcome"])
         assert_each_effect_once(result)
         assert await stage.audit_faults(result["run"]) == []
         worlds.add(await stage.story.sandbox.digest())

@@ -72,6 +72,15 @@ DEFINITION = Definition(
         step("remind", "ticket.open"),
         step("say", "ticket.comment"),
         step("each", "ticket.comment", for_each=ForEach(variable="x", items="input.xs")),
+        step(
+            "people",
+            kind=Kind.DO,
+            for_each=ForEach(variable="x", items="input.xs"),
+            steps=(
+                step("ask", "people.approve", arguments={"covers": ["act"]}),
+                step("act", "identity.disable_account"),
+            ),
+        ),
     ),
 )
 
@@ -192,11 +201,18 @@ class Stage:
             await runs.park(tx, run.claim, -1)
         return await self.claim(run.key)
 
-    async def ask(self, run: Run, planned: Sequence[tuple[str, Planned]], *, decision: str | None = "approved") -> Run:
+    async def ask(
+        self,
+        run: Run,
+        planned: Sequence[tuple[str, Planned]],
+        *,
+        decision: str | None = "approved",
+        place: str = "approval",
+    ) -> Run:
         """Have a plan approved, refused or left open."""
         plan = tuple(PlannedStep(place=place, uses="x", planned=each) for place, each in planned)
         asked = OpenApproval(
-            place="approval",
+            place=place,
             rung=1,
             rungs=1,
             question="Really?",
@@ -214,7 +230,7 @@ class Stage:
                 await approvals.decide(
                     tx,
                     run.key,
-                    approvals.approval_id(run.key, "approval"),
+                    approvals.approval_id(run.key, place),
                     person=APPROVER,
                     decision="approved" if decision == "approved" else "refused",
                 )

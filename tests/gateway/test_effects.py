@@ -178,6 +178,17 @@ async def test_a_covered_step_whose_change_happened_meanwhile_needs_no_yes(stage
     assert (await disable(stage, run, "close/0")).state == "unchanged"
 
 
+async def test_an_approval_in_a_loop_counts_for_its_own_item(stage: Stage) -> None:
+    run = await stage.start()
+    planned = (await stage.client.plan(run.at("act[0]"), identity.DISABLE_ACCOUNT, JAN, covers_for="ask[0]")).planned
+    run = await stage.ask(run, [("act[0]", planned)], place="ask[0]")
+
+    with pytest.raises(Denied, match="has not been granted"):
+        await disable(stage, run, "act[1]")
+    assert stage.vendor.writes.total() == 0
+    assert (await disable(stage, run, "act[0]")).state == "received"
+
+
 async def test_what_handles_an_error_of_a_covered_step_is_not_covered(stage: Stage) -> None:
     run = await stage.start()
 
@@ -313,6 +324,24 @@ async def test_a_deed_that_shows_late_is_found_by_the_next_attempt(
     assert stage.vendor.writes.total() == 0
     assert await run.leaves() == ["effect:intended", "effect:received"]
     assert sum(patience) == (3.0 if place == "say" else 0.0)
+
+
+async def test_a_marker_is_searched_for_patiently_before_it_is_planted_again(
+    stage: Stage, patience: list[float]
+) -> None:
+    stage.vendor.faults = [dies_after]
+    stage.vendor.hidden_reads = 100
+    run = await stage.start()
+    with pytest.raises(Unavailable):
+        await ask_for(stage, run, "say")
+    assert sum(patience) == 3.0
+    stage.vendor.hidden_reads = 2
+
+    answer = await ask_for(stage, await stage.pass_on(run), "say")
+
+    assert answer.state == "received"
+    assert stage.vendor.writes.total() == 1
+    assert sum(patience) > 3.0
 
 
 @pytest.mark.parametrize("fault", [dies_before, dies_after])

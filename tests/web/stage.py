@@ -10,6 +10,7 @@ import httpx
 
 from regie.core.audit import Actor
 from regie.core.definition import Definition, InputField, InputType, Kind, Step, TicketStart
+from regie.core.effect import EffectState
 from regie.core.errors import Denied, Failure, InvalidInput, RegieError
 from regie.core.plan import Change, FieldChange, NoChange, PlannedStep
 from regie.core.release import Release
@@ -20,7 +21,7 @@ from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient, InboundEvent
 from regie.store import accounts, approvals, effects, inbox, runs, workers
 from regie.store.database import Database
-from regie.store.effects import EffectState, Intent
+from regie.store.effects import Intent
 from regie.store.keys import RunKey
 from regie.store.runs import StepCommit
 from regie.store.steps import StepRow

@@ -19,14 +19,15 @@ SEEN = plan_digest(list(PLAN))
 
 async def get(stage: Stage, path: str, person: str | None = None, **query: Any) -> httpx.Response:
     auth = None if person is None else httpx.BasicAuth(person, PASSWORD)
-    return await stage.http.get(path, headers={} if person else AS_OPERATOR, params=query, auth=auth)
+    return await stage.http.get(path, headers={} if person else AS_OPERATOR, params=query or None, auth=auth)
 
 
 async def decide(stage: Stage, approval: str, person: str | None, **change: Any) -> httpx.Response:
     body = {"decision": "approved", "plan_sha256": SEEN, **change}
-    auth = None if person is None else httpx.BasicAuth(person, PASSWORD)
-    headers = {} if person else AS_OPERATOR
-    return await stage.http.post(f"/v1/approvals/{approval}/decision", json=body, headers=headers, auth=auth)
+    where = f"/v1/approvals/{approval}/decision"
+    if person is None:
+        return await stage.http.post(where, json=body, headers=AS_OPERATOR)
+    return await stage.http.post(where, json=body, auth=httpx.BasicAuth(person, PASSWORD))
 
 
 async def decisions(stage: Stage, key: RunKey) -> list[Decided]:

@@ -93,9 +93,9 @@ async def test_a_fault_leaves_no_values_in_the_log(start: Start, tmp_path: Path,
         await tx.change("alter table regie.run rename to elsewhere", {})
     token = read_or_make_token(tmp_path / "keys" / "operator.token")
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    with httpx.Client(base_url=where, headers=headers, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=where, headers=headers, trust_env=False) as http:
         wanted = {"tenant": "acme", "workflow": OFFBOARD, "input": {"employee": "jan.janssen@example.com"}}
-        answer = http.post("/v1/runs", json=wanted)
+        answer = await http.post("/v1/runs", json=wanted)
     assert answer.status_code == 500
     assert answer.json()["kind"] == "Broken"
     process.send_signal(signal.SIGTERM)

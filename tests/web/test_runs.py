@@ -28,7 +28,7 @@ async def post(stage: Stage, body: dict[str, Any], key: str | None = None, **mor
 async def get(stage: Stage, path: str, person: str | None = None, **query: Any) -> httpx.Response:
     auth = None if person is None else httpx.BasicAuth(person, PASSWORD)
     headers = {} if person else AS_OPERATOR
-    return await stage.http.get(path, headers=headers, params=query, auth=auth)
+    return await stage.http.get(path, headers=headers, params=query or None, auth=auth)
 
 
 async def test_a_run_is_started_and_shown(stage: Stage) -> None:

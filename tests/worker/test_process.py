@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,11 +14,16 @@ import psycopg
 import pytest
 
 from regie.core.audit import Actor
+from regie.core.definition import Definition, Kind, Step
 from regie.core.release import Release
-from regie.core.tenant import Domain
+from regie.core.run import RunStatus
+from regie.core.tenant import Domain, Tenant
+from regie.engine.port import StartRequest
+from regie.engine.postgres import PostgresEngine
 from regie.settings import child_environment
-from regie.store import releases, workers
+from regie.store import releases, runs, workers
 from regie.store.database import Database
+from regie.worker.__main__ import FINISH_WITHIN_S
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +99,51 @@ async def test_it_works_for_chosen_domains(start: Start, database: Database, loa
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "There is no domain nothing." in json.loads(err.splitlines()[-1])["reason"]
+
+
+async def test_what_it_cannot_finish_goes_to_another(start: Start, database: Database) -> None:
+    """The gateway takes the question and never answers: the worker stops all the same, and the run is free again."""
+    step = Step(
+        place="access",
+        id="access",
+        kind=Kind.USES,
+        uses="identity.list_access",
+        arguments={"user": "jan.janssen@example.com"},
+        line=1,
+        column=1,
+    )
+    definition = Definition(workflow="identity.look", title="Look", owner="team:it", steps=(step,))
+    release = Release(
+        definitions={definition.workflow: definition},
+        domains={
+            "identity": Domain(domain="identity", title="identity", owner="team:it", classification="internal"),
+        },
+        tenants={"acme": Tenant(tenant="acme", title="Acme", domains=("identity",), connections={})},
+        blocks={"identity.list_access": ("identity.list_access",)},
+    )
+    operator = Actor(type="operator", id="operator")
+    async with database.transaction() as tx:
+        await releases.put(tx, release, by=operator)
+    request = StartRequest(tenant="acme", workflow=definition.workflow, trigger_key="t", started_by=operator)
+    key = (await PostgresEngine(database).start(request)).key
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        process = start(gateway_url=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        ready(process)
+        question, _ = await asyncio.to_thread(silent.accept)
+        with question:
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=30)
+            took_s = time.monotonic() - began
+    assert process.returncode == 0
+    said = [json.loads(line)["event"] for line in err.splitlines()]
+    assert said[:2] == ["worker:unfinished", "worker:stopped"]
+    assert FINISH_WITHIN_S <= took_s < FINISH_WITHIN_S + 5
+    async with database.reading() as tx:
+        row = await runs.get(tx, key)
+    assert row is not None
+    assert (row.status, row.owner) == (RunStatus.RUNNING, None)
 
 
 async def test_without_its_lock_it_ends(

@@ -39,13 +39,16 @@ class Context(Protocol):
 class Retry:
     """How often a step is tried, and how long it waits in between.
 
+    The defaults see a step through about four minutes in which something does not answer: a restart of the gateway, a
+    short outage of a vendor.
+
     Attributes:
         attempts: Tries in all, at least 1.
         first_s: Seconds before the second try; doubles with each further one.
         most_s: The longest wait in seconds.
     """
 
-    attempts: int = 4
+    attempts: int = 10
     first_s: float = 1.0
     most_s: float = 60.0
 

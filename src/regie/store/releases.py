@@ -75,8 +75,8 @@ async def get(tx: Transaction, digest: str) -> Release:
     row = await tx.row("select content from regie.release where digest = %(digest)s", {"digest": digest})
     if row is None:
         raise InvalidInput(f"There is no release {digest}.")
-    # Sealed under its digest, so it is what was put there. Its bytes are what the digest is over: a later version of the
-    # code may write the same release with further fields.
+    # Sealed under its digest, so it is what was put there. It is not digested again: a later version of this code may
+    # write the same release with further fields.
     release = Release.model_validate_json(tx.sealer.open(row["content"], **_address(digest)))
     tx.releases[digest] = release
     return release

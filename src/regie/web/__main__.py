@@ -88,10 +88,11 @@ async def serve(settings: Settings) -> None:
             GatewayClient(settings.gateway_url, gateway_token) as gateway,
         ):
             app = make_web(database, gateway, operator_token=read_or_make_token(settings.operator_token_file))
-            # The server hears the signals first and raises them again when it has stopped: they must not kill us then.
+            # The server hears the signals and raises them again when it has stopped: they must not kill us then.
             for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, log.info, "web:stopped")
+                loop.add_signal_handler(number, app.state.means.stopping.set)
             await _Server(app).serve(sockets=[listening])
+            log.info("web:stopped")
 
 
 def main() -> None:

@@ -1,0 +1,38 @@
+"""Stages for engine tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from regie.store.database import Database
+from regie.store.sealer import Sealer
+
+from .stage import InlineStage, PostgresStage, Stage, at_work, load
+
+
+@pytest.fixture(params=["inline", pytest.param("postgres", marks=pytest.mark.slow)])
+def address(request: pytest.FixtureRequest) -> str:
+    """Where the runs of the engine under test live; empty for memory."""
+    return "" if request.param == "inline" else str(request.getfixturevalue("database_url"))
+
+
+@pytest.fixture
+async def stage(address: str, sealer: Sealer) -> AsyncIterator[Stage]:
+    """Each engine in turn, with a worker."""
+    if not address:
+        yield InlineStage()
+        return
+    async with Database(address, sealer) as database:
+        await load(database)
+        postgres = PostgresStage(database)
+        async with at_work(postgres.worker()):
+            yield postgres
+
+
+@pytest.fixture
+async def postgres(database: Database) -> PostgresStage:
+    """The engine over a database, without a worker."""
+    await load(database)
+    return PostgresStage(database)

@@ -1,0 +1,410 @@
+"""A small world for engines: workflows whose steps say what becomes of them, and two engines behind one face."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+from pydantic import JsonValue
+
+from regie.blocks import load_catalogue
+from regie.core.audit import Actor
+from regie.core.block import Block, Catalogue, Context, Retry, block
+from regie.core.capability import Record
+from regie.core.errors import Failure, Refused, Unavailable
+from regie.core.plan import Change, FieldChange, PlannedStep
+from regie.core.reading import read_definition
+from regie.core.release import Release
+from regie.core.run import (
+    ApproversFound,
+    CloseApproval,
+    Decided,
+    Event,
+    Failed,
+    FindApprovers,
+    MakePlan,
+    OpenApproval,
+    Perform,
+    PlanMade,
+    Postponed,
+    RunState,
+    Succeeded,
+)
+from regie.core.tenant import Domain, Setting, Tenant
+from regie.engine.inline import InlineEngine
+from regie.engine.port import Engine, StartRequest, Task
+from regie.engine.postgres import PostgresEngine
+from regie.engine.working import WorkerLoop
+from regie.store import approvals, releases
+from regie.store.database import Database
+from regie.store.keys import RunKey
+
+EVA, OLE = "eva@example.com", "ole@example.com"
+OPERATOR = Actor(type="operator", id="cli")
+PATIENCE_S = 20.0
+"""How long a test waits for what should come in a moment."""
+
+
+class Answer(Record):
+    """What the one block of these tests gives."""
+
+    value: JsonValue = None
+
+
+@block("thing.act", retry=Retry(attempts=3, first_s=0.02, most_s=0.05), timeout_s=5.0)
+async def act(ctx: Context, do: str = "ok", value: JsonValue = None) -> Answer:
+    """Do what the step says; `Script` is what really does it.
+
+    Example:
+        uses: thing.act
+    """
+    return Answer(value=value)
+
+
+@block("thing.hurry", retry=Retry(attempts=2, first_s=0.02, most_s=0.05), timeout_s=0.1)
+async def hurry(ctx: Context, do: str = "ok") -> Answer:
+    """Do it within a tenth of a second.
+
+    Example:
+        uses: thing.hurry
+    """
+    return Answer()
+
+
+OWN: tuple[Block, ...] = (act, hurry)
+CATALOGUE: Catalogue = {**load_catalogue(), **{own.name: own for own in OWN}}
+
+FILES = {
+    "five": """
+        - id: first
+          uses: thing.act
+          with: { value: "${{ input.word | default('none') }}" }
+        - uses: thing.act
+        - do:
+            - uses: thing.act
+            - uses: thing.act
+        - id: last
+          uses: thing.act
+          with: { value: "${{ steps.first.value }} again" }
+        """,
+    "flaky": "- { id: it, uses: thing.act, with: { do: 'fail twice' } }",
+    "never": "- { id: it, uses: thing.act, with: { do: 'fail always' } }",
+    "refused": """
+        - id: it
+          uses: thing.act
+          with: { do: refuse }
+        - uses: thing.act
+        """,
+    "rescued": """
+        - id: it
+          uses: thing.act
+          with: { do: refuse }
+          on-error:
+            - id: comfort
+              uses: thing.act
+              with: { value: "${{ error.kind }}" }
+        - uses: thing.act
+        """,
+    "later": "- { id: it, uses: thing.act, with: { do: later } }",
+    "many": """
+        - parallel:
+            - id: all
+              for-each: number in settings.numbers
+              at-most: 20
+              uses: thing.act
+              with: { value: "${{ number }}" }
+            - uses: thing.act
+        - id: count
+          uses: thing.act
+          with: { value: "${{ steps.all['items'] | length }}" }
+        """,
+    "approve": f"""
+        - id: approval
+          uses: people.approve
+          with:
+            question: May it be?
+            covers: [done]
+            ask:
+              - {{ who: "user:{EVA}", within: "${{{{ settings.first_within }}}}", remind: 1s }}
+              - {{ who: "user:{OLE}", within: "${{{{ settings.last_within }}}}" }}
+        - id: done
+          if: steps.approval.decision == 'approved'
+          uses: thing.act
+        - id: said_no
+          if: steps.approval.decision != 'approved'
+          uses: thing.act
+          with: {{ value: "${{{{ steps.approval.decision }}}}" }}
+        """,
+    "silent": "",
+    "both": f"""
+        - parallel:
+            - id: approval
+              uses: people.approve
+              with:
+                question: May it be?
+                ask: [ {{ who: "user:{EVA}", within: 1h }} ]
+            - id: it
+              uses: thing.act
+              with: {{ do: hold }}
+        - uses: thing.act
+        """,
+    "hold": """
+        - id: before
+          uses: thing.act
+        - id: it
+          uses: thing.act
+          with: { do: hold }
+        - id: after
+          uses: thing.act
+        """,
+    "broken": "- { id: it, uses: thing.act, with: { do: break } }",
+    "slow": "- { id: it, uses: thing.hurry, with: { do: hold } }",
+}
+FILES["silent"] = FILES["approve"].replace("first_within", "short_first").replace("last_within", "short_last")
+
+
+def release() -> Release:
+    """Everything above, loaded."""
+    head = "title: Try\nowner: team:test\ninput: { word: { type: text, required: false } }\nsteps:\n"
+    names = {name: f"things.{name}" for name in FILES}
+    texts = {
+        workflow: f"workflow: {workflow}\n{head}{FILES[name].strip(chr(10)) or '- end:'}\n"
+        for name, workflow in names.items()
+    }
+    values: dict[str, JsonValue] = {
+        "numbers": list(range(200)),
+        "first_within": "8h",
+        "last_within": "4h",
+        "short_first": "3s",
+        "short_last": "1s",
+    }
+    return Release(
+        definitions={workflow: read_definition(text, f"{workflow}.yaml")[0] for workflow, text in texts.items()},
+        domains={
+            "things": Domain(
+                domain="things",
+                title="Things",
+                owner="team:test",
+                classification="internal",
+                settings={name: Setting(about=name, default=value) for name, value in values.items()},
+            )
+        },
+        tenants={"acme": Tenant(tenant="acme", title="Acme", domains=("things",), connections={})},
+        blocks={own.name: () for own in OWN},
+    )
+
+
+RELEASE = release()
+
+
+class Script:
+    """Does what each step says: `ok`, `fail twice`, `fail always`, `refuse`, `later`, `hold`, `break`.
+
+    Attributes:
+        calls: Every piece of work begun, by run, place and attempt.
+        held: Places at which somebody waits for `let_go`, as they come.
+    """
+
+    def __init__(self) -> None:
+        self.calls: Counter[tuple[str, str, int]] = Counter()
+        self.held: asyncio.Queue[str] = asyncio.Queue()
+        self.gates: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def let_go(self, run: str) -> None:
+        self.gates[run].set()
+
+    def places(self, key: RunKey) -> list[str]:
+        """Where the run's work was, in the order begun; planning and finding included."""
+        return [place for run, place, _ in self.calls if run == key.run]
+
+    async def perform(self, task: Task) -> Event:
+        work = task.work
+        self.calls[task.key.run, work.place, work.attempt] += 1
+        match work:
+            case MakePlan():
+                plan = tuple(
+                    PlannedStep(place=step.place, uses=step.uses, planned=_change(step.place)) for step in work.steps
+                )
+                return PlanMade(place=work.place, attempt=work.attempt, plan=plan)
+            case FindApprovers():
+                found = (work.who.removeprefix("user:"),)
+                return ApproversFound(place=work.place, attempt=work.attempt, rung=work.rung, approvers=found)
+            case Perform():
+                return await self._do(task.key.run, work)
+
+    async def _do(self, run: str, work: Perform) -> Event:
+        place, attempt = work.place, work.attempt
+        output: dict[str, JsonValue] = {"value": work.arguments.get("value")}
+        match work.arguments.get("do", "ok"):
+            case "fail twice" if attempt <= 2:
+                return Failed(place=place, attempt=attempt, failure=Failure.of(Unavailable("Not now.")))
+            case "fail always":
+                return Failed(place=place, attempt=attempt, failure=Failure.of(Unavailable("Not now.")))
+            case "refuse":
+                return Failed(place=place, attempt=attempt, failure=Failure.of(Refused("No.", status=400)))
+            case "later" if work.handle is None:
+                return Postponed(place=place, attempt=attempt, handle={"job": 7}, again_after_s=0.05)
+            case "later":
+                output = {"value": work.handle}
+            case "break":
+                raise ZeroDivisionError
+            case "hold":
+                self.held.put_nowait(run)
+                await self.gates[run].wait()
+        return Succeeded(place=place, attempt=attempt, output=output)
+
+
+def _change(place: str) -> Change:
+    field_change = FieldChange(field="on", before=True, after=False)
+    return Change(capability="thing.act", target=f"thing:{place}", title="The thing", fields=(field_change,))
+
+
+class Asked(NamedTuple):
+    """An approval as people see it."""
+
+    status: str
+    rung: int
+    approvers: tuple[str, ...]
+
+
+def wants(workflow: str, trigger: str, **more: JsonValue) -> StartRequest:
+    """A request for one of the workflows above."""
+    return StartRequest(
+        tenant="acme", workflow=f"things.{workflow}", trigger_key=trigger, started_by=OPERATOR, given=more
+    )
+
+
+class Stage(Protocol):
+    """An engine with somebody who moves its runs."""
+
+    engine: Engine
+    script: Script
+
+    async def start(self, workflow: str, *, dry: bool = False, **given: JsonValue) -> RunKey:
+        """Start a run under a new trigger."""
+        ...
+
+    async def until(self, key: RunKey, holds: Callable[[RunState], bool]) -> RunState:
+        """Let time pass until something holds of a run, or fail."""
+        ...
+
+    async def asked(self, key: RunKey) -> Asked | None:
+        """The run's approval, if one was opened."""
+        ...
+
+    async def decide(self, key: RunKey, by: str, decision: Literal["approved", "refused"]) -> None:
+        """Decide the run's approval as a person would."""
+        ...
+
+
+_numbers = itertools.count()
+
+
+def a_request(workflow: str, *, dry: bool, given: dict[str, JsonValue]) -> StartRequest:
+    return StartRequest(
+        tenant="acme",
+        workflow=f"things.{workflow}",
+        trigger_key=f"trigger-{next(_numbers)}",
+        started_by=OPERATOR,
+        given=given,
+        dry=dry,
+    )
+
+
+class InlineStage:
+    """The engine in memory; waiting turns its clock."""
+
+    def __init__(self) -> None:
+        self.script = Script()
+        self.inline = InlineEngine(RELEASE, CATALOGUE, self.script)
+        self.engine: Engine = self.inline
+
+    async def start(self, workflow: str, *, dry: bool = False, **given: JsonValue) -> RunKey:
+        return (await self.engine.start(a_request(workflow, dry=dry, given=given))).key
+
+    async def until(self, key: RunKey, holds: Callable[[RunState], bool]) -> RunState:
+        await self.inline.settle()
+        while not holds(state := await self.engine.state(key)):
+            assert await self.inline.turn_clock(), f"it never comes: {state}"
+            await self.inline.settle()
+        return state
+
+    async def asked(self, key: RunKey) -> Asked | None:
+        notes = self.inline.notes(key)
+        opened = [note for note in notes if isinstance(note, OpenApproval)]
+        if not opened:
+            return None
+        output = (await self.engine.state(key)).steps[opened[-1].place].output
+        decision = str(output["decision"]) if isinstance(output, dict) else "open"
+        assert (decision == "timeout") == any(isinstance(note, CloseApproval) for note in notes)
+        return Asked(decision, opened[-1].rung, opened[-1].approvers)
+
+    async def decide(self, key: RunKey, by: str, decision: Literal["approved", "refused"]) -> None:
+        event = Decided(place="approval", decision=decision, by=by)
+        await self.engine.deliver(key, f"decision:{approvals.approval_id(key, 'approval')}", event)
+
+
+@dataclass
+class PostgresStage:
+    """The engine over a database; waiting is waiting, with workers beside."""
+
+    database: Database
+    script: Script = field(default_factory=Script)
+
+    def __post_init__(self) -> None:
+        self.engine: Engine = PostgresEngine(self.database)
+
+    def worker(self, script: Script | None = None, *, slots: int = 32, name: str = "worker") -> WorkerLoop:
+        return WorkerLoop(self.database, CATALOGUE, script or self.script, ["things"], name=name, slots=slots)
+
+    async def start(self, workflow: str, *, dry: bool = False, **given: JsonValue) -> RunKey:
+        return (await self.engine.start(a_request(workflow, dry=dry, given=given))).key
+
+    async def until(self, key: RunKey, holds: Callable[[RunState], bool]) -> RunState:
+        found: list[RunState] = []
+
+        async def look() -> bool:
+            found[:] = [await self.engine.state(key)]
+            return holds(found[0])
+
+        await until(look)
+        return found[0]
+
+    async def asked(self, key: RunKey) -> Asked | None:
+        async with self.database.reading() as tx:
+            rows = await approvals.of_run(tx, key)
+        return Asked(rows[0].status, rows[0].rung, tuple(rows[0].approvers)) if rows else None
+
+    async def decide(self, key: RunKey, by: str, decision: Literal["approved", "refused"]) -> None:
+        async with self.database.transaction() as tx:
+            await approvals.decide(tx, key, approvals.approval_id(key, "approval"), person=by, decision=decision)
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something holds; a test fails when it does not in good time."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not await holds():  # noqa: ASYNC110  what is waited for is in a database
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def at_work(*loops: WorkerLoop) -> AsyncIterator[asyncio.Event]:
+    """Workers for as long as the block lasts; the event stops them earlier."""
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(loop.run(stop)) for loop in loops]
+    try:
+        yield stop
+    finally:
+        stop.set()
+        await asyncio.gather(*tasks)
+
+
+async def load(database: Database) -> None:
+    """Make the release above the current one."""
+    async with database.transaction() as tx:
+        await releases.put(tx, RELEASE, by=OPERATOR)
