@@ -1,5 +1,6 @@
 """What it costs to add a block or a connector: new files, and no edit of an old one. Done in a copy of the package."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from shutil import copytree, ignore_patterns
 import regie
 
 SOURCE = Path(regie.__file__).parent
+TESTS = Path(__file__).parent.parent
 
 BLOCK = '''
 """Blocks about greetings."""
@@ -34,12 +36,14 @@ async def compose(ctx: Context, name: str) -> Greeting:
 '''
 
 BLOCK_TEST = """
+import asyncio
+
 from regie.blocks import load_catalogue
 
 
-async def test_it_greets() -> None:
+def test_it_greets() -> None:
     block = load_catalogue()["greeting.compose"]
-    assert (await block.function(None, name="Jan")).words == "Hello Jan"
+    assert asyncio.run(block.function(None, name="Jan")).words == "Hello Jan"
 """
 
 WORKFLOW = """
@@ -92,11 +96,33 @@ settings:
 secrets:
   password: The reader's password.
 permissions: ["sheet:read"]
+limits: []
+"""
+
+RECORDING = """
+address: https://paper.example
+settings: { address: "https://paper.example", user: reader }
+cases:
+  - capability: ticket.read
+    want: { ticket: P-1 }
+    gives: &sheet
+      key: P-1
+      queue: P
+      request_type: ""
+      title: Hello
+      status: Open
+      is_done: false
+      reporter: { id: r, display_name: Jan Janssen, email: jan.janssen@example.com }
+      fields: {}
+    exchanges:
+      - request: GET /sheets/P-1
+        status: 200
+        body: *sheet
 """
 
 
 def copy_package(folder: Path) -> Path:
-    copied: Path = copytree(SOURCE, folder / "regie", ignore=ignore_patterns("__pycache__"))
+    copied: Path = copytree(SOURCE, folder / "src" / "regie", ignore=ignore_patterns("__pycache__"))
     return copied
 
 
@@ -105,7 +131,8 @@ def fingerprint(package: Path) -> dict[str, bytes]:
 
 
 def run_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    code = f"import sys; sys.path.insert(0, {str(folder)!r}); sys.dont_write_bytecode = True\n"
+    source = str(folder / "src")
+    code = f"import sys; sys.path.insert(0, {source!r}); sys.dont_write_bytecode = True\n"
     return subprocess.run(
         [sys.executable, "-c", code + arguments[0], *arguments[1:]], capture_output=True, text=True, check=False
     )
@@ -147,16 +174,17 @@ def test_a_connector_for_existing_capabilities_takes_four_new_files_and_no_edite
     (folder / "connector.py").write_text(CONNECTOR.lstrip())
     (folder / "manifest.yaml").write_text(MANIFEST)
 
-    found = run_in(
+    tests = copytree(TESTS / "connectors", tmp_path / "tests" / "connectors", ignore=ignore_patterns("__pycache__"))
+    (tests / "recordings" / "paper.yaml").write_text(RECORDING)
+
+    checked = run_in(
         tmp_path,
-        "from regie import connectors\n"
-        "from regie.kit.discovery import connectors_in\n"
-        "from regie.kit.connector import provided\n"
-        "paper = connectors_in(connectors)['paper']\n"
-        "print(sorted(provided(paper.connector)), paper.manifest.faults({}, []))",
+        "import pytest\nsys.exit(pytest.main(sys.argv[1:]))",
+        *("-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-k", "paper", "-o", "asyncio_mode=auto"),
+        *("-o", "asyncio_default_fixture_loop_scope=function", str(tests / "test_registry.py")),
     )
-    assert found.returncode == 0, found.stderr
-    assert "ticket.read" in found.stdout
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert re.search(r"\d{2,} passed", checked.stdout), checked.stdout
 
     after = fingerprint(package)
     assert {name: after[name] for name in before} == before
