@@ -10,11 +10,12 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.e2e.conftest import Stage, assert_each_effect_once
 
 from regie.cli.installation import Installation
 from regie.cli.processes import Process
 from regie.crashpoints import CrashPoint
+
+from .conftest import Stage, assert_each_effect_once
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import EMPLOYEE, REQUEST, Stage, assert_each_effect_once
+
+from .conftest import EMPLOYEE, REQUEST, Stage, assert_each_effect_once
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -92,7 +93,7 @@ async def test_silence_leaves_the_account_alive_and_says_so_on_the_ticket(stage:
     written = tenant.read_text(encoding="utf-8")
     world = await stage.story.sandbox.digest()
     try:
-        await load(stage, written.replace("20m", "1s").replace("4s", "1s"))
+        await load(stage, written.replace("20m", "1s").replace("3s", "1s"))
         ticket = await stage.story.sandbox.open_ticket(REQUEST)
         shown = await stage.story.end_of(await stage.story.run_of(ticket))
     finally:

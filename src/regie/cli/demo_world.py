@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import secrets
@@ -88,13 +89,16 @@ async def _started(settings: Settings, say: Say, *, is_demo: bool) -> AsyncItera
     server = installation.server()
     try:
         sandbox = ""
+        say("Starting the database")
         if is_demo:
             world = _world(settings)
             settings = settings.model_copy(update={"port": world.web_port})
             installation = Installation(settings, say)
-            sandbox = (await _start_sandbox(settings, supervisor, world)).ready["address"]
+            process, _ = await asyncio.gather(
+                _start_sandbox(settings, supervisor, world), asyncio.to_thread(installation.start_database)
+            )
+            sandbox = process.ready["address"]
             await _write_workspace(settings, sandbox)
-        say("Starting the database")
         async with installation.database() as database:
             release = await installation.load(database)
             if is_demo:
@@ -178,7 +182,7 @@ async def _write_workspace(settings: Settings, sandbox: str) -> None:
         "roles": {"security-officer": [_titled(people, "Security Officer")]},
         # A demo cannot wait for hours.
         "settings": {
-            "identity": {"manager_answers_within": "4s", "remind_after": "2s", "officer_answers_within": "20m"}
+            "identity": {"manager_answers_within": "3s", "remind_after": "1s", "officer_answers_within": "20m"}
         },
     }
     keep_secrets(

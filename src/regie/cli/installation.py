@@ -101,26 +101,26 @@ class Installation:
             read_or_make_token(settings.worker_token_file(domain))
         read_or_make_token(settings.web_token_file)
         read_or_make_token(settings.operator_token_file)
-        common = {"home": str(settings.home), "database_url": dsn, "crash_at": ""}
         logs = settings.home / "logs"
-        # Chosen here, so that a process that is started again answers where it did before.
+        # Chosen here, so that a process that is started again answers where it did before, and so that all of them can
+        # start at once.
         gateway_port = free_port(settings.gateway_port)
+        common = {
+            "home": str(settings.home),
+            "database_url": dsn,
+            "gateway_url": f"http://127.0.0.1:{gateway_port}",
+            "crash_at": "",
+        }
+        crash = {"crash_at": settings.crash_at}
         gateway = Process(
-            "gateway",
-            "regie.gateway",
-            logs,
-            environment={**common, "gateway_port": str(gateway_port), "crash_at": settings.crash_at},
+            "gateway", "regie.gateway", logs, environment={**common, **crash, "gateway_port": str(gateway_port)}
         )
-        await supervisor.add(gateway)
-        common["gateway_url"] = gateway.ready["address"]
-        web_port = settings.port or free_port()
-        web = Process("web", "regie.web", logs, environment={**common, "port": str(web_port)})
-        await supervisor.add(web)
-        for number in range(1, settings.workers + 1):
-            worker = Process(
-                f"worker-{number}", "regie.worker", logs, environment={**common, "crash_at": settings.crash_at}
-            )
-            await supervisor.add(worker)
+        web = Process("web", "regie.web", logs, environment={**common, "port": str(settings.port or free_port())})
+        workers = [
+            Process(f"worker-{number}", "regie.worker", logs, environment={**common, **crash})
+            for number in range(1, settings.workers + 1)
+        ]
+        await supervisor.add_together(gateway, web, *workers)
         return web
 
     @contextlib.contextmanager

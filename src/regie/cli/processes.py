@@ -133,6 +133,13 @@ class Supervisor:
         self.watchers.append(asyncio.create_task(self._watch(process)))
         return process
 
+    async def add_together(self, *processes: Process) -> None:
+        """Start several at once; when one does not start, the others have by then been started and can be stopped."""
+        ended = await asyncio.gather(*(self.add(process) for process in processes), return_exceptions=True)
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
+
     def keep(self, is_running: Callable[[], bool], start: Callable[[], object]) -> None:
         """Look every second whether something that is no process of ours still runs, and start it again if not."""
         self.watchers.append(asyncio.create_task(self._keep(is_running, start)))
