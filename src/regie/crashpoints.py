@@ -37,8 +37,16 @@ class CrashPoint(StrEnum):
     """Engine: a timer is due and has been picked up; nothing has come of it yet."""
 
 
+HOLD = "hold!"
+"""Before a crash point's name: do not end there but stand still (SIGSTOP) until somebody sends SIGCONT."""
+
+
 def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hold() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 @dataclass
@@ -55,13 +63,16 @@ def arm(spec: str, *, end: Callable[[], None] = _kill) -> None:
     """Choose where this process ends.
 
     Args:
-        spec: `NAME`, or `NAME:N` for the Nth pass (from 1); empty text disarms.
+        spec: `NAME`, or `NAME:N` for the Nth pass (from 1); `hold!` in front to stand still instead of ending; empty
+            text disarms.
         end: What ending means; tests that share a process with what they kill raise instead.
 
     Raises:
         InvalidInput: There is no crash point of that name, or N is no number from 1.
     """
-    name, _, count = spec.partition(":")
+    name, _, count = spec.removeprefix(HOLD).partition(":")
+    if spec.startswith(HOLD):
+        end = _hold
     if name and name not in set(CrashPoint):
         raise InvalidInput(f"There is no crash point {name!r}.", hint="Known: " + ", ".join(CrashPoint))
     if count and not (count.isascii() and count.isdigit() and int(count) > 0):
