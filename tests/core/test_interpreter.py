@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import JsonValue
 
@@ -488,7 +490,7 @@ def test_a_change_that_takes_effect_later_is_asked_about_with_its_handle() -> No
 def test_a_change_that_never_takes_effect_fails_in_the_end(timeout: str, most_s: float) -> None:
     trial = Trial(f"- {{ uses: thing.write{timeout} }}")
     asked = 0
-    while trial.out:
+    while trial.out and asked < 10:
         asked += 1
         trial.postpones("0", "job", most_s / 4)
         for timer in list(trial.timers):
@@ -671,6 +673,75 @@ def test_that_the_answer_cannot_be_given_does_not_hide_what_was_wrong() -> None:
     trial.fails("answer", failure("Denied"))
     assert trial.state.failure is not None
     assert trial.state.failure.kind == "InvalidInput"
+
+
+NOTE = EffectNote(capability="thing.write", target="thing:1", words="a thing: on true -> false", changed=True)
+
+
+def test_a_run_that_stops_tells_its_ticket_why_and_that_nothing_was_changed() -> None:
+    trial = Trial("- uses: thing.look\n- uses: thing.look", head=FROM_TICKET, ticket="ITSM-1")
+    trial.ok("start", ticket(employee=JAN))
+    trial.fails("0", failure("NotFound"))
+    answer = trial.out["answer"]
+    assert isinstance(answer, Perform)
+    text = str(answer.arguments["text"])
+    assert "NotFound happened" in text
+    assert "Nothing was changed." in text
+    assert list(trial.outstanding()) == [answer]
+    assert trial.status == "running"
+    trial.ok("answer")
+    assert (trial.status, trial.state.failure, trial.outcome("1")) == ("failed", failure("NotFound"), None)
+
+
+def test_what_was_changed_before_it_stopped_is_told() -> None:
+    trial = Trial("- { id: a, uses: thing.write }\n- { id: b, uses: thing.write }", head=FROM_TICKET, ticket="ITSM-1")
+    trial.ok("start", ticket(employee=JAN))
+    trial.ok("a", effects=(NOTE,))
+    trial.fails("b")
+    answer = trial.out["answer"]
+    assert isinstance(answer, Perform)
+    assert NOTE.words in str(answer.arguments["text"])
+    assert "Nothing was changed" not in str(answer.arguments["text"])
+
+
+@pytest.mark.parametrize("kind", ["OutcomeUnknown", "NotVerified", "TimedOut"])
+def test_nobody_is_told_that_nothing_was_changed_when_nobody_knows(kind: str) -> None:
+    trial = Trial("- { id: a, uses: thing.write }", head=FROM_TICKET, ticket="ITSM-1")
+    trial.ok("start", ticket(employee=JAN))
+    trial.fails("a", failure(kind))
+    answer = trial.out["answer"]
+    assert isinstance(answer, Perform)
+    assert "Nothing was changed" not in str(answer.arguments["text"])
+
+
+@pytest.mark.parametrize(("step_id", "place"), [("", "0/on-error/0"), ("id: told\n              ", "told")])
+def test_a_workflow_that_has_told_the_ticket_itself_is_not_talked_over(step_id: str, place: str) -> None:
+    trial = Trial(
+        f"""
+        - uses: thing.look
+          on-error:
+            - {step_id}uses: ticket.comment
+              with: {{ ticket: "${{{{ run.ticket }}}}", text: "Stopped: ${{{{ error.message }}}}" }}
+            - fail: Stopped
+        """,
+        head=FROM_TICKET,
+        ticket="ITSM-1",
+    )
+    trial.ok("start", ticket(employee=JAN))
+    trial.fails("0")
+    trial.ok(place)
+    assert trial.out == {}
+    assert trial.status == "failed"
+
+
+@pytest.mark.parametrize("more", [{"ticket": "ITSM-1", "dry": True}, {"given": {"employee": JAN}}])
+def test_a_dry_run_and_a_run_without_a_ticket_stop_in_silence(more: dict[str, Any]) -> None:
+    trial = Trial("- uses: thing.look", head=FROM_TICKET, **more)
+    if "ticket" in more:
+        trial.ok("start", ticket(employee=JAN))
+    trial.fails("0")
+    assert trial.out == {}
+    assert trial.status == "failed"
 
 
 def test_a_field_nobody_knows_is_refused() -> None:

@@ -42,6 +42,7 @@ from .trial import CATALOGUE, EVA, JAN, OLE, failure
 
 SEVERAL = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FACTS = RunFacts(id="run-1", tenant="acme", domain="things", workflow="things.try", started_by=JAN)
+WITH_TICKET = FACTS.model_copy(update={"ticket": "ITSM-1"})
 MOST_REMINDERS = 2
 """Reminders of one rung that these runs see; the rung's own timer comes at some time."""
 LONGEST = 3000
@@ -162,12 +163,16 @@ class Play:
     order: list[int]
     crashes: frozenset[int] = frozenset()
     replays: frozenset[int] = frozenset()
-    state: RunState = field(default_factory=lambda: begin(FACTS))
+    state: RunState = field(init=False)
     out: dict[tuple[str, int], Work] = field(default_factory=dict)
     ghosts: list[Event] = field(default_factory=list)
     timers: dict[str, float] = field(default_factory=dict)
     taken: list[Event] = field(default_factory=list)
     handed: set[tuple[str, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Begin, with a ticket or without."""
+        self.state = begin(WITH_TICKET if self.fate.seed % 2 else FACTS)
 
     def to_the_end(self) -> RunState:
         self.take(Begun())
@@ -284,8 +289,8 @@ class Play:
     def check_limits(self) -> None:
         under_way: dict[str, int] = {}
         for place, step in self.state.steps.items():
-            written = self.definition.by_place[written_place(place)]
-            if written.for_each and step.items is None and step.status in UNFINISHED:
+            written = self.definition.by_place.get(written_place(place))
+            if written and written.for_each and step.items is None and step.status in UNFINISHED:
                 loop = place.rpartition(".")[0] if "." in place else written.place
                 under_way[loop] = under_way.get(loop, 0) + 1
                 assert under_way[loop] <= (written.for_each.at_most or len(self.state.steps))
@@ -302,7 +307,7 @@ def is_settled_by_order(definition: Definition, state: RunState) -> bool:
     return any(
         written.for_each is not None and written.for_each.at_most and step.status is StepStatus.FAILED
         for place, step in state.steps.items()
-        for written in [definition.by_place[written_place(place)]]
+        if (written := definition.by_place.get(written_place(place)))
     )
 
 

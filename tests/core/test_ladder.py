@@ -164,7 +164,7 @@ def test_a_decision_counts_while_the_next_rung_is_being_looked_up() -> None:
     trial.fires("rung:approval:0")
     lookup = trial.out.pop("approval")
     trial.decides("approval", EVA)
-    assert decision(trial) == "approved"
+    assert trial.step("approval").output == {"decision": "approved", "by": EVA, "comment": "", "rung": 1}
     assert trial.take(ApproversFound(place="approval", attempt=lookup.attempt, rung=1, approvers=(OLE,))) == ()
     assert len(opened(trial)) == 1
 
@@ -279,6 +279,10 @@ def test_planning_and_finding_are_tried_again_each_for_itself() -> None:
         trial.fires(f"again:approval:{attempt}")
     trial.plans("approval")
     for attempt in (5, 6, 7):
+        trial.fails("approval", failure("Unavailable", may_retry=True))
+        trial.fires(f"again:approval:{attempt}")
+    trial.finds("approval")
+    for attempt in (9, 10, 11):
         trial.fails("approval", failure("Unavailable", may_retry=True))
         trial.fires(f"again:approval:{attempt}")
     trial.finds("approval", EVA)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 
 from regie.store.database import Database
 from regie.store.sealer import Sealer
 
 from .stage import InlineStage, PostgresStage, Stage, at_work, load
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Tests that break things on purpose would otherwise spend their time on printing how."""
+    with structlog.testing.capture_logs():
+        yield
 
 
 @pytest.fixture(params=["inline", pytest.param("postgres", marks=pytest.mark.slow)])

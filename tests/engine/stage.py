@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from regie.blocks import load_catalogue
 from regie.core.audit import Actor
 from regie.core.block import Block, Catalogue, Context, Retry, block
-from regie.core.capability import Record
+from regie.core.capability import Capability, Effect, Record
 from regie.core.errors import Failure, Refused, Unavailable
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.reading import read_definition
@@ -56,7 +56,10 @@ class Answer(Record):
     value: JsonValue = None
 
 
-@block("thing.act", retry=Retry(attempts=3, first_s=0.02, most_s=0.05), timeout_s=5.0)
+ACT = Capability("thing.act", Effect.WRITE, Answer, Answer, "Act on a thing.")
+
+
+@block("thing.act", needs=(ACT,), retry=Retry(attempts=3, first_s=0.02, most_s=0.05), timeout_s=5.0)
 async def act(ctx: Context, do: str = "ok", value: JsonValue = None) -> Answer:
     """Do what the step says; `Script` is what really does it.
 
@@ -83,7 +86,7 @@ FILES = {
     "five": """
         - id: first
           uses: thing.act
-          with: { value: "${{ input.word | default('none') }}" }
+          with: { value: "${{ input.word }}" }
         - uses: thing.act
         - do:
             - uses: thing.act
@@ -140,7 +143,6 @@ FILES = {
           uses: thing.act
           with: {{ value: "${{{{ steps.approval.decision }}}}" }}
         """,
-    "silent": "",
     "both": f"""
         - parallel:
             - id: approval
@@ -152,6 +154,18 @@ FILES = {
               uses: thing.act
               with: {{ do: hold }}
         - uses: thing.act
+        """,
+    "three": f"""
+        - parallel:
+            - id: approval
+              uses: people.approve
+              with:
+                question: May it be?
+                ask: [ {{ who: "user:{EVA}", within: 1h }} ]
+            - uses: thing.act
+              with: {{ do: hold }}
+            - uses: thing.act
+              with: {{ do: hold }}
         """,
     "hold": """
         - id: before
@@ -165,23 +179,23 @@ FILES = {
     "broken": "- { id: it, uses: thing.act, with: { do: break } }",
     "slow": "- { id: it, uses: thing.hurry, with: { do: hold } }",
 }
-FILES["silent"] = FILES["approve"].replace("first_within", "short_first").replace("last_within", "short_last")
+FILES["reminded"] = FILES["approve"].replace("first_within", "longer").replace("last_within", "short")
+FILES["silent"] = FILES["reminded"].replace("longer", "short")
 
 
 def release() -> Release:
     """Everything above, loaded."""
-    head = "title: Try\nowner: team:test\ninput: { word: { type: text, required: false } }\nsteps:\n"
+    head = "title: Try\nowner: team:test\ninput: { word: { type: text, default: nothing } }\nsteps:\n"
     names = {name: f"things.{name}" for name in FILES}
     texts = {
-        workflow: f"workflow: {workflow}\n{head}{FILES[name].strip(chr(10)) or '- end:'}\n"
-        for name, workflow in names.items()
+        workflow: f"workflow: {workflow}\n{head}{FILES[name].strip(chr(10))}\n" for name, workflow in names.items()
     }
     values: dict[str, JsonValue] = {
         "numbers": list(range(200)),
         "first_within": "8h",
         "last_within": "4h",
-        "short_first": "3s",
-        "short_last": "1s",
+        "longer": "3s",
+        "short": "1s",
     }
     return Release(
         definitions={workflow: read_definition(text, f"{workflow}.yaml")[0] for workflow, text in texts.items()},
@@ -195,7 +209,7 @@ def release() -> Release:
             )
         },
         tenants={"acme": Tenant(tenant="acme", title="Acme", domains=("things",), connections={})},
-        blocks={own.name: () for own in OWN},
+        blocks={own.name: tuple(need.name for need in own.needs) for own in OWN},
     )
 
 

@@ -1,14 +1,21 @@
 """A gateway that dies at any crash point: the next attempt ends with the change made once and one receipt."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from regie.core.capabilities import identity, ticket
-from regie.core.errors import InvalidInput, OutcomeUnknown
+from regie.core.errors import InvalidInput, OutcomeUnknown, Unavailable
 from regie.crashpoints import CrashPoint, arm, crashpoint
+from regie.gateway.identify import worker_of
+from regie.gateway.vault import VaultFile
 from regie.gateway_client import ApplyAnswer, GatewayClient
+from regie.store.database import Database, Transaction
+from regie.store.sealer import Sealer
 
+from .conftest import build, client_of, pauser
 from .stage import JAN, Run, Stage
 
 pytestmark = pytest.mark.slow
@@ -138,3 +145,56 @@ def test_disarmed_nothing_happens() -> None:
     arm("")
     for point in CrashPoint:
         crashpoint(point)
+
+
+class Forgetful(Database):
+    """Commits, and now and then does not say so."""
+
+    silent = 0
+    """How many of the next transactions that write get no answer."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        async with super().transaction() as tx:
+            yield tx
+        if self.silent:
+            self.silent -= 1
+            raise OutcomeUnknown("the connection was lost while committing")
+
+
+@pytest.fixture
+async def forgetful(database_url: str, sealer: Sealer) -> AsyncIterator[Forgetful]:
+    async with Forgetful(database_url, sealer) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("place", ["disable", "revoke"])
+async def test_a_receipt_whose_commit_got_no_answer_is_written_once(
+    stage: Stage, forgetful: Forgetful, vault: VaultFile, tokens: dict[str, str], place: str
+) -> None:
+    run = await stage.start()
+    stage.vendor.after_write = lambda: setattr(forgetful, "silent", 2)
+    gateway = build(forgetful, vault, tokens, stage.vendor, pauser([]))
+
+    async with client_of(gateway, tokens[worker_of("identity")]) as client:
+        answer = await ask_for(client, run, place)
+
+    assert answer.state == "received"
+    assert await run.leaves() == ["effect:intended", "effect:received"]
+
+
+async def test_an_intent_whose_commit_got_no_answer_is_not_acted_upon(
+    stage: Stage, forgetful: Forgetful, vault: VaultFile, tokens: dict[str, str]
+) -> None:
+    run = await stage.start()
+    gateway = build(forgetful, vault, tokens, stage.vendor, pauser([]))
+    async with client_of(gateway, tokens[worker_of("identity")]) as client:
+        forgetful.silent = 1
+        with pytest.raises(Unavailable):
+            await ask_for(client, run, "disable")
+        assert stage.vendor.writes.total() == 0
+
+        answer = await ask_for(client, run, "disable")
+
+    assert answer.state == "received"
+    assert stage.vendor.writes.total() == 1

@@ -76,6 +76,20 @@ async def test_unknown_people_moves_and_groups_are_named_in_the_refusal(outside:
         assert (answer.status_code, list(answer.json())) == (404, ["detail"])
 
 
+async def test_somebody_new_can_be_offboarded_like_everybody_else(outside: Outside) -> None:
+    new = {"upn": "noor.bakker@example.com", "given_name": "Noor", "surname": "Bakker", "manager": JAN}
+    hired = (await outside.http.post("/sandbox/people", json=new | {"groups": ["VPN Users", "Engineering"]})).json()
+    world = (await outside.http.get("/sandbox/world")).json()
+    noor = next(person for person in world["people"] if person["id"] == hired["id"])
+    assert (noor["groups"], noor["has_live_session"]) == (["VPN Users", "Engineering"], True)
+    assert await outside.ledger() == []
+    await offboard(outside, new["upn"])
+    assert [each["changed"] for each in await outside.ledger()] == [True] * 4
+    assert (await outside.http.post("/sandbox/people", json=new)).status_code == 409
+    other = new | {"upn": "x@example.com", "groups": ["Nope"]}
+    assert (await outside.http.post("/sandbox/people", json=other)).status_code == 404
+
+
 async def test_reset_brings_the_seed_back_and_never_reuses_a_number(outside: Outside) -> None:
     start = await outside.digest()
     await offboard(outside)
@@ -169,3 +183,14 @@ async def test_rules_that_make_no_sense_are_refused(outside: Outside) -> None:
     refused: list[Any] = [{"nonsense": 1}, {"graph_writes": {"limit": 0, "seconds": 1}}, []]
     for wrong in refused:
         assert (await outside.http.patch("/sandbox/rules", json=wrong)).status_code == 422
+
+
+async def test_a_group_that_is_deleted_is_gone_for_everybody(outside: Outside) -> None:
+    found = next(each for each in (await outside.http.get("/sandbox/world")).json()["groups"] if each["members"])
+    assert (await outside.http.delete(f"/sandbox/groups/{found['id']}")).status_code == 204
+    world = (await outside.http.get("/sandbox/world")).json()
+    assert found["id"] not in {each["id"] for each in world["groups"]}
+    assert not any(found["display_name"] in person["groups"] for person in world["people"])
+    assert (await outside.http.delete(f"/sandbox/groups/{found['id']}")).status_code == 404
+    by_hand = (await outside.http.get("/sandbox/ledger", params={"by_hand": True})).json()["entries"]
+    assert by_hand[-1]["target"] == found["display_name"]

@@ -159,13 +159,23 @@ async def test_addresses_do_not_depend_on_case(stage: Stage, key: RunKey) -> Non
 
 async def test_others_approvals_do_not_exist(stage: Stage, key: RunKey, approval: str) -> None:
     absent = str(uuid.uuid4())
-    for person in (SAM, RIK):
-        for found in (approval, absent, "x", "%00"):
-            shown = await get(stage, f"/v1/approvals/{found}", person)
-            said = await decide(stage, found, person)
-            assert (shown.status_code, said.status_code) == (404, 404)
-            assert shown.json()["detail"] == said.json()["detail"] == "There is no such approval."
-        assert (await get(stage, "/v1/approvals", person, status="all")).json()["items"] == []
+    for found in (approval, absent, "x", "%00"):
+        shown = await get(stage, f"/v1/approvals/{found}", SAM)
+        said = await decide(stage, found, SAM)
+        assert (shown.status_code, said.status_code) == (404, 404)
+        assert shown.json()["detail"] == said.json()["detail"] == "There is no such approval."
+    assert (await get(stage, "/v1/approvals", SAM, status="all")).json()["items"] == []
+    assert await decisions(stage, key) == []
+
+
+async def test_who_asked_for_the_run_sees_the_approval_and_is_told_why_it_is_not_theirs(
+    stage: Stage, key: RunKey, approval: str
+) -> None:
+    assert (await get(stage, f"/v1/approvals/{approval}", RIK)).status_code == 200
+    said = await decide(stage, approval, RIK)
+    assert said.status_code == 403
+    assert "asked for this run and cannot approve it" in said.json()["detail"]
+    assert (await get(stage, "/v1/approvals", RIK, status="all")).json()["items"] == []
     assert await decisions(stage, key) == []
 
 

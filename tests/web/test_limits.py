@@ -25,10 +25,10 @@ HEADERS = {
 
 
 PROBLEMS = [
-    ("GET", "/", 404, "NotFound"),
+    ("GET", "/v1", 404, "NotFound"),
     ("GET", "/v1/runs/", 404, "NotFound"),
-    ("GET", "/docs", 404, "NotFound"),
-    ("GET", "/openapi.json", 404, "NotFound"),
+    ("GET", "/v1/docs", 404, "NotFound"),
+    ("GET", "/v1/openapi.json", 404, "NotFound"),
     ("GET", "/v1/nothing", 404, "NotFound"),
     ("DELETE", "/v1/runs", 405, "MethodNotAllowed"),
     ("GET", "/v1/inbound/acme/jira", 405, "MethodNotAllowed"),
@@ -51,22 +51,22 @@ async def test_every_error_is_a_problem_document(stage: Stage) -> None:
 
 
 async def test_every_answer_wears_the_headers(stage: Stage) -> None:
-    for path in ("/health", "/v1/runs", "/v1/approvals", "/nothing"):
+    for path in ("/health", "/v1/runs", "/v1/approvals", "/v1/nothing"):
         answer = await stage.http.get(path, headers=AS_OPERATOR)
         for name, value in HEADERS.items():
             assert answer.headers[name] == value
 
 
 async def test_a_fault_of_ours_is_told_without_its_details(app: FastAPI, http: httpx.AsyncClient) -> None:
-    @app.get("/broken")
+    @app.get("/v1/broken")
     async def broken() -> None:
         raise RuntimeError("DETAIL: Key (address)=(jan.janssen@example.com) already exists")
 
-    @app.get("/explained")
+    @app.get("/v1/explained")
     async def explained() -> None:
         raise DecidedMeanwhile("geheim", "approved")
 
-    for path in ("/broken", "/explained"):
+    for path in ("/v1/broken", "/v1/explained"):
         answer = await http.get(path)
         assert answer.status_code == 500
         assert answer.json()["kind"] == "Broken"
@@ -117,7 +117,7 @@ class Slow:
 
 
 async def test_a_body_is_counted_while_it_comes_in(http: httpx.AsyncClient) -> None:
-    for path in ("/v1/runs", "/v1/approvals/x/decision", "/health", "/nothing"):
+    for path in ("/v1/runs", "/v1/approvals/x/decision", "/health", "/v1/nothing"):
         body = Slow(pieces=1000, size=LARGEST_BODY // 10)
         answer = await http.post(path, content=body, headers=AS_OPERATOR)
         assert answer.status_code == 413, path

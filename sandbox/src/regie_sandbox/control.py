@@ -68,6 +68,18 @@ class Move(BaseModel):
     manager: str | None = None
 
 
+class NewPerson(BaseModel):
+    """Somebody who starts to work here: an account that has signed in an hour ago, in groups by name or id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    upn: str
+    given_name: str
+    surname: str
+    manager: str | None = None
+    groups: tuple[str, ...] = ()
+
+
 def _refuse(status: int, detail: str) -> Refused:
     return Refused(status, {"detail": detail})
 
@@ -244,7 +256,46 @@ _MOVES: dict[str, Callable[[World, Person, Move], Person | Group]] = {
 }
 
 
+def _hired(world: World, new: NewPerson) -> Person:
+    if world.person(new.upn) is not None:
+        raise _refuse(409, f"{new.upn} works here already.")
+    now = world.clock()
+    return Person(
+        id=seed.person_id(new.upn),
+        upn=new.upn,
+        display_name=f"{new.given_name} {new.surname}",
+        given_name=new.given_name,
+        surname=new.surname,
+        job_title="Trainee",
+        department="Operations",
+        manager_id=_person(world, new.manager).id if new.manager else None,
+        created=now - timedelta(days=1),
+        sessions_valid_from=now - timedelta(days=1),
+        last_sign_in=now - timedelta(hours=1),
+    )
+
+
 def _people_routes(router: APIRouter, world: World) -> None:
+    @router.post("/people", status_code=201)
+    async def hire(new: NewPerson, request: Request) -> dict[str, Any]:
+        person = _hired(world, new)
+        joined = {group.id: group for group in (_group(world, name) for name in new.groups)}
+        groups = [group.model_copy(update={"members": (*group.members, person.id)}) for group in joined.values()]
+        entry = Entry(
+            at=world.clock().isoformat(),
+            system="sandbox",
+            about="person",
+            method=request.method,
+            path=request.url.path,
+            actor="hand",
+            target=person.upn,
+            before={},
+            after={"upn": person.upn, "groups": [group.display_name for group in groups]},
+            request_id=request.state.request_id,
+        )
+        world.save(person, *groups, entries=[entry])
+        return {"id": person.id, "groups": [group.id for group in groups]}
+
     @router.post("/people/{upn}/{move_name}")
     async def move(upn: str, move_name: str, request: Request, argument: Move | None = None) -> dict[str, Any]:
         if move_name not in _MOVES:
@@ -268,3 +319,20 @@ def _people_routes(router: APIRouter, world: World) -> None:
         )
         world.save(new, entries=[entry])
         return {"changed": entry.changed, "digest": world.people_digest()}
+
+    @router.delete("/groups/{name}", status_code=204)
+    async def delete_group(name: str, request: Request) -> None:
+        group = _group(world, name)
+        entry = Entry(
+            at=world.clock().isoformat(),
+            system="sandbox",
+            about="person",
+            method=request.method,
+            path=request.url.path,
+            actor="hand",
+            target=group.display_name,
+            before={"members": list(group.members)},
+            after={},
+            request_id=request.state.request_id,
+        )
+        world.remove_group(group, entry)

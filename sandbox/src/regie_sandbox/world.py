@@ -128,6 +128,14 @@ class World:
         for record in records:
             self._remember(record)
 
+    def remove_group(self, group: Group, entry: Entry) -> None:
+        """Forget a group, as an administrator deletes one; its members lose the membership with it."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute("DELETE FROM record WHERE kind = ? AND id = ?", (Group.__name__, group.id))
+        self._ledger.append(self._life, entry)
+        self._connection.execute("COMMIT")
+        del self.groups[group.id]
+
     def _remember(self, record: Record) -> None:
         match record:
             case Person():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from regie.cli.program import program
@@ -15,6 +17,7 @@ from regie.core.errors import (
     RegieError,
     Retryable,
 )
+from regie.settings import Settings
 
 EXIT_FAILED = 1
 """It was tried and did not work."""
@@ -31,8 +34,27 @@ def main() -> None:
     try:
         program()
     except RegieError as error:
-        _say(error)
-        sys.exit(_exit_code(error))
+        _stop(error)
+    except ValidationError as error:
+        # The settings are read where a command needs them; any other record that does not fit is a fault of ours.
+        if error.title != Settings.__name__:
+            raise
+        _stop(_wrong_settings(error))
+    except OSError as error:
+        # A full disk, a folder of somebody else: the machine says why.
+        what = f"{error.filename}: " if error.filename else ""
+        _stop(RegieError(f"{what}{error.strerror or type(error).__name__}."))
+
+
+def _stop(error: RegieError) -> NoReturn:
+    _say(error)
+    sys.exit(_exit_code(error))
+
+
+def _wrong_settings(error: ValidationError) -> InvalidInput:
+    """Which settings cannot be used and why. Their values are not repeated: one of them is a password."""
+    wrong = [f"REGIE_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
+    return InvalidInput(f"A setting cannot be used. {'; '.join(wrong)}.")
 
 
 def _say(error: RegieError) -> None:

@@ -70,6 +70,8 @@ def _error(response: httpx.Response) -> RegieError:
     try:
         problem = response.json()
     except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
         return Unavailable(f"Regie answers {response.status_code} without saying why.")
     message = str(problem.get("detail") or problem.get("title"))
     kinds: dict[int, type[RegieError]] = {
@@ -98,7 +100,8 @@ async def running(settings: Settings, say: Say) -> AsyncIterator[str]:
     is_demo = demo_home(settings) or not settings.home.exists()
     if not settings.home.exists():
         say(f"There is no installation in {settings.home} yet; making the demo one.")
-    async with up(settings, say, is_demo=is_demo) as services:
+    # What runs for one command only is in nobody's way.
+    async with up(settings.model_copy(update={"port": 0}), say, is_demo=is_demo) as services:
         yield services.web
 
 
@@ -123,7 +126,13 @@ def password_of(settings: Settings, person: str) -> str:
     if said := settings.password.get_secret_value():
         return said
     if settings.sign_ins_file.exists():
-        kept: dict[str, str] = json.loads(settings.sign_ins_file.read_text())
+        try:
+            kept: dict[str, str] = json.loads(settings.sign_ins_file.read_text())
+        except ValueError as error:
+            raise InvalidInput(f"{settings.sign_ins_file} is no JSON.", hint="Delete it, or mend it.") from error
         if person in kept:
             return kept[person]
-    return Prompt.ask(f"Password of {person}", password=True)
+    try:
+        return Prompt.ask(f"Password of {person}", password=True)
+    except EOFError as error:
+        raise InvalidInput(f"The password of {person} is needed.", hint="Put it into REGIE_PASSWORD.") from error

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import typer
 from rich.prompt import Confirm
 
 from regie.cli.api import connected
 from regie.cli.definitions import Json
-from regie.cli.terminal import err, out, print_json, print_table, say
+from regie.cli.terminal import err, moment, out, print_json, print_table, say, short
 from regie.core.errors import InvalidInput
 from regie.settings import Settings
+from regie.store.keys import LEAST_DIGITS
 
 ApprovalId = Annotated[str, typer.Argument(help="Id of the approval, or of the run that waits for it.")]
 Person = Annotated[str, typer.Option("--as", help="Your address. Your password is asked for, or is REGIE_PASSWORD.")]
@@ -37,11 +39,11 @@ def approvals(
         ("approval", "question", "status", "asked", "answer by"),
         (
             (
-                row["id"],
+                short(row["id"]),
                 row["question"],
                 row["status"],
-                ", ".join(row["approvers"]),
-                (row["expires_at"] or "")[:19].replace("T", " "),
+                "\n".join(row["approvers"]),
+                moment(row["expires_at"]),
             )
             for row in found
         ),
@@ -63,6 +65,11 @@ def refuse(
     asyncio.run(_decide(approval, person, "refused", comment, is_sure=is_sure, as_json=as_json))
 
 
+def _is_meant(approval: dict[str, Any], given: str) -> bool:
+    """Whether what a person gave is the beginning of an approval's id, or of its run's."""
+    return len(given) >= LEAST_DIGITS and (approval["id"].startswith(given) or approval["run"].startswith(given))
+
+
 async def _decide(
     approval: str, person: str, decision: Literal["approved", "refused"], comment: str, *, is_sure: bool, as_json: bool
 ) -> None:
@@ -71,7 +78,7 @@ async def _decide(
         by_run = [each["id"] for each in open_ones if each["run"] == approval]
         if len(by_run) > 1:
             raise InvalidInput("That run waits for several approvals.", hint="Name one: " + ", ".join(by_run))
-        shown = await api.get(f"/v1/approvals/{by_run[0] if by_run else approval}")
+        shown = await api.get(f"/v1/approvals/{quote(by_run[0] if by_run else approval, safe='')}")
         if not as_json:
             err.print(shown["question"], markup=False, style="bold")
             for step in shown["plan"]:

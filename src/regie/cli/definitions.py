@@ -7,21 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
+from regie.cli.installation import checked_release
 from regie.cli.terminal import out, print_json, print_table
 from regie.core.block import Block
 from regie.core.definition import Definition
 from regie.core.errors import DefinitionError, Fault, InvalidInput
 from regie.domains import load_catalogue
 from regie.settings import Settings
-from regie.workspace.loading import SHIPPED, load_release, read_workflow
+from regie.workspace.loading import SHIPPED, read_workflow
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def workflows(as_json: Json = False) -> None:
     """List the workflows: Regie's own and those of the workspace."""
-    folder = Settings().workspace_folder
-    release = load_release(folder if folder.exists() else None, load_catalogue())
+    release = checked_release(_workspace())
     found = sorted(release.definitions.values(), key=lambda definition: definition.workflow)
     if as_json:
         print_json([_workflow(definition) for definition in found])
@@ -119,9 +119,8 @@ def validate(
             except DefinitionError as error:
                 faults.extend(error.faults)
     else:
-        folder = Settings().workspace_folder
         try:
-            checked = len(load_release(folder if folder.exists() else None, catalogue).definitions)
+            checked = len(checked_release(_workspace()).definitions)
         except DefinitionError as error:
             faults.extend(error.faults)
     if as_json:
@@ -147,6 +146,20 @@ def validate(
     if faults:
         raise DefinitionError(faults)
     out.print(f"{checked} {'workflow' if checked == 1 else 'workflows'}, no faults.")
+
+
+def _workspace() -> Path | None:
+    """The folder of the workspace; none where there is none yet.
+
+    Raises:
+        InvalidInput: The folder that REGIE_WORKSPACE names does not exist.
+    """
+    settings = Settings()
+    if settings.workspace_folder.is_dir():
+        return settings.workspace_folder
+    if settings.workspace:
+        raise InvalidInput(f"There is no folder {settings.workspace}.", hint="REGIE_WORKSPACE names it.")
+    return None
 
 
 def _files(paths: list[Path]) -> list[Path]:

@@ -15,16 +15,19 @@ from typing import Any
 import httpx
 import yaml
 
-from regie.cli.installation import Installation, Say, free_port, operator, real_home
+from regie.cli.installation import Installation, Say, free_port, operator, real_home, require_free
 from regie.cli.processes import Process, Supervisor
 from regie.core.errors import InvalidInput
 from regie.core.tenant import SecretRef
 from regie.gateway.keeping import keep_secrets
 from regie.settings import Settings
 from regie.store import accounts
+from regie.web.identify import OPERATOR_ROLE
 
 TENANT = "example"
 """The demo's only tenant."""
+LOOKING_AROUND = "nguyen.thao@example.com"
+"""The office manager of the imaginary company: her account may see everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,16 @@ async def _started(settings: Settings, say: Say, *, is_demo: bool) -> AsyncItera
     server = installation.server()
     try:
         sandbox = ""
-        say("Starting the database")
+        # What can be known to be wrong is told before anything is started for it.
         if is_demo:
             world = _world(settings)
-            settings = settings.model_copy(update={"port": world.web_port})
+            # The imaginary world is told the port anew each time, so another one does as well.
+            settings = settings.model_copy(update={"port": free_port(world.web_port)})
             installation = Installation(settings, say)
+        else:
+            installation.read_release()
+        require_free(settings.port)
+        if is_demo:
             process, _ = await asyncio.gather(
                 _start_sandbox(settings, supervisor, world), asyncio.to_thread(installation.start_database)
             )
@@ -107,7 +115,8 @@ async def _started(settings: Settings, say: Say, *, is_demo: bool) -> AsyncItera
             supervisor.keep(server.is_running, server.ensure)
         say("Starting gateway, worker and web")
         web = await installation.start(supervisor, installation.start_database(), sorted(release.domains))
-        installation.write_state(web=web.ready["address"], sandbox=sandbox)
+        gateway = next(process.ready["address"] for process in supervisor.processes if process.name == "gateway")
+        installation.write_state(web=web.ready["address"], gateway=gateway, sandbox=sandbox)
         yield Services(web.ready["address"], sandbox, settings, supervisor)
     finally:
         await supervisor.stop()
@@ -136,7 +145,7 @@ async def _start_sandbox(settings: Settings, supervisor: Supervisor, world: Worl
         secret.write_text(secrets.token_urlsafe(24))
     arguments = (
         *("--port", str(world.sandbox_port), "--state", str(settings.home / "sandbox")),
-        *("--webhook-url", f"http://127.0.0.1:{world.web_port}/v1/inbound/{TENANT}/jira"),
+        *("--webhook-url", f"http://127.0.0.1:{settings.port}/v1/inbound/{TENANT}/jira"),
         *("--webhook-secret", secret.read_text()),
     )
     return await supervisor.add(Process("sandbox", "regie_sandbox", settings.home / "logs", arguments=arguments))
@@ -198,7 +207,8 @@ async def _write_workspace(settings: Settings, sandbox: str) -> None:
     file.write_text(yaml.safe_dump(tenant, sort_keys=False, allow_unicode=True), encoding="utf-8")
     managers = {person["manager_id"] for person in people}
     approvers = [person["upn"] for person in people if person["id"] in managers]
-    passwords = {person: secrets.token_urlsafe(12) for person in (*approvers, _titled(people, "Security Officer"))}
+    asked = (*approvers, _titled(people, "Security Officer"), LOOKING_AROUND)
+    passwords = {person: secrets.token_urlsafe(12) for person in asked}
     settings.sign_ins_file.touch(mode=0o600)
     settings.sign_ins_file.write_text(json.dumps(passwords, indent=2))
 
@@ -209,12 +219,14 @@ def _titled(people: list[dict[str, Any]], title: str) -> str:
 
 
 async def _add_accounts(settings: Settings, database: Any, roles: dict[str, tuple[str, ...]]) -> None:
-    """Local accounts for the people whom the demo asks."""
+    """Local accounts for the people whom the demo asks, one of which may look around everywhere."""
     passwords: dict[str, str] = json.loads(settings.sign_ins_file.read_text())
     async with database.transaction() as tx:
         known = {account.address for account in await accounts.list_accounts(tx)}
         for person in passwords.keys() - known:
             held = tuple(role for role, people in roles.items() if person in people)
+            if person == LOOKING_AROUND:
+                held += (OPERATOR_ROLE,)
             await accounts.add(
                 tx,
                 address=person,

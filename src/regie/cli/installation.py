@@ -17,16 +17,17 @@ from pathlib import Path
 
 from regie.cli.processes import Process, Supervisor
 from regie.core.audit import Actor
-from regie.core.errors import InvalidInput, Unavailable
+from regie.core.errors import DefinitionError, InvalidInput, Unavailable
 from regie.core.release import Release
 from regie.domains import load_catalogue
+from regie.gateway.checking import connection_faults
 from regie.settings import Settings, read_or_make_token
 from regie.store import releases
 from regie.store.database import Database
 from regie.store.migrating import migrate
 from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
-from regie.workspace.loading import load_release
+from regie.workspace.loading import fault_in_tenant, load_release
 
 Say = Callable[[str], None]
 
@@ -34,6 +35,40 @@ Say = Callable[[str], None]
 def operator() -> Actor:
     """Whoever runs the command line: the operator, under the name of the machine's user."""
     return Actor(type="operator", id=getpass.getuser())
+
+
+def require_free(port: int) -> None:
+    """Make sure that a port can be listened on before anything is started for it; 0 always can.
+
+    Raises:
+        Unavailable: Somebody else listens there.
+    """
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise Unavailable(
+            f"Port {port} cannot be used: {error.strerror}.", hint="Set REGIE_PORT to another one; 0 takes a free one."
+        ) from error
+
+
+def checked_release(workspace: Path | None) -> Release:
+    """Read a workspace and check all of it, its connections against the connectors included.
+
+    Args:
+        workspace: Its folder; none for what is shipped alone.
+
+    Raises:
+        DefinitionError: With every fault.
+    """
+    release = load_release(workspace, load_catalogue())
+    faults = [
+        fault_in_tenant(workspace, found.tenant, ("connections", found.connection), found.message, found.hint)
+        for found in (connection_faults(release) if workspace else ())
+        if workspace
+    ]
+    if faults:
+        raise DefinitionError(faults)
+    return release
 
 
 def free_port(wanted: int = 0) -> int:
@@ -78,20 +113,54 @@ class Installation:
         async with Database(dsn, Sealer.from_file(self.settings.sealing_key_file)) as database:
             yield database
 
+    def running_address(self) -> str | None:
+        """The address of the database if it may answer now; nothing is started for it."""
+        server = self.server()
+        if server is None:
+            return self.settings.database_url
+        found = server.address() if self.settings.home.exists() else None
+        return found.dsn if found else None
+
+    @asynccontextmanager
+    async def running_database(self) -> AsyncIterator[Database]:
+        """The database as it is: neither started nor migrated for this.
+
+        Raises:
+            Unavailable: It does not run, or does not answer.
+        """
+        dsn = self.running_address()
+        if dsn is None:
+            raise Unavailable(
+                f"Nothing runs in {self.settings.home}.", hint="`regie up` loads the workspace as it starts."
+            )
+        async with Database(dsn, Sealer.from_file(self.settings.sealing_key_file)) as database:
+            yield database
+
     async def load(self, database: Database) -> Release:
         """Check the workspace and make it the current release.
 
         Raises:
             DefinitionError: It has faults; the release before stays current.
         """
-        release = load_release(self.settings.workspace_folder, load_catalogue())
-        if not release.tenants:
-            raise InvalidInput(
-                f"The workspace {self.settings.workspace_folder} has no tenants.",
-                hint="A tenant is a file tenants/NAME.yaml; `regie demo` makes one to look at.",
-            )
+        release = self.read_release()
         async with database.transaction() as tx:
             await releases.put(tx, release, by=operator())
+        return release
+
+    def read_release(self) -> Release:
+        """Read and check the workspace, connections included. Changes nothing.
+
+        Raises:
+            DefinitionError: It has faults.
+            InvalidInput: It has no tenants.
+        """
+        folder = self.settings.workspace_folder
+        release = checked_release(folder)
+        if not release.tenants:
+            raise InvalidInput(
+                f"The workspace {folder} has no tenants.",
+                hint="A tenant is a file tenants/NAME.yaml; `regie demo` makes one to look at.",
+            )
         return release
 
     async def start(self, supervisor: Supervisor, dsn: str, domains: list[str]) -> Process:
@@ -128,10 +197,17 @@ class Installation:
         """Keep others from starting what runs here, from the first preparation until everything has stopped.
 
         Raises:
-            InvalidInput: Somebody else has started it.
+            InvalidInput: Somebody else has started it, or the folder cannot be used.
         """
-        self.settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.settings.home / "up.lock").open("w") as lock:
+        try:
+            self.settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = (self.settings.home / "up.lock").open("w")
+        except OSError as error:
+            raise InvalidInput(
+                f"The folder {self.settings.home} cannot be used: {error.strerror}.",
+                hint="Set REGIE_HOME to a folder of yours.",
+            ) from error
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from regie.cli import approvals, definitions, demo, proving, runs, secrets, services
+from regie.cli import approvals, definitions, demo, doctor, proving, releases, runs, secrets, services
 
 program = typer.Typer(
     name="regie",
@@ -23,6 +23,7 @@ RUNNING, LOOKING, DOING = "Running Regie", "Looking", "Doing"
 program.command(rich_help_panel=RUNNING)(demo.demo)
 program.command(rich_help_panel=RUNNING)(services.up)
 program.command(rich_help_panel=RUNNING)(services.down)
+program.command(rich_help_panel=RUNNING)(doctor.doctor)
 program.command(rich_help_panel=LOOKING)(definitions.workflows)
 program.command(rich_help_panel=LOOKING)(definitions.blocks)
 program.command(rich_help_panel=LOOKING)(definitions.validate)
@@ -34,5 +35,6 @@ program.add_typer(runs.audit, name="audit", rich_help_panel=LOOKING)
 program.command(rich_help_panel=DOING)(runs.start)
 program.command(rich_help_panel=DOING)(approvals.approve)
 program.command(rich_help_panel=DOING)(approvals.refuse)
+program.add_typer(releases.program, name="release", rich_help_panel=DOING)
 program.add_typer(secrets.program, name="secret", rich_help_panel=DOING)
 program.add_typer(proving.program, name="prove", rich_help_panel=DOING)

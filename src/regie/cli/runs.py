@@ -7,14 +7,16 @@ import json
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
-import yaml
 
 from regie.cli.api import Api, connected
 from regie.cli.definitions import Json
-from regie.cli.terminal import out, outcome_style, print_json, print_table, say
+from regie.cli.terminal import moment, out, outcome_style, print_json, print_table, say, short
 from regie.core.errors import InvalidInput, RegieError
+from regie.core.interpreter import APPROVE
+from regie.core.source import MAX_CHARACTERS, decode, read_source
 from regie.settings import Settings
 
 Workflow = Annotated[str, typer.Argument(help="Name of the workflow, such as identity.offboard_employee.")]
@@ -88,15 +90,14 @@ def runs(
         print_json(found)
         return
     print_table(
-        ("run", "workflow", "ticket", "status", "started", "ended"),
+        ("run", "workflow", "ticket", "status", "started"),
         (
             (
-                row["id"],
+                short(row["id"]),
                 row["workflow"] + (" (dry)" if row["dry"] else ""),
                 row["ticket"],
                 row["status"],
-                _moment(row["started_at"]),
-                _moment(row["ended_at"]),
+                moment(row["started_at"]),
             )
             for row in found
         ),
@@ -109,7 +110,7 @@ def show(run: RunId, as_json: Json = False) -> None:
 
     async def ask() -> dict[str, Any]:
         async with connected(Settings(), say) as api:
-            found: dict[str, Any] = await api.get(f"/v1/runs/{run}")
+            found: dict[str, Any] = await api.get(f"/v1/runs/{quote(run, safe='')}")
             return found
 
     shown = asyncio.run(ask())
@@ -128,7 +129,7 @@ def audit_show(run: RunId, as_json: Json = False) -> None:
 
     async def ask() -> dict[str, Any]:
         async with connected(Settings(), say) as api:
-            found: dict[str, Any] = await api.get(f"/v1/runs/{run}/audit")
+            found: dict[str, Any] = await api.get(f"/v1/runs/{quote(run, safe='')}/audit")
             return found
 
     log = asyncio.run(ask())
@@ -136,13 +137,13 @@ def audit_show(run: RunId, as_json: Json = False) -> None:
         print_json(log)
     else:
         print_table(
-            ("", "at", "event", "who", "about"),
+            ("", "at (UTC)", "event", "who", "about"),
             (
                 (
                     leaf["fields"].get("run_seq", ""),
-                    _moment(leaf["fields"]["at"]),
+                    moment(leaf["fields"]["at"])[11:],
                     leaf["fields"]["event"],
-                    f"{leaf['fields']['actor']['type']} {leaf['fields']['actor']['id']}",
+                    _who(leaf["fields"]["actor"]),
                     _about(leaf["fields"]),
                 )
                 for leaf in log["leaves"]
@@ -186,17 +187,23 @@ def _read(file: Path | None) -> dict[str, Any]:
 
     Raises:
         InvalidInput: There is no such file, or it holds no fields.
+        DefinitionError: It is not the YAML that Regie reads: no aliases, bounded in size and depth.
     """
     if file is None:
         return {}
     try:
-        text = file.read_text(encoding="utf-8")
-        # JSON is read as JSON, so that a date in it stays the text it is.
-        found = json.loads(text) if file.suffix == ".json" else yaml.load(text, yaml.BaseLoader)  # noqa: S506  texts only
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{file} cannot be read: {error}.") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise InvalidInput(f"{file} is neither YAML nor JSON: {error}.") from error
+        with file.open("rb") as opened:
+            content = opened.read(MAX_CHARACTERS + 1)
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error.strerror}.") from error
+    if len(content) > MAX_CHARACTERS:
+        raise InvalidInput(f"{file} has more than {MAX_CHARACTERS} bytes.")
+    text = decode(content, str(file))
+    try:
+        # YAML reads most of JSON, but not characters that JSON writes as two escapes.
+        found = json.loads(text) if file.suffix == ".json" else read_source(text, str(file)).root.plain()
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{file} is no JSON that can be used: {error}.") from error
     if not isinstance(found, dict):
         raise InvalidInput(f"{file} holds no fields.", hint="Write one line a field, such as employee: jan@example.com")
     return found
@@ -237,22 +244,8 @@ def _show_run(shown: dict[str, Any]) -> None:
     style = outcome_style(shown["status"])
     out.print(f"[bold]{shown['workflow']}[/bold]  run {shown['id']}  [{style}]{shown['status']}[/{style}]")
     out.print(f"tenant {shown['tenant']}  ticket {shown['ticket'] or '-'}  requester {shown['requester'] or '-'}")
-    out.print(f"started {_moment(shown['started_at'])}  ended {_moment(shown['ended_at'])}\n")
-    print_table(
-        ("step", "uses", "outcome", "tries", "took", "what"),
-        (
-            (
-                step["place"],
-                step["uses"],
-                step["status"],
-                step["attempt"] or "",
-                _seconds(step),
-                "\n".join(note["words"] for note in step["effects"]) or (step["failure"] or {}).get("message", ""),
-            )
-            for step in shown["steps"]
-        ),
-        nothing="No step has begun.",
-    )
+    out.print(f"started {moment(shown['started_at'])}  ended {moment(shown['ended_at'])}\n")
+    _show_steps(shown["steps"])
     for approval in shown["approvals"]:
         _show_approval(approval)
     if shown["outcome"] and shown["outcome"]["failure"]:
@@ -260,12 +253,29 @@ def _show_run(shown: dict[str, Any]) -> None:
         out.print(shown["outcome"]["failure"]["message"], markup=False)
 
 
+def _show_steps(steps: list[dict[str, Any]]) -> None:
+    """A line a step, and below it what it did, in words."""
+    places = max((len(step["place"]) for step in steps), default=0)
+    blocks = max((len(step["uses"]) for step in steps), default=0)
+    for step in steps:
+        style = outcome_style(step["status"])
+        is_repeated = step["attempt"] > 1 and step["uses"] != APPROVE
+        attempts = f"{step['attempt']} attempts" if is_repeated else ""
+        line = f"{step['place']:<{places}}  {step['uses']:<{blocks}}  {_seconds(step):>8}  {attempts}"
+        out.print(f"[{style}]{step['status']:<8}[/{style}]", end="  ")
+        out.print(line.rstrip(), markup=False)
+        for note in step["effects"]:
+            out.print(f"          {'~' if note['changed'] else '='} {note['words']}", markup=False)
+        if step["failure"]:
+            out.print(f"          {step['failure']['kind']}: {step['failure']['message']}", markup=False, style="red")
+
+
 def _show_approval(approval: dict[str, Any]) -> None:
     out.print(f"\n[bold]Approval[/bold] {approval['id']}  {approval['status']}")
     out.print(f"  {approval['question']}", markup=False)
     if approval["decided_by"]:
         out.print(
-            f"  by {approval['decided_by']}, {_moment(approval['decided_at'])}: {approval['comment']}", markup=False
+            f"  by {approval['decided_by']}, {moment(approval['decided_at'])}: {approval['comment']}", markup=False
         )
     else:
         out.print(f"  asked: {', '.join(approval['approvers'])} (rung {approval['rung']} of {approval['rungs']})")
@@ -280,9 +290,9 @@ def _seconds(step: dict[str, Any]) -> str:
     return f"{took.total_seconds():.2f} s"
 
 
-def _moment(text: str | None) -> str:
-    """An RFC 3339 time without its fractions, for people."""
-    return "" if not text else text[:19].replace("T", " ")
+def _who(actor: dict[str, str]) -> str:
+    """A person by their address, a process by what it is."""
+    return actor["id"] if actor["type"] in ("person", "operator") else actor["type"]
 
 
 def _about(fields: dict[str, Any]) -> str:

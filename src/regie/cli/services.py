@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from regie.cli.demo_world import LOOKING_AROUND, Services
 from regie.cli.demo_world import up as run_services
 from regie.cli.installation import Installation, real_home
 from regie.cli.terminal import out, say
@@ -37,10 +38,19 @@ async def _up(settings: Settings, *, is_demo: bool) -> None:
         out.print(f"[bold]Regie is up at {services.web}[/bold]")
         if services.sandbox:
             out.print(f"The imaginary outside world is at {services.sandbox}.\n")
+            _explain_signing_in(services)
             _explain(services.sandbox)
         out.print("Stop it with Ctrl-C, or `regie down` from elsewhere.", style="dim")
         await stop.wait()
         say("Stopping")
+
+
+def _explain_signing_in(services: Services) -> None:
+    file = services.settings.sign_ins_file
+    out.print(f"Look around in a browser, as {LOOKING_AROUND}, who may see everything:")
+    out.print(f"  {services.web}/sign-in", style="bold")
+    out.print("The passwords of the demo's people, hers among them:")
+    out.print(f"  cat {file}\n", markup=False)
 
 
 def _explain(sandbox: str) -> None:

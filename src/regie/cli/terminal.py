@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from regie.store.keys import LEAST_DIGITS
+
 out = Console(highlight=False, soft_wrap=True)
 """Results for people."""
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -30,14 +32,24 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, nothi
     """A result as a table, or a sentence when there is nothing to show."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, head in enumerate(heads):
-        # Names and ids come first, and are copied: they are never broken.
-        table.add_column(head, overflow="fold", no_wrap=number == 0)
+        # What stands last is told in words and may be broken; names, ids and times may not, they are copied.
+        table.add_column(head, overflow="fold", no_wrap=number < len(heads) - 1)
     for row in rows:
         table.add_row(*(_plain(str(cell)) for cell in row))
     if table.row_count:
         out.print(table)
     else:
         out.print(nothing, style="dim")
+
+
+def short(identifier: str) -> str:
+    """As much of an id as people need: commands take the beginning of one."""
+    return identifier[:LEAST_DIGITS]
+
+
+def moment(text: str | None) -> str:
+    """An RFC 3339 time in UTC to the second, for people."""
+    return "" if not text else text[:19].replace("T", " ")
 
 
 def outcome_style(outcome: str) -> str:

@@ -55,6 +55,9 @@ READ_TICKET, COMMENT_TICKET = "ticket.read", "ticket.comment"
 """Blocks of the two implicit steps around the input."""
 PENDING_LIMIT_S = 24 * 3600.0
 """How long a change that takes effect later may take in all, unless the step's `timeout` says otherwise."""
+START_AGAIN = "Nothing was changed. Please open a new ticket in which this is right."
+DOUBTFUL = ("OutcomeUnknown", "NotVerified", "TimedOut")
+"""Kinds of failure after which something may have been changed all the same."""
 MOST_DOUBLINGS = 40
 """Pauses between tries stop doubling here at the latest: a second has become 30,000 years."""
 IMPLICIT = Step(place=START, kind=Kind.USES, line=1, column=1)
@@ -278,6 +281,8 @@ class Life:
         flow = self._prepare()
         if flow == NEXT:
             flow = self._sequence(self.definition.steps, Surroundings())
+            if isinstance(flow, Failure) and self._tell(flow) == BUSY:
+                flow = BUSY
         if flow == BUSY:
             self.status = RunStatus.RUNNING if self.is_working else RunStatus.WAITING
             return
@@ -316,11 +321,28 @@ class Life:
         return NEXT
 
     def _answer(self, failure: Failure) -> Flow:
-        if self.facts.ticket and not self.facts.dry:
-            text = f"This request cannot be carried out. {failure.message}\n\n{failure.hint or ''}".strip()
-            if self._implicit(ANSWER, COMMENT_TICKET, {"ticket": self.facts.ticket, "text": text}) == BUSY:
-                return BUSY
-        return failure
+        text = f"This request cannot be carried out. {failure.message}\n\n{START_AGAIN}"
+        return BUSY if self._comment(text) == BUSY else failure
+
+    def _tell(self, failure: Failure) -> Flow:
+        """Tell the ticket that the run stops, unless an `on-error` of the workflow has told it something."""
+        on_error = {
+            below.place for step in self.definition.by_place.values() for top in step.on_error for below in top.walk()
+        }
+        for place, state in self.steps.items():
+            is_told = self._written(place).uses == COMMENT_TICKET and state.status is StepStatus.DONE
+            if is_told and written_place(place) in on_error:
+                return NEXT
+        has_touched = any(note.changed for step in self.steps.values() for note in step.effects)
+        is_in_doubt = any(step.failure and step.failure.kind in DOUBTFUL for step in self.steps.values())
+        rest = self._reported() if has_touched or is_in_doubt else f"Nothing was changed. Run {self.facts.id}."
+        return self._comment(f"This request was stopped. {failure.message}\n\n{rest}")
+
+    def _comment(self, text: str) -> Flow:
+        """Say something on the ticket, if there is one and this is no dry run."""
+        if not self.facts.ticket or self.facts.dry:
+            return NEXT
+        return self._implicit(ANSWER, COMMENT_TICKET, {"ticket": self.facts.ticket, "text": text})
 
     def _implicit(self, place: str, uses: str, arguments: dict[str, JsonValue]) -> Flow:
         step = self.steps.get(place)

@@ -215,7 +215,9 @@ def take_decision(life: Life, event: Decided) -> None:
             may_decide(event.by, requester=concerned, approvers=list(state.approval.asked))
     except Denied:
         return
-    outcome = ApprovalOutcome(decision=event.decision, by=event.by, comment=event.comment, rung=state.approval.rung + 1)
+    # While the next rung is being looked up, nobody on it has been asked yet.
+    rung = state.approval.rung + (state.approval.phase is ApprovalPhase.ASKING)
+    outcome = ApprovalOutcome(decision=event.decision, by=event.by, comment=event.comment, rung=rung)
     _clear_timers(life, event.place, state.approval)
     life.finish(event.place, StepStatus.DONE, output=outcome.model_dump(mode="json"))
 

@@ -11,6 +11,8 @@ import uuid
 from collections import deque
 from dataclasses import dataclass, field
 
+import structlog
+
 from regie.core.block import Catalogue
 from regie.core.errors import InvalidInput
 from regie.core.interpreter import advance, begin, outstanding
@@ -28,8 +30,10 @@ from regie.core.run import (
     Work,
 )
 from regie.engine.accepting import accept
-from regie.engine.port import Performer, Started, StartRequest, Task
+from regie.engine.port import Performer, Started, StartRequest, Task, broken
 from regie.store.keys import RunKey
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -122,12 +126,19 @@ class InlineEngine:
             if run.inbox:
                 event = run.inbox.popleft()
             else:
-                event = await self.performer.perform(Task(key, 1, run.facts, self.release, work.popleft()))
+                event = await self._perform(Task(key, 1, run.facts, self.release, work.popleft()))
             step = advance(definition, self.catalogue, state, EVENT.validate_json(EVENT.dump_json(event)))
             run.state_json = step.state.model_dump_json()
             state = RunState.model_validate_json(run.state_json)
             for command in step.commands:
                 self._carry_out(key, run, command, work)
+
+    async def _perform(self, task: Task) -> Event:
+        try:
+            return await self.performer.perform(task)
+        except Exception as error:
+            log.exception("work:broke", run=task.key.run, place=task.work.place)
+            return broken(task.work, error)
 
     def _carry_out(self, key: RunKey, run: _Run, command: Command, work: deque[Work]) -> None:
         match command:

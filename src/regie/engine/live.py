@@ -13,12 +13,12 @@ import structlog
 
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
-from regie.core.errors import Failure, FencedOut, OutcomeUnknown, Terminal, TimedOut, Unavailable
+from regie.core.errors import Failure, FencedOut, OutcomeUnknown, TimedOut, Unavailable
 from regie.core.interpreter import Advance, advance, outstanding
 from regie.core.release import Release
 from regie.core.run import EVENT, Begun, Decided, Event, Failed, OpenApproval, Perform, RunState, TimerFired, Work
 from regie.crashpoints import CrashPoint, crashpoint
-from regie.engine.port import Performer, Task
+from regie.engine.port import Performer, Task, broken
 from regie.engine.records import Timing, input_digest, to_commit
 from regie.store import inbox, runs
 from regie.store.approvals import DecidedMeanwhile
@@ -29,6 +29,8 @@ LOOKUP_TIMEOUT_S = 120.0
 """Longest that planning or finding approvers may take in one attempt; blocks state their own."""
 RECONNECT_S = 0.2
 """Between two tries to read or commit while the database does not answer."""
+POLL_S = 1.0
+"""A hint may be lost; this often a worker looks without one."""
 NOTHING_SEEN = -1
 """Less than any inbox count: a run that is let go is ready at once."""
 
@@ -42,6 +44,7 @@ class LiveRun:
     """A run this worker owns for the moment.
 
     Attributes:
+        timed: Set from here when a timer is due before the worker would next look for one.
         nudged: Set from outside when events may have arrived for it.
         is_leaving: Set from outside: finish the work in hand, hand out no more, let go.
     """
@@ -52,6 +55,7 @@ class LiveRun:
     catalogue: Catalogue
     performer: Performer
     actor: Actor
+    timed: asyncio.Event = field(default_factory=asyncio.Event)
     nudged: asyncio.Event = field(default_factory=asyncio.Event)
     is_leaving: bool = False
 
@@ -168,6 +172,8 @@ class LiveRun:
             # What has arrived counts as seen only when it has been read: letting go before that would lose it.
             if committed.inbox_n > self.inbox_n:
                 self.nudged.set()
+        if min(record.timers_set.values(), default=POLL_S) < POLL_S:
+            self.timed.set()
         self.is_let_go = is_last
         if is_last and any(isinstance(command, OpenApproval) for command in step.commands):
             crashpoint(CrashPoint.IN_APPROVAL_WAIT)
@@ -240,11 +246,7 @@ class LiveRun:
             return Failed(place=work.place, attempt=work.attempt, failure=Failure.of(late))
         except Exception as error:
             log.exception("work:broke", run=self.key.run, place=work.place)
-            broken = Terminal(
-                f"The work of step {work.place} broke with {type(error).__name__}.",
-                hint="The worker's log has the details.",
-            )
-            return Failed(place=work.place, attempt=work.attempt, failure=Failure.of(broken))
+            return broken(work, error)
         finally:
             self.timings[mark] = Timing(self.queued_s[mark], started_s, time.monotonic())
 

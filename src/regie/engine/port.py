@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 from pydantic import JsonValue
 
 from regie.core.audit import Actor
+from regie.core.errors import Failure, Terminal
 from regie.core.release import Release
-from regie.core.run import Event, RunFacts, RunState, Work
+from regie.core.run import Event, Failed, RunFacts, RunState, Work
 from regie.store.keys import RunKey
 
 
@@ -52,6 +53,14 @@ class Task:
     facts: RunFacts
     release: Release
     work: Work
+
+
+def broken(work: Work, error: Exception) -> Failed:
+    """The answer that an engine gives for a performer that broke instead of answering."""
+    failure = Terminal(
+        f"The work of step {work.place} broke with {type(error).__name__}.", hint="The worker's log has the details."
+    )
+    return Failed(place=work.place, attempt=work.attempt, failure=Failure.of(failure))
 
 
 class Performer(Protocol):

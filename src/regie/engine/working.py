@@ -15,14 +15,12 @@ from regie.core.block import Catalogue
 from regie.core.errors import FencedOut, OutcomeUnknown, RegieError, Unavailable
 from regie.core.release import Release
 from regie.core.run import StepStatus
-from regie.engine.live import NOTHING_SEEN, LiveRun
+from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer
 from regie.store import releases, runs, timers, workers
 from regie.store.database import Database
 from regie.store.keys import RunKey
 
-POLL_S = 1.0
-"""A hint may be lost; this often a worker looks without one."""
 BEAT_S = 5.0
 """How often a worker says it is alive; silence of 15 s counts as dead."""
 RESCUE_S = 1.0
@@ -65,7 +63,7 @@ class WorkerLoop:
         """
         async with workers.registered(self.database, name=self.name, domains=self.domains) as worker:
             self.actor = Actor(type="worker", id=worker.id)
-            self._freed, self._stop = asyncio.Event(), stop
+            self._freed, self._timed, self._stop = asyncio.Event(), asyncio.Event(), stop
             claiming = asyncio.create_task(self._claiming(worker, stop))
             duties = {
                 claiming,
@@ -94,6 +92,7 @@ class WorkerLoop:
     async def _claiming(self, worker: workers.Worker, stop: asyncio.Event) -> None:
         """Wait for a hint, a due timer, a free slot or the poll; then take what is ready."""
         while not stop.is_set():
+            self._timed.clear()
             taken, due_s = await self._take_ready(worker)
             for claimed, release in taken:
                 self._adopt(claimed, release)
@@ -114,7 +113,7 @@ class WorkerLoop:
 
     async def _wait(self, worker: workers.Worker, stop: asyncio.Event, most_s: float) -> None:
         hint = asyncio.ensure_future(worker.wait(most_s))
-        others = [asyncio.ensure_future(stop.wait())]
+        others = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._timed.wait())]
         if len(self.hands) >= self.slots:
             self._freed.clear()
             others.append(asyncio.ensure_future(self._freed.wait()))
@@ -148,7 +147,7 @@ class WorkerLoop:
         key, claim = claimed.claim.key, claimed.claim
         live: LiveRun | None = None
         try:
-            live = LiveRun(self.database, claimed, release, self.catalogue, self.performer, self.actor)
+            live = LiveRun(self.database, claimed, release, self.catalogue, self.performer, self.actor, self._timed)
             live.is_leaving = self._stop.is_set()
             self.live[key] = live
             await live.live()

@@ -33,12 +33,12 @@ from regie.core.errors import (
     Unavailable,
     WorldMoved,
 )
-from regie.gateway import inbound
 from regie.gateway.budgets import Budgets
 from regie.gateway.connections import Connections, Serving, TransportFor
 from regie.gateway.effects import REREADS_S, Effects, innermost
 from regie.gateway.grants import Granted, Grants
-from regie.gateway.identify import Caller, Callers, Unidentified
+from regie.gateway.identify import WEB, Caller, Callers, Unidentified
+from regie.gateway.inbound import LARGEST_BODY, Inbox
 from regie.gateway.vault import SecretBackend
 from regie.gateway_client import (
     INBOUND_PREFIX,
@@ -50,10 +50,12 @@ from regie.gateway_client import (
     InboundEvent,
     PlanQuestion,
     PlanReply,
+    ProbeReply,
     Problem,
     Question,
 )
 from regie.kit.discovery import Found, connectors_in
+from regie.store import releases
 from regie.store.database import Database
 from regie.store.target_locks import TargetLocks
 
@@ -92,9 +94,11 @@ class _Desk:
         rereads_s: tuple[float, ...],
         pause: Callable[[float], Awaitable[None]],
     ) -> None:
+        self.database = database
         self.connections = connections
         self.grants = Grants(database)
         self.effects = Effects(database, Budgets(), TargetLocks(database), rereads_s=rereads_s, pause=pause)
+        self.inbox = Inbox(database, connections, self.effects)
 
     async def call(self, caller: Caller, question: CallQuestion) -> CallReply:
         """Read through a capability."""
@@ -118,6 +122,15 @@ class _Desk:
             await self.grants.deny(granted.key, question, "dry_run" if granted.grant.dry else "may_only_plan")
             raise Denied(f"Step {question.step.place} may plan and not apply.")
         return await self.effects.apply(granted, serving, question.want)
+
+    async def probe(self, caller: Caller, tenant: str, connection: str) -> ProbeReply:
+        """Ask an outside system something harmless, through a connection of the current release."""
+        if caller.name != WEB:
+            raise Denied(f"{caller.name} does not try out connections.")
+        async with self.database.reading() as tx:
+            release = await releases.current(tx)
+        await self.connections.probe(release, tenant, connection)
+        return ProbeReply()
 
     async def _admit(self, caller: Caller, question: Question) -> tuple[Granted, Serving]:
         granted = await self.grants.look_up(caller, question)
@@ -187,15 +200,17 @@ def make_gateway(
 
     @app.post("/v1/inbound/{tenant}/{connection}")
     async def deliver(caller: Asking, tenant: str, connection: str, request: Request) -> InboundEvent:
-        return await inbound.receive(
-            database,
-            desk.connections,
+        return await desk.inbox.receive(
             caller,
             tenant=tenant,
             connection=connection,
             headers=_passed_on(request),
-            body=await _body(request, inbound.LARGEST_BODY),
+            body=await _body(request, LARGEST_BODY),
         )
+
+    @app.post("/v1/probe/{tenant}/{connection}")
+    async def probe(caller: Asking, tenant: str, connection: str) -> ProbeReply:
+        return await desk.probe(caller, tenant, connection)
 
     return app
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import httpx
 
 from regie.core import canonical
-from regie.core.errors import Denied
+from regie.core.errors import Denied, InvalidInput, NotFound
 from regie.core.release import Release
 from regie.core.tenant import Connection, SecretRef
 from regie.gateway.authentication import Basic, ClientCredentials, Secret
+from regie.gateway.checking import faults_of
 from regie.gateway.vault import SecretBackend, SecretText
 from regie.kit import manifest as declared
 from regie.kit.connector import Connector, Provided, Settings, provided
@@ -127,6 +128,36 @@ class Connections:
             settings=found.manifest.effective(connection.settings),
         )
 
+    def through(self, release: Release, tenant: str, name: str, capability: str) -> Serving | None:
+        """One connection, to do a capability; none when its connector cannot.
+
+        Raises:
+            Denied: The connection is not complete.
+        """
+        connection = release.tenant(tenant).connections[name]
+        offer = self._provided(connection, capability)
+        return Serving(tenant, name, self._connector(tenant, name, connection), offer) if offer else None
+
+    async def probe(self, release: Release, tenant: str, name: str) -> None:
+        """Ask the outside system the one harmless question that the connector's manifest names.
+
+        Raises:
+            NotFound: There is no such connection.
+            InvalidInput: Its connector names no question.
+            Denied: It is not complete.
+            AuthFailed: A secret is missing, or the outside system does not accept it.
+            Retryable: The outside system does not answer.
+        """
+        owner = release.tenants.get(tenant)
+        connection = owner.connections.get(name) if owner else None
+        found = self._connectors.get(connection.connector) if connection else None
+        if connection is None or found is None:
+            raise NotFound(f"There is no connection {name} of {tenant}.")
+        if not found.manifest.probe:
+            raise InvalidInput(f"The connector {found.name} names no harmless question to ask.")
+        connector = self._connector(tenant, name, connection)
+        await connector.session.get(found.manifest.probe, accept={404})
+
     def _provided(self, connection: Connection, capability: str) -> Provided | None:
         found = self._connectors.get(connection.connector)
         return provided(found.connector).get(capability) if found else None
@@ -152,11 +183,7 @@ class Connections:
 
     def _check(self, tenant: str, name: str, connection: Connection, found: Found) -> None:
         """Refuse a connection whose configuration does not fit, before anything is sent through it."""
-        faults = found.manifest.faults(connection.settings, connection.secrets)
-        foreign = [str(ref) for ref in connection.secrets.values() if ref.domain not in connection.domains]
-        if foreign:
-            faults = [*faults, f"it uses secrets of domains that it does not serve: {', '.join(foreign)}"]
-        if faults:
+        if faults := faults_of(connection, found):
             raise Denied(f"Connection {name} of {tenant} is not complete: {'; '.join(faults)}.")
 
     def _authentication(self, tenant: str, connection: Connection, found: Found) -> httpx.Auth:

@@ -2,67 +2,109 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 
+from pydantic import JsonValue
+
 from regie.core.audit import Actor, Event, Fact
-from regie.core.errors import Denied, InvalidInput
+from regie.core.capabilities import ticket
+from regie.core.errors import Denied, InvalidInput, NotFound, Unavailable
+from regie.core.release import Release
 from regie.gateway.connections import Connections, Inlet
+from regie.gateway.effects import Effects
 from regie.gateway.identify import WEB, Caller
 from regie.gateway_client import InboundEvent
+from regie.kit.inbound import InboundEvent as Announced
 from regie.kit.inbound import delivery_of
 from regie.store import audit, releases
 from regie.store.database import Database
 
 LARGEST_BODY = 1024 * 1024
 """Bytes of one delivery."""
+READ_WITHIN_S = 10.0
+"""Seconds to find out what a delivery does not tell; the vendors whose webhooks we take wait 10 to 20 for an answer."""
 
 
-async def receive(
-    database: Database,
-    connections: Connections,
-    caller: Caller,
-    *,
-    tenant: str,
-    connection: str,
-    headers: Mapping[str, str],
-    body: bytes,
-) -> InboundEvent:
-    """Check a delivery against its connection's secret and read it.
+class Inbox:
+    """Takes deliveries.
 
     Args:
-        headers: As the outside system sent them.
-        body: The raw bytes, as sent.
-
-    Raises:
-        Denied: The caller is not the web, there is no such connection, or the delivery is not genuine.
-        InvalidInput: It is genuine and cannot be read.
+        effects: Reads through a connection, within its rate budget.
     """
-    if caller.name != WEB:
-        raise Denied(f"{caller.name} does not pass on deliveries.")
-    async with database.reading() as tx:
-        release = await releases.current(tx)
-    inlet = await connections.inlet(release, tenant, connection)
+
+    def __init__(self, database: Database, connections: Connections, effects: Effects) -> None:
+        self._database = database
+        self._connections = connections
+        self._effects = effects
+
+    async def receive(
+        self, caller: Caller, *, tenant: str, connection: str, headers: Mapping[str, str], body: bytes
+    ) -> InboundEvent:
+        """Check a delivery against its connection's secret and read it.
+
+        Args:
+            headers: As the outside system sent them.
+            body: The raw bytes, as sent.
+
+        Raises:
+            Denied: The caller is not the web, there is no such connection, or the delivery is not genuine.
+            InvalidInput: It is genuine and cannot be read.
+            Retryable, AuthFailed: It does not tell all, and the outside system cannot be asked now.
+        """
+        if caller.name != WEB:
+            raise Denied(f"{caller.name} does not pass on deliveries.")
+        async with self._database.reading() as tx:
+            release = await releases.current(tx)
+        inlet = await self._connections.inlet(release, tenant, connection)
+        try:
+            delivery = delivery_of(inlet.rule, headers, body, inlet.secret.reveal())
+        except Denied:
+            await self._write_refusal(tenant, connection, inlet)
+            raise
+        announced = inlet.connector.inbound(inlet.settings, _payload(body, delivery, connection))
+        event = await self._completed(release, tenant, connection, announced)
+        return InboundEvent(delivery=delivery, domains=inlet.domains, event=event.model_dump(mode="json"))
+
+    async def _completed(self, release: Release, tenant: str, name: str, event: Announced) -> Announced:
+        """The event with its request type, looked up in the ticket where the payload does not tell it.
+
+        Only for projects in which some workflow starts by tickets: of others nobody wants to know.
+        """
+        system = release.tenant(tenant).connections[name].connector
+        places = {(start.system, start.project) for each in release.definitions.values() for start in each.start}
+        if event.kind != "ticket_created" or event.request_type or (system, event.project) not in places:
+            return event
+        serving = self._connections.through(release, tenant, name, ticket.READ.name)
+        if serving is None:
+            return event
+        want: dict[str, JsonValue] = {"ticket": event.ticket}
+        try:
+            async with asyncio.timeout(READ_WITHIN_S):
+                found = await self._effects.call(serving, want)
+        except TimeoutError:
+            raise Unavailable(f"The request type of {event.ticket} could not be read in time.") from None
+        except NotFound:
+            # Deleted meanwhile, or hidden from us: a ticket that nobody can work on starts nothing.
+            return event
+        return event.model_copy(update={"request_type": ticket.Ticket.model_validate(found).request_type})
+
+    async def _write_refusal(self, tenant: str, connection: str, inlet: Inlet) -> None:
+        """Leave a trace in the logs of all domains that a genuine delivery could have started a run in."""
+        fact = Fact(
+            event=Event.TRIGGER_REFUSED,
+            actor=Actor(type="ticket_system", id=connection),
+            detail={"connection": connection, "reason": "not_genuine"},
+        )
+        async with self._database.transaction() as tx:
+            for domain in inlet.domains:
+                await audit.append_outside(tx, tenant, domain, [fact])
+
+
+def _payload(body: bytes, delivery: str, connection: str) -> JsonValue:
     try:
-        delivery = delivery_of(inlet.rule, headers, body, inlet.secret.reveal())
-    except Denied:
-        await _write_refusal(database, tenant, connection, inlet)
-        raise
-    try:
-        payload = json.loads(body)
+        payload: JsonValue = json.loads(body)
     except (ValueError, RecursionError):
         raise InvalidInput(f"The delivery {delivery} for {connection} is genuine and no JSON.") from None
-    event = inlet.connector.inbound(inlet.settings, payload)
-    return InboundEvent(delivery=delivery, domains=inlet.domains, event=event.model_dump(mode="json"))
-
-
-async def _write_refusal(database: Database, tenant: str, connection: str, inlet: Inlet) -> None:
-    """Leave a trace in the logs of all domains that a genuine delivery could have started a run in."""
-    fact = Fact(
-        event=Event.TRIGGER_REFUSED,
-        actor=Actor(type="ticket_system", id=connection),
-        detail={"connection": connection, "reason": "not_genuine"},
-    )
-    async with database.transaction() as tx:
-        for domain in inlet.domains:
-            await audit.append_outside(tx, tenant, domain, [fact])
+    return payload

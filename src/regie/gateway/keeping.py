@@ -1,10 +1,12 @@
-"""Putting secrets into the vault file: the one door for the command line, which never reads one back."""
+"""Putting secrets into the vault file, and telling which lack: the command line's door, which never gives one back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from regie.core.release import Release
 from regie.core.tenant import SecretRef
 from regie.gateway.vault import VaultFile
 
@@ -18,3 +20,28 @@ def keep_secrets(path: Path, tenant: str, values: Mapping[SecretRef, str]) -> No
     vault = VaultFile(path) if path.exists() else VaultFile.create(path)
     for reference, value in values.items():
         vault.put(tenant, reference, value)
+
+
+@dataclass(frozen=True, slots=True)
+class MissingSecret:
+    """A connection refers to a secret that nobody has put into the vault."""
+
+    tenant: str
+    connection: str
+    reference: SecretRef
+
+
+def missing_secrets(path: Path, release: Release) -> list[MissingSecret]:
+    """The secrets that a release's connections refer to and the vault does not have.
+
+    Raises:
+        AuthFailed: There is a vault file and it cannot be opened.
+    """
+    kept = set(VaultFile(path).names()) if path.exists() else set()
+    return [
+        MissingSecret(slug, name, reference)
+        for slug, tenant in sorted(release.tenants.items())
+        for name, connection in tenant.connections.items()
+        for reference in connection.secrets.values()
+        if (slug, str(reference)) not in kept
+    ]

@@ -218,7 +218,7 @@ class Connector:
     """
 
     def __init__(self, session: Session, settings: Settings) -> None:
-        self._session = session
+        self.session = session
         self._settings = settings
 
     def implementation(self, capability: str) -> Read[Any, Any] | Write[Any, Any]:
@@ -230,7 +230,7 @@ class Connector:
         found = provided(type(self)).get(capability)
         if found is None:
             raise Denied(f"the connector {type(self).__name__} does not provide {capability}")
-        return found.implementation(self._session.needing(found.permissions), self._settings)
+        return found.implementation(self.session.needing(found.permissions), self._settings)
 
     @classmethod
     def inbound(cls, settings: Settings, payload: JsonValue) -> InboundEvent:  # noqa: ARG003  for those who override

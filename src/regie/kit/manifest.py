@@ -92,6 +92,7 @@ class Manifest(Record):
         address: Name of the setting that holds the base address.
         secrets: What each secret is, by name.
         permissions: Everything a connection's account needs for all capabilities; equals what the code declares.
+        probe: A path that is read to see whether a connection answers and its credentials count; 404 is an answer.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Manifest(Record):
     permissions: tuple[str, ...]
     limits: tuple[Limit, ...]
     inbound: InboundRule | None = None
+    probe: str = ""
 
     def effective(self, settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         """A connection's settings with the defaults filled in."""

@@ -1,5 +1,6 @@
 """How the other modules name what is stored: the key of a run, the place in a list, the channel of hints."""
 
+import re
 from datetime import datetime
 from typing import Final, NamedTuple, Self
 from uuid import UUID
@@ -16,6 +17,21 @@ class RunKey(NamedTuple):
     tenant: str
     domain: str
     run: str
+
+
+LEAST_DIGITS: Final = 8
+"""A beginning of an id is told apart from others by at least so many digits."""
+
+
+def id_span(beginning: str) -> tuple[str, str] | None:
+    """The lowest and the highest id that begin so: what people copy from a list, or the whole id.
+
+    None for what is no beginning of an id, or too short a one.
+    """
+    digits = beginning.replace("-", "").lower()
+    if not re.fullmatch(rf"[0-9a-f]{{{LEAST_DIGITS},32}}", digits):
+        return None
+    return digits.ljust(32, "0"), digits.ljust(32, "f")
 
 
 class Cursor(NamedTuple):

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 
-from regie.core.errors import RegieError, Unavailable
+from regie.core.errors import InvalidInput, RegieError, Unavailable
 
 LOCK = 7_238_415_001
 """Advisory lock under which one process at a time migrates; any number that nothing else uses."""
@@ -59,6 +59,7 @@ async def migrate(dsn: str, migrations: list[Migration] | None = None) -> list[s
 
     Raises:
         MigrationRefused: An applied file has changed since, or the database is newer than this code.
+        InvalidInput: The connection string cannot be read.
         Unavailable: The database does not answer.
     """
     wanted = shipped() if migrations is None else migrations
@@ -72,17 +73,38 @@ async def migrate(dsn: str, migrations: list[Migration] | None = None) -> list[s
                 "create table if not exists regie.migration (number integer primary key, name text not null, "
                 "sha256 text not null, applied_at timestamptz not null default clock_timestamp())"
             )
-            missing = await _missing(connection, wanted)
-            for migration in missing:
+            lacking = await _missing(connection, wanted)
+            for migration in lacking:
                 async with connection.transaction():
                     await connection.execute(migration.content)
                     await connection.execute(
                         "insert into regie.migration (number, name, sha256) values (%s, %s, %s)",
                         [migration.number, migration.name, migration.sha256],
                     )
-            return [migration.name for migration in missing]
+            return [migration.name for migration in lacking]
     except psycopg.OperationalError as error:
-        raise Unavailable(f"The database cannot be migrated now: {type(error).__name__}.") from error
+        # The driver's text names hosts and roles and may quote the address, password included.
+        raise Unavailable(
+            f"The database cannot be reached or changed now ({reason_of(error)}).",
+            hint="Does it run, and is REGIE_DATABASE_URL right?",
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise MigrationRefused(
+            "The role in REGIE_DATABASE_URL may not make tables in that database.",
+            hint="Give it the database: alter database NAME owner to ROLE.",
+        ) from error
+    except psycopg.ProgrammingError as error:
+        # Without its cause, which quotes the address.
+        if error.sqlstate is not None:
+            raise
+        raise InvalidInput(
+            "REGIE_DATABASE_URL is no address of a PostgreSQL.", hint="Such as postgresql://regie:PASSWORD@HOST/regie"
+        ) from None
+
+
+def reason_of(error: psycopg.Error) -> str:
+    """What went wrong in the driver's own word; of a refused connection also the server's."""
+    return " ".join(filter(None, [type(error).__name__, error.sqlstate]))
 
 
 async def forget_everything(dsn: str) -> None:
@@ -109,11 +131,20 @@ async def check(connection: AsyncConnection[Any]) -> None:
     """
     cursor = connection.cursor(row_factory=tuple_row)
     row = await (await cursor.execute("select to_regclass('regie.migration') is not null")).fetchone()
-    missing = await _missing(connection, shipped()) if row is not None and row[0] else shipped()
-    if missing:
+    lacking = await _missing(connection, shipped()) if row is not None and row[0] else shipped()
+    if lacking:
         raise MigrationRefused(
-            f"The database lacks {', '.join(migration.name for migration in missing)}.", hint="Migrate it first."
+            f"The database lacks {', '.join(migration.name for migration in lacking)}.", hint="Migrate it first."
         )
+
+
+async def missing(connection: AsyncConnection[Any]) -> list[Migration]:
+    """The migrations of this code that a database lacks; it must have been migrated before.
+
+    Raises:
+        MigrationRefused: It was migrated by another version.
+    """
+    return await _missing(connection, shipped())
 
 
 async def _missing(connection: AsyncConnection[Any], wanted: list[Migration]) -> list[Migration]:

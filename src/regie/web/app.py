@@ -1,8 +1,10 @@
-"""Puts the web together: its means, its routes, what stands before them. The process and the tests call `make_web`."""
+"""Puts the web together: API, pages, what stands before them. The process and the tests call `make_web`."""
 
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.types import Scope
 
 from regie.domains import load_catalogue
 from regie.engine.postgres import PostgresEngine
@@ -12,7 +14,10 @@ from regie.web import approvals, inbound, runs, workflows
 from regie.web.identify import Doorkeeper
 from regie.web.limits import Entrance
 from regie.web.means import Means
-from regie.web.problems import answer_errors
+from regie.web.pages import approvals as approval_pages
+from regie.web.pages import assets, catalogue, errors, live, signing_in
+from regie.web.pages import runs as run_pages
+from regie.web.problems import Told, answer_errors, document
 
 
 def make_web(database: Database, gateway: GatewayClient, *, operator_token: str) -> FastAPI:
@@ -35,8 +40,17 @@ def make_web(database: Database, gateway: GatewayClient, *, operator_token: str)
         catalogue=load_catalogue(),
     )
     app.state.waiting = runs.Waiting()
+    app.state.watching = live.Watching(database)
     answer_errors(app)
-    app.add_middleware(Entrance)
+    errors.answer_errors(app)
+    app.add_middleware(Entrance, answer=_answer)
     for routes in (inbound, runs, approvals, workflows):
         app.include_router(routes.router)
+    for shown in (assets, signing_in, run_pages, approval_pages, catalogue):
+        app.include_router(shown.router)
     return app
+
+
+def _answer(scope: Scope, told: Told) -> Response:
+    """An error before or behind all routes, in the form that fits the address."""
+    return errors.error_page(told) if errors.is_page(scope) else document(told)

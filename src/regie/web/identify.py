@@ -1,4 +1,4 @@
-"""Who asks: the operator by the installation's token, or a person by address and password."""
+"""Who asks: the operator by the installation's token, or a person by address and password. API and pages call it."""
 
 from __future__ import annotations
 
@@ -60,6 +60,11 @@ class Caller:
             raise Denied("This needs the operator's token or an account with the role operator.")
 
 
+def caller_of(account: Account) -> Caller:
+    """Whoever has signed in with an account."""
+    return Caller(Actor(type="person", id=account.address), account.address, is_operator=OPERATOR_ROLE in account.roles)
+
+
 class Doorkeeper:
     """Knows everybody by their `Authorization` header.
 
@@ -101,6 +106,15 @@ class Doorkeeper:
             case _:
                 raise Unidentified("Say who you are: an account's address and password, or the operator's token.")
 
+    async def sign_in(self, address: str, password: str) -> Account:
+        """The account that somebody wants to sign in to a browser with; the password is always worked out.
+
+        Raises:
+            Unidentified: Address and password do not fit.
+            Throttled: Signing in as that address failed too often.
+        """
+        return await self._check(_read_address(address), password)
+
     def _by_token(self, token: str, operator: str | None) -> Caller:
         if not hmac.compare_digest(_digest(token), self._operator):
             raise Unidentified("This is not the operator's token.")
@@ -117,9 +131,7 @@ class Doorkeeper:
             while len(self._remembered) >= REMEMBERED:
                 del self._remembered[next(iter(self._remembered))]
             self._remembered[digest] = (self._clock() + REMEMBERED_S, account)
-        return Caller(
-            Actor(type="person", id=account.address), account.address, is_operator=OPERATOR_ROLE in account.roles
-        )
+        return caller_of(account)
 
     def _recall(self, digest: bytes) -> Account | None:
         until, account = self._remembered.get(digest, (0.0, None))
@@ -149,10 +161,17 @@ def _read_basic(credentials: str) -> tuple[str, str]:
         address, colon, password = base64.b64decode(credentials, validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
         raise Unidentified("The credentials cannot be read.") from None
-    address = address.strip().casefold()
-    if not colon or not address.isprintable() or not 0 < len(address) <= _LONGEST_ADDRESS:
+    if not colon:
         raise Unidentified("The credentials cannot be read.")
-    return address, password
+    return _read_address(address), password
+
+
+def _read_address(written: str) -> str:
+    """An address in the form accounts have."""
+    address = written.strip().casefold()
+    if not address.isprintable() or not 0 < len(address) <= _LONGEST_ADDRESS:
+        raise Unidentified("The credentials cannot be read.")
+    return address
 
 
 def _digest(token: str) -> bytes:

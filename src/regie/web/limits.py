@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from regie.core.errors import RegieError, Throttled
-from regie.web.problems import TooLarge, TooSlow, WrongMedia, broken, problem
+from regie.web.problems import BROKEN, Told, TooLarge, TooSlow, WrongMedia, told
 
 LARGEST_BODY = 1024 * 1024
 """Bytes of one body."""
@@ -38,10 +39,14 @@ class Entrance:
     """Reads the body within its limits before the routes see the request, and dresses every answer.
 
     A body is at most `LARGEST_BODY`, so it can be held in memory whole; it is counted while it comes in.
+
+    Args:
+        answer: Tells an error to whoever sent a request.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, answer: Callable[[Scope, Told], Response]) -> None:
         self._app = app
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request in."""
@@ -64,12 +69,12 @@ class Entrance:
             if body is not None:
                 await self._app(scope, _given(body, receive), answering)
         except RegieError as error:
-            await problem(error)(scope, receive, answering)
+            await self._answer(scope, told(error))(scope, receive, answering)
         except Exception:  # the last place that can answer: a fault of ours is logged and told without its details
             log.exception("web:broke")
             if has_begun:
                 raise
-            await broken()(scope, receive, answering)
+            await self._answer(scope, BROKEN)(scope, receive, answering)
 
 
 async def _read(headers: Headers, receive: Receive) -> bytes | None:

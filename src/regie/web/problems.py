@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import structlog
@@ -107,23 +108,51 @@ def status_of(error: RegieError) -> HTTPStatus:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def problem(error: RegieError, **also: JsonValue) -> JSONResponse:
-    """The answer that tells an error. `also` are further members of the document."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An error as it is told to whoever asked, as a document or as a page."""
+
+    status: HTTPStatus
+    kind: str
+    detail: str
+    hint: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+BROKEN = Told(
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    "Broken",
+    "Regie could not do this. What went wrong is in the log of the web process.",
+)
+"""When the fault is ours: what went wrong is in the log, not here."""
+
+
+def told(error: RegieError) -> Told:
+    """What an error tells. One that is a fault of ours is logged, and told without its details."""
     status = status_of(error)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("web:broke", kind=type(error).__name__, exc_info=error)
-        return broken()
+        return BROKEN
     headers = dict(_HEADERS.get(type(error), {}))
     if isinstance(error, Retryable | OutcomeUnknown):
         after_s = error.after_s if isinstance(error, Retryable) else None
         headers["Retry-After"] = str(RETRY_AFTER_S if after_s is None else max(1, math.ceil(after_s)))
-    return _answer(status, type(error).__name__, error.message, hint=error.hint, headers=headers, also=also)
+    return Told(status, type(error).__name__, error.message, error.hint, headers)
 
 
-def broken() -> JSONResponse:
-    """The answer when the fault is ours: what went wrong is in the log, not here."""
-    detail = "Regie could not do this. What went wrong is in the log of the web process."
-    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "Broken", detail)
+def told_http(error: HTTPException, method: str) -> Told:
+    """What an error of the router tells."""
+    status = HTTPStatus(error.status_code)
+    detail = {
+        HTTPStatus.NOT_FOUND: "There is nothing at this address.",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{method} is not possible here.",
+    }.get(status, f"{status.phrase}.")
+    return Told(status, status.phrase.title().replace(" ", ""), detail, headers=error.headers or {})
+
+
+def problem(error: RegieError, **also: JsonValue) -> JSONResponse:
+    """The document that tells an error. `also` are further members of it."""
+    return document(told(error), **also)
 
 
 def faults_of(error: ValidationError | RequestValidationError) -> str:
@@ -148,12 +177,7 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> JSONResponse:
-        status = HTTPStatus(error.status_code)
-        detail = {
-            HTTPStatus.NOT_FOUND: "There is nothing at this address.",
-            HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible here.",
-        }.get(status, f"{status.phrase}.")
-        return _answer(status, status.phrase.title().replace(" ", ""), detail, headers=error.headers)
+        return document(told_http(error, request.method))
 
 
 def _where(path: tuple[int | str, ...]) -> str:
@@ -161,17 +185,15 @@ def _where(path: tuple[int | str, ...]) -> str:
     return f"{'.'.join(names)}: " if names else ""
 
 
-def _answer(
-    status: HTTPStatus,
-    kind: str,
-    detail: str,
-    *,
-    hint: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    also: Mapping[str, JsonValue] | None = None,
-) -> JSONResponse:
-    document = Problem(
-        type=f"urn:regie:error:{kind}", title=status.phrase, status=status, detail=detail, kind=kind, hint=hint
+def document(answer: Told, **also: JsonValue) -> JSONResponse:
+    """The problem document of what is told. `also` are further members of it."""
+    shown = Problem(
+        type=f"urn:regie:error:{answer.kind}",
+        title=answer.status.phrase,
+        status=answer.status,
+        detail=answer.detail,
+        kind=answer.kind,
+        hint=answer.hint,
     )
-    content = {**(also or {}), **document.model_dump(mode="json", exclude_none=True)}
-    return JSONResponse(content, status, headers=headers, media_type=MEDIA_TYPE)
+    content = {**also, **shown.model_dump(mode="json", exclude_none=True)}
+    return JSONResponse(content, answer.status, headers=answer.headers, media_type=MEDIA_TYPE)

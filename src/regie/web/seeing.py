@@ -1,4 +1,4 @@
-"""What an account may see: approvals it was asked for, the runs of these, and runs it asked for itself.
+"""What an account may see: approvals it was asked for, runs it asked for itself, and the runs and approvals of these.
 
 What a caller may not see does not exist for them: the answers are the same.
 """
@@ -20,12 +20,12 @@ _PAGE = 200
 
 
 async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
-    """A run by its id.
+    """A run by its id; operators may give a beginning of it.
 
     Raises:
         NotFound: There is none that the caller may see.
     """
-    key = await runs.find(tx, run) if _is_id(run) else None
+    key = await runs.find(tx, run) if caller.is_operator or is_id(run) else None
     row = await runs.get(tx, key) if key is not None else None
     if row is not None and (
         caller.is_operator
@@ -42,8 +42,8 @@ async def approval_for(tx: Transaction, caller: Caller, approval: str) -> Approv
     Raises:
         NotFound: There is none that the caller may see.
     """
-    found = await approvals.find(tx, approval) if _is_id(approval) else None
-    if found is not None and (caller.is_operator or is_asked(caller, found)):
+    found = await approvals.find(tx, approval) if is_id(approval) else None
+    if found is not None and (caller.is_operator or is_asked(caller, found) or caller.is_person(found.requester)):
         return found
     raise NotFound("There is no such approval.")
 
@@ -87,7 +87,8 @@ class Asked:
                 self._reached = page[-1].cursor
 
 
-def _is_id(text: str) -> bool:
+def is_id(text: str) -> bool:
+    """Whether a text has the form of the ids of runs and approvals; anything else is no question for the database."""
     try:
         return str(UUID(text)) == text.lower()
     except ValueError:

@@ -5,19 +5,22 @@ A workspace folder may hold `tenants/` and `domains/`; Regie's own domains are a
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from regie import domains as shipped
 from regie.core.block import Catalogue
 from regie.core.checking import validate
 from regie.core.definition import Definition
+from regie.core.durations import parse_duration
 from regie.core.errors import DefinitionError, Fault
+from regie.core.nearest import did_you_mean
 from regie.core.release import Release
-from regie.core.source import read_record
+from regie.core.source import read_record, read_source
 from regie.core.tenant import Domain, Tenant
 
 SHIPPED = Path(shipped.__file__).parent
@@ -44,8 +47,8 @@ class _Reading:
             self.fault(file, f"cannot be read: {error}")
         return None
 
-    def fault(self, file: Path, message: str, hint: str | None = None) -> None:
-        self.faults.append(Fault(str(file), 1, 1, message, hint))
+    def fault(self, file: Path, message: str, hint: str | None = None, *, at: tuple[str, ...] = ()) -> None:
+        self.faults.append(_fault_at(file, at, message, hint))
 
 
 def load_release(workspace: Path | None, catalogue: Catalogue) -> Release:
@@ -97,6 +100,22 @@ def read_workflow(file: Path, catalogue: Catalogue, workspace: Path | None = Non
     return next(iter(reading.definitions.values()))
 
 
+def fault_in_tenant(workspace: Path, tenant: str, at: tuple[str, ...], message: str, hint: str | None = None) -> Fault:
+    """Something wrong with a part of a tenant's file, found by somebody who has only the release.
+
+    Args:
+        at: Names of the fields that lead to the part, from the outside in.
+    """
+    return _fault_at(workspace / "tenants" / f"{tenant}.yaml", at, f"{'.'.join(at)}: {message}", hint)
+
+
+def _fault_at(file: Path, at: tuple[str, ...], message: str, hint: str | None) -> Fault:
+    if not at:
+        return Fault(str(file), 1, 1, message, hint)
+    source = read_source(file.read_text(encoding="utf-8"), str(file))
+    return source.fault_at_key(source.root.below(*at[:-1]), at[-1], message, hint=hint)
+
+
 def _read_domain(reading: _Reading, file: Path) -> None:
     domain = reading.record(file, Domain)
     if domain is None:
@@ -116,12 +135,46 @@ def _read_tenant(reading: _Reading, file: Path) -> None:
         reading.fault(file, f"the tenant {tenant.tenant} lies in a file named {file.name}", "Rename one.")
     for name in tenant.domains:
         if name not in reading.domains:
-            reading.fault(file, f"there is no domain {name}", f"Known: {', '.join(sorted(reading.domains))}")
+            hint = did_you_mean(name, reading.domains)
+            reading.fault(file, f"there is no domain {name}", hint, at=("domains",))
     for name, chosen in tenant.settings.items():
-        known = reading.domains[name].settings if name in reading.domains else {}
-        for setting in chosen.keys() - known.keys():
-            reading.fault(file, f"the domain {name} has no setting {setting}", f"Known: {', '.join(sorted(known))}")
+        _check_settings(reading, file, name, chosen)
+    for name, connection in tenant.connections.items():
+        for domain in connection.domains:
+            if domain not in tenant.domains:
+                hint = did_you_mean(domain, tenant.domains)
+                at = ("connections", name, "domains")
+                reading.fault(file, f"the tenant does not have the domain {domain}", hint, at=at)
     reading.tenants[tenant.tenant] = tenant
+
+
+def _check_settings(reading: _Reading, file: Path, domain: str, chosen: dict[str, JsonValue]) -> None:
+    """A tenant's values for a domain: names that the domain has, values like its defaults."""
+    known = reading.domains[domain].settings if domain in reading.domains else {}
+    for name, value in chosen.items():
+        at = ("settings", domain, name)
+        if name not in known:
+            reading.fault(file, f"the domain {domain} has no setting {name}", did_you_mean(name, known), at=at)
+        elif not _is_like(value, known[name].default):
+            default = json.dumps(known[name].default, ensure_ascii=False)
+            reading.fault(file, f"the setting {name} must be like its default {default}", at=at)
+
+
+def _is_like(value: JsonValue, default: JsonValue) -> bool:
+    """Whether a value may stand for a default: of the same type, and a duration where that is one."""
+    if type(value) is not type(default):
+        return default is None
+    if not isinstance(value, str) or not isinstance(default, str):
+        return True
+    return _is_duration(value) or not _is_duration(default)
+
+
+def _is_duration(text: str) -> bool:
+    try:
+        parse_duration(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_workflow(reading: _Reading, file: Path, catalogue: Catalogue) -> None:

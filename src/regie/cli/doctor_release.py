@@ -1,0 +1,84 @@
+"""What `regie doctor` looks at in the workspace: faults, what is loaded, secrets, and whether connections answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from regie.cli.findings import Finding, info, ok, problem, warning
+from regie.cli.installation import Installation
+from regie.core.errors import DefinitionError, InvalidInput, NotFound, RegieError
+from regie.core.release import Release
+from regie.core.release_changes import changes_between
+from regie.gateway.keeping import missing_secrets
+from regie.gateway_client import GatewayClient
+from regie.settings import Settings, read_or_make_token
+
+PROBE_WITHIN_S = 30.0
+
+
+def workspace(installation: Installation) -> tuple[Release | None, list[Finding]]:
+    """The workspace as it is written now, if it can be read, and what is wrong with it."""
+    folder = installation.settings.workspace_folder
+    if not folder.is_dir():
+        if installation.settings.workspace:
+            return None, [problem("workspace", f"There is no folder {folder}.", "REGIE_WORKSPACE names it.")]
+        return None, [info("workspace", f"There is no workspace in {folder} yet.", "regie demo makes one to look at")]
+    try:
+        release = installation.read_release()
+    except DefinitionError as error:
+        again = "Correct it; `regie validate` checks again."
+        return None, [problem("workspace", str(fault), again) for fault in error.faults]
+    except InvalidInput as error:
+        return None, [problem("workspace", error.message, error.hint or "")]
+    counted = f"{len(release.definitions)} workflows, {len(release.tenants)} tenants, no faults."
+    return release, [ok("workspace", counted)]
+
+
+def loaded(release: Release, current: Release | None) -> Finding:
+    """Whether the workspace is what new runs get."""
+    if current is None:
+        return problem("release", "No release has been loaded.", "Load the workspace: regie release load")
+    if current.digest == release.digest:
+        return ok("release", f"The workspace is loaded as {release.digest[:12]}.")
+    changes = "; ".join(" ".join(change.split()) for change in changes_between(current, release))
+    return warning("release", f"The workspace has changed and is not loaded: {changes}.", "regie release load")
+
+
+def secrets(settings: Settings, release: Release) -> Iterator[Finding]:
+    """Whether every secret that a connection refers to is in the vault."""
+    try:
+        missing = missing_secrets(settings.vault_file, release)
+    except RegieError as error:
+        yield problem("secrets", error.message, error.hint or "")
+        return
+    for each in missing:
+        message = f"The connection {each.connection} of {each.tenant} refers to {each.reference}, which is not kept."
+        yield problem("secrets", message, f"regie secret put --tenant {each.tenant} {each.reference}")
+    if not missing:
+        count = sum(len(link.secrets) for tenant in release.tenants.values() for link in tenant.connections.values())
+        yield ok("secrets", f"All {count} are in the vault.")
+
+
+async def connections(installation: Installation, release: Release) -> list[Finding]:
+    """Have every connection of the current release ask its outside system something harmless, through the gateway."""
+    address = installation.read_state().get("gateway")
+    if not address:
+        return [info("connections", "Not tried out: no gateway runs.", "regie up, then regie doctor --online")]
+    places = [(slug, name) for slug, tenant in sorted(release.tenants.items()) for name in sorted(tenant.connections)]
+    token = read_or_make_token(installation.settings.web_token_file)
+    async with GatewayClient(address, token, timeout=PROBE_WITHIN_S) as gateway:
+        return await asyncio.gather(*(_probe(gateway, *place) for place in places))
+
+
+async def _probe(gateway: GatewayClient, tenant: str, name: str) -> Finding:
+    where = f"connection {name} of {tenant}"
+    try:
+        await gateway.probe(tenant, name)
+    except (InvalidInput, NotFound) as error:
+        return info(where, f"Not tried out: {error.message}")
+    except RegieError as error:
+        return problem(
+            where, error.message, error.hint or "Check its address, settings and secrets in the tenant's file."
+        )
+    return ok(where, "Answers, and takes our credentials.")

@@ -1,0 +1,150 @@
+"""What `regie doctor` looks at in the database: whether it fits, who works, which runs and approvals are odd."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from regie.cli.findings import Finding, info, ok, problem, warning
+from regie.cli.installation import Installation
+from regie.core.errors import RegieError
+from regie.core.release import Release
+from regie.store import checkup, releases, workers
+from regie.store.checkup import OddApproval, WaitingRun
+from regie.store.database import Database, Transaction
+from regie.store.sealer import Sealer
+
+CLOCKS_APART_S = 5.0
+"""Seconds that two clocks may differ before somebody should look."""
+
+
+def machine_clock() -> datetime:
+    """This machine's clock, which is one of the things that are examined."""
+    return datetime.now(tz=UTC)  # noqa: TID251  it is compared with the database's here, not relied upon
+
+
+async def database(installation: Installation) -> tuple[str | None, list[Finding]]:
+    """The address of a database that fits, if there is one, and what was found."""
+    settings = installation.settings
+    dsn = installation.running_address()
+    if dsn is None:
+        if installation.read_state():
+            return None, [problem("database", "It does not run, though Regie does.", "regie down, then regie up")]
+        return None, [info("database", "It does not run; runs and approvals were not looked at.", "regie up")]
+    try:
+        found = await checkup.examine(dsn, machine_clock)
+    except RegieError as error:
+        hint = error.hint or "Does it run, and is REGIE_DATABASE_URL right?"
+        own = f"Look into {settings.home / 'postgres'}/log; `regie up` starts it."
+        return None, [problem("database", error.message, hint if settings.database_url else own)]
+    findings = [ok("database", f"PostgreSQL {found.version} answers.")]
+    apart_s = abs(found.ahead_s)
+    if apart_s > CLOCKS_APART_S:
+        side = "ahead of" if found.ahead_s > 0 else "behind"
+        message = f"The database's clock is {apart_s:.0f} s {side} this machine's."
+        findings.append(warning("clocks", message, "Synchronise both, for example with chrony."))
+    else:
+        findings.append(ok("clocks", f"Database and machine are {apart_s:.1f} s apart."))
+    if found.missing:
+        names = ", ".join(found.missing)
+        findings.append(
+            problem("migrations", f"The database lacks {names}.", "regie down, then regie up, applies them.")
+        )
+        return None, findings
+    findings.append(ok("migrations", "All are applied."))
+    return dsn, findings
+
+
+async def inside(installation: Installation, dsn: str) -> tuple[Release | None, list[Finding]]:
+    """The release that new runs get, and what is odd among workers, runs and approvals."""
+    key_file = installation.settings.sealing_key_file
+    if not key_file.exists():
+        # Opening the database would make a new one, and hide that the old one is lost.
+        message = f"The key file {key_file} is gone; without it nothing stored can be read."
+        return None, [problem("database", message, "Restore it from your backup of keys.")]
+    try:
+        sealer = Sealer.from_file(key_file)
+        async with Database(dsn, sealer) as opened, opened.reading() as tx:
+            current = await releases.current(tx) if await releases.history(tx, limit=1) else None
+            is_running = bool(installation.read_state())
+            at_work = await _workers(tx, current, is_running=is_running)
+            return current, [*at_work, *await _runs(tx), *await _approvals(tx)]
+    except RegieError as error:
+        return None, [problem("database", error.message, error.hint or "")]
+
+
+async def _workers(tx: Transaction, current: Release | None, *, is_running: bool) -> list[Finding]:
+    dead = await checkup.silent_workers(tx)
+    names = {worker.name for worker in dead}
+    living = [worker for worker in await workers.list_workers(tx) if worker.name not in names]
+    findings = [
+        warning(
+            "workers",
+            f"Worker {each.name} is gone; it was last heard of at {_moment(each.beat_at)}.",
+            "Nothing, when another one lives: it takes over within seconds. Else: regie up",
+        )
+        for each in dead
+    ]
+    served = {domain for worker in living for domain in worker.domains}
+    unserved = sorted(set(current.domains) - served) if current and is_running else []
+    if unserved:
+        message = f"No worker serves {', '.join(unserved)}: its runs do not move."
+        remedy = "regie down, then regie up; see logs/worker-1.log when it does not stay up."
+        return [*findings, problem("workers", message, remedy)]
+    if living:
+        return [*findings, ok("workers", f"{len(living)} at work.")]
+    return [*findings, info("workers", "None is at work.", "regie up")]
+
+
+async def _runs(tx: Transaction) -> list[Finding]:
+    findings = [
+        problem("runs", f"{_about(run)} is stuck since {_moment(run.since)}: nothing will wake it.", _start_again(run))
+        for run in await checkup.stuck_runs(tx)
+    ]
+    findings += [
+        warning(
+            "runs", f"{_about(run)} has waited for a worker since {_moment(run.since)}.", "regie up; then look again"
+        )
+        for run in await checkup.unclaimed_runs(tx)
+    ]
+    return findings or [ok("runs", "None is stuck.")]
+
+
+def _about(run: WaitingRun) -> str:
+    return f"Run {run.key.run} ({run.workflow}, {run.key.tenant}{', ' + run.ticket if run.ticket else ''})"
+
+
+def _start_again(run: WaitingRun) -> str:
+    """A new run of the same: what the stuck one has changed is found as wanted, and not changed twice."""
+    how = f"--ticket {run.ticket}" if run.ticket else "--input FILE"
+    return (
+        f"See `regie show {run.key.run}`; then start it again, which changes nothing twice: "
+        f"regie start {run.workflow} --tenant {run.key.tenant} {how}"
+    )
+
+
+async def _approvals(tx: Transaction) -> list[Finding]:
+    findings = [
+        warning(
+            "approvals",
+            f"Approval {each.id} of run {each.key.run} should have ended at {_moment(each.expires_at)}.",
+            "A worker ends it within a second: regie up; then look again.",
+        )
+        for each in await checkup.overdue_approvals(tx)
+    ]
+    findings += [_stranger(each) for each in await checkup.approvals_of_strangers(tx)]
+    return findings or [ok("approvals", "None is overdue, and everybody asked can sign in.")]
+
+
+def _stranger(approval: OddApproval) -> Finding:
+    who = ", ".join(approval.unknown)
+    message = f"Approval {approval.id} of run {approval.key.run} asks {who}, who cannot sign in: there is no account."
+    if approval.is_hopeless:
+        remedy = (
+            f"Nobody asked can answer before {_moment(approval.expires_at)}; correct the roles in the tenant's file."
+        )
+        return problem("approvals", message, remedy)
+    return warning("approvals", message, "Others can answer; correct the roles in the tenant's file.")
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,95 @@
+"""Sign-ins of people in a browser: begun with a password, found by a cookie, over after a while. The pages use it.
+
+The cookie holds a random token; the table holds its digest, so whoever reads the table cannot sign in with it. Times
+are the database's.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from regie.core.errors import InvalidInput
+from regie.store.accounts import Account
+from regie.store.database import Transaction
+
+IDLE_S = 30 * 60
+"""Seconds without a page after which a session is over."""
+LONGEST_S = 12 * 3600
+"""Seconds after which a session is over in any case."""
+SEEN_EVERY_S = 60
+"""Seconds within which a page does not count as seen once more, so that looking seldom writes."""
+TOKEN_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Session:
+    """A sign-in that is not over.
+
+    Attributes:
+        left_s: Seconds until it is over if no page is seen meanwhile.
+        is_due: It is worth writing down that it was seen again.
+    """
+
+    account: Account
+    left_s: float
+    is_due: bool
+
+
+async def begin(tx: Transaction, address: str) -> str:
+    """Begin a session of an account and give its token: the cookie's value. Sessions that are over are forgotten.
+
+    Raises:
+        InvalidInput: There is no such account.
+    """
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    await tx.change(
+        """delete from regie.session
+           where seen_at < clock_timestamp() - make_interval(secs => %(idle)s)
+              or created_at < clock_timestamp() - make_interval(secs => %(longest)s)""",
+        {"idle": IDLE_S, "longest": LONGEST_S},
+    )
+    begun = await tx.change(
+        """insert into regie.session (token_sha256, address)
+           select %(token)s, address from regie.account where address = %(address)s""",
+        {"token": _digest(token), "address": address},
+    )
+    if begun == 0:
+        raise InvalidInput(f"There is no account for {address}.")
+    return token
+
+
+async def find(tx: Transaction, token: str) -> Session | None:
+    """The session of a token, with the account as it is now; none when it is over or never was."""
+    row = await tx.row(
+        """select a.*, s.left_s, s.seen_at < s.now - make_interval(secs => %(every)s) as is_due
+           from (select *, clock_timestamp() as now,
+                        extract(epoch from least(seen_at + make_interval(secs => %(idle)s),
+                                                 created_at + make_interval(secs => %(longest)s))
+                                           - clock_timestamp())::float8 as left_s
+                 from regie.session where token_sha256 = %(token)s) s
+           join regie.account a using (address)
+           where s.left_s > 0""",
+        {"token": _digest(token), "idle": IDLE_S, "longest": LONGEST_S, "every": SEEN_EVERY_S},
+    )
+    if row is None:
+        return None
+    added_at: datetime = row["added_at"]
+    account = Account(row["address"], row["display_name"], tuple(row["roles"]), added_at)
+    return Session(account, row["left_s"], row["is_due"])
+
+
+async def see(tx: Transaction, token: str) -> None:
+    """Write down that a session was seen again."""
+    await tx.change(
+        "update regie.session set seen_at = clock_timestamp() where token_sha256 = %(token)s", {"token": _digest(token)}
+    )
+
+
+async def end(tx: Transaction, token: str) -> None:
+    """End a session; ending it twice is no fault."""
+    await tx.change("delete from regie.session where token_sha256 = %(token)s", {"token": _digest(token)})
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,178 @@
+"""Pages about approvals: what waits for whoever looks, and one approval, its plan before its buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import RedirectResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from regie.core.block import Catalogue
+from regie.core.errors import NotFound
+from regie.core.plan import Change, FieldChange, PlannedStep
+from regie.store import approvals, releases, runs
+from regie.store.approvals import Approval
+from regie.store.database import Transaction
+from regie.store.keys import Cursor
+from regie.web import approvals as api
+from regie.web.identify import Caller
+from regie.web.means import Having
+from regie.web.pages.looking import LOOKING
+from regie.web.pages.rendering import page
+from regie.web.pages.run_view import doing
+from regie.web.pages.visitor import Visiting, Visitor, form_of
+from regie.web.problems import Conflict
+from regie.web.seeing import approval_for, asked_for, is_asked, is_id
+
+PAGE = 50
+
+router = APIRouter()
+
+Standing = Literal["asked", "requester", "onlooker", "over"]
+"""What whoever looks can do: answer; not answer their own request; only look; nothing any more."""
+
+
+class Said(BaseModel):
+    """The form under a plan."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decision: Literal["approved", "refused"]
+    comment: str = Field(default="", max_length=2000)
+    plan_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """One planned change to a target: what is done, and its fields."""
+
+    words: str
+    fields: tuple[FieldChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a plan does to one thing."""
+
+    title: str
+    changes: list[Doing]
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """A planned step that needs no change, and why."""
+
+    words: str
+    because: str
+
+
+@router.api_route("/approvals", methods=LOOKING)
+async def inbox(means: Having, visitor: Visiting, before: str | None = None) -> Response:
+    """What waits for whoever looks; for operators what waits for others too; then what was decided."""
+    me = visitor.caller.address
+    async with means.database.reading() as tx:
+        mine = await approvals.list_approvals(tx, approver=me, limit=PAGE)
+        others = await approvals.list_approvals(tx, limit=PAGE) if visitor.is_operator else []
+        before_that = Cursor.parse(before.replace(" ", "+")) if before else None
+        every = await approvals.list_approvals(
+            tx, approver=None if visitor.is_operator else me, status=None, limit=PAGE, before=before_that
+        )
+    known = {approval.id for approval in mine}
+    return page(
+        "approvals.html",
+        visitor,
+        mine=mine,
+        others=[approval for approval in others if approval.id not in known],
+        decided=[approval for approval in every if approval.status != "open"],
+        following=str(every[-1].cursor) if len(every) == PAGE else None,
+    )
+
+
+@router.api_route("/approvals/{approval}", methods=LOOKING)
+async def show(means: Having, visitor: Visiting, approval: str) -> Response:
+    """What is asked and what would change. Looking never decides."""
+    async with means.database.reading() as tx:
+        found = await _visible(tx, visitor.caller, approval)
+        return await _page(tx, visitor, found, means.catalogue)
+
+
+@router.post("/approvals/{approval}/decision")
+async def decide(
+    means: Having, visitor: Visiting, approval: str, said: Annotated[Said, Depends(form_of(Said))]
+) -> Response:
+    """Say yes or no to the plan one has seen."""
+    try:
+        decision = api.Decision(decision=said.decision, comment=said.comment, plan_sha256=said.plan_sha256)
+        await api.decide(means, visitor.caller, approval, decision)
+    except Conflict as error:
+        async with means.database.reading() as tx:
+            found = await _visible(tx, visitor.caller, approval)
+            return await _page(tx, visitor, found, means.catalogue, fault=error.message, typed=said.comment)
+    return RedirectResponse(f"/approvals/{approval}", HTTPStatus.SEE_OTHER)
+
+
+async def _visible(tx: Transaction, caller: Caller, approval: str) -> Approval:
+    """An approval that the caller was asked about, or that is about their own request.
+
+    Raises:
+        NotFound: There is none that the caller may see.
+    """
+    try:
+        return await approval_for(tx, caller, approval)
+    except NotFound:
+        found = await approvals.find(tx, approval) if is_id(approval) else None
+        row = await runs.get(tx, found.key) if found is not None else None
+        if found is None or row is None or not asked_for(caller, row):
+            raise
+        return found
+
+
+async def _page(
+    tx: Transaction, visitor: Visitor, approval: Approval, catalogue: Catalogue, *, fault: str = "", typed: str = ""
+) -> Response:
+    row = await runs.get(tx, approval.key)
+    if row is None:
+        raise NotFound("The run of this approval is gone.")
+    release = await releases.get(tx, row.release)
+    tenant = release.tenants.get(row.key.tenant)
+    targets, unchanged = grouped(approval.plan, catalogue)
+    return page(
+        "approval.html",
+        visitor,
+        status=HTTPStatus.CONFLICT if fault else HTTPStatus.OK,
+        approval=approval,
+        row=row,
+        title=release.definition(row.workflow).title,
+        tenant_title=tenant.title if tenant else row.key.tenant,
+        targets=targets,
+        unchanged=unchanged,
+        standing=_standing(visitor.caller, approval),
+        fault=fault,
+        typed=typed,
+    )
+
+
+def _standing(caller: Caller, approval: Approval) -> Standing:
+    if approval.status != "open":
+        return "over"
+    if caller.is_person(approval.requester):
+        return "requester"
+    return "asked" if is_asked(caller, approval) else "onlooker"
+
+
+def grouped(plan: Sequence[PlannedStep], catalogue: Catalogue) -> tuple[list[Target], list[Unchanged]]:
+    """A plan by what it changes, in the order of the plan, and apart from it what needs no change."""
+    targets: dict[str, Target] = {}
+    unchanged = []
+    for step in plan:
+        words = doing(step.planned.capability, step.uses, catalogue)
+        if isinstance(step.planned, Change):
+            target = targets.setdefault(step.planned.title, Target(step.planned.title, []))
+            target.changes.append(Doing(words, step.planned.fields))
+        else:
+            unchanged.append(Unchanged(words, step.planned.because))
+    return list(targets.values()), unchanged

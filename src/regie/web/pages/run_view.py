@@ -1,0 +1,354 @@
+"""A run as its page shows it: steps with their times, planned changes beside what became of them, audit entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from pydantic import JsonValue
+
+from regie.core.audit import Actor
+from regie.core.block import Catalogue
+from regie.core.definition import Definition, Step
+from regie.core.effect import EffectState
+from regie.core.errors import Failure
+from regie.core.plan import Change, FieldChange, PlannedStep
+from regie.core.run import ANSWER, START, EffectNote, RunState, StepState, StepStatus, written_place
+from regie.store import approvals, audit, effects, releases, runs, steps
+from regie.store.approvals import Approval
+from regie.store.audit import Leaf
+from regie.store.database import Transaction
+from regie.store.effects import Effect
+from regie.store.runs import RunRow
+from regie.store.steps import StepRecord
+from regie.web.identify import Caller
+from regie.web.pages.outline import Line, outline
+from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
+from regie.web.seeing import is_id, run_for
+
+BAR = 100
+"""Width of the longest bar of times, in units of its drawing."""
+_OWN: dict[str, str] = {START: "Read the ticket", ANSWER: "Tell the ticket what is wrong with it"}
+
+Tone = Literal["good", "bad", "open", "quiet"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepView:
+    """One step of a run.
+
+    Attributes:
+        tries: How often work was handed out; 0 for steps that only hold others.
+        queued_s, ran_s: Over all tries. None when nothing is known.
+        queued_bar, ran_bar: The same, as parts of `BAR`.
+        waited_s: Until people answered.
+    """
+
+    place: str
+    depth: int
+    uses: str
+    title: str
+    status: StepStatus
+    tries: int
+    queued_s: float | None
+    ran_s: float | None
+    queued_bar: float
+    ran_bar: float
+    waited_s: float | None
+    failure: Failure | None
+    effects: tuple[EffectNote, ...]
+    output: list[Line]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeView:
+    """One planned change and what became of it.
+
+    Attributes:
+        about: What it is done to, in words.
+        because: Why nothing was to change; empty when something was.
+        as_planned: Whether exactly the planned change was applied; None while that is open, or nothing was planned.
+    """
+
+    about: str
+    doing: str
+    because: str
+    fields: tuple[FieldChange, ...]
+    digest: str
+    says: str
+    tone: Tone
+    as_planned: bool | None
+    at: datetime | None
+    request_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeafView:
+    """An entry of the audit log."""
+
+    seq: int
+    at: datetime
+    event: str
+    who: str
+    about: str
+    hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """Everything that the page of a run shows. `faults` say what is wrong with the audit chain."""
+
+    row: RunRow
+    title: str
+    tenant_title: str
+    failure: Failure | None
+    input: list[Line]
+    steps: list[StepView]
+    approvals: list[Approval]
+    changes: list[ChangeView]
+    others: list[ChangeView]
+    leaves: list[LeafView]
+    faults: list[str]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing changes any more."""
+        return self.row.status.is_final
+
+    @property
+    def open_approvals(self) -> list[Approval]:
+        """What it waits for people about."""
+        return [approval for approval in self.approvals if approval.status == "open"]
+
+
+async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalogue) -> RunView:
+    """A run by its id.
+
+    Raises:
+        NotFound: There is none that the caller may see.
+    """
+    row = await run_for(tx, caller, run)
+    release = await releases.get(tx, row.release)
+    definition = release.definition(row.workflow)
+    state = RunState.model_validate_json(await runs.state_of(tx, row.key))
+    asked = await approvals.of_run(tx, row.key)
+    ledger = await effects.list_effects(tx, row.key)
+    leaves = await audit.read(tx, row.key)
+    covered = {step.place for approval in asked for step in approval.plan}
+    tenant = release.tenants.get(row.key.tenant)
+    return RunView(
+        row=row,
+        title=definition.title,
+        tenant_title=tenant.title if tenant else row.key.tenant,
+        failure=state.failure,
+        input=outline(dict(state.input), is_plain=caller.is_operator),
+        steps=_steps(
+            state,
+            await steps.list_steps(tx, row.key),
+            definition,
+            catalogue,
+            {approval.place: approval for approval in asked},
+            is_plain=caller.is_operator,
+        ),
+        approvals=asked,
+        changes=_changes(asked, ledger, catalogue, is_over=row.status.is_final),
+        others=_foreseen(state, catalogue)
+        if row.dry
+        else [_applied(effect, catalogue) for effect in ledger if effect.place not in covered],
+        leaves=[_leaf(leaf) for leaf in leaves],
+        faults=await audit.verify(tx, row.key),
+    )
+
+
+def _steps(
+    state: RunState,
+    records: Sequence[StepRecord],
+    definition: Definition,
+    catalogue: Catalogue,
+    asked: Mapping[str, Approval],
+    *,
+    is_plain: bool,
+) -> list[StepView]:
+    tries: dict[str, list[StepRecord]] = {}
+    for record in records:
+        tries.setdefault(record.place, []).append(record)
+    times = {
+        place: (
+            _total((record.queued_at, record.started_at) for record in made),
+            _total((record.started_at, record.ended_at) for record in made),
+        )
+        for place, made in tries.items()
+    }
+    longest_s = max((queued + ran for queued, ran in times.values()), default=0.0)
+    scale = BAR / longest_s if longest_s else 0.0
+    shown = []
+    for place, step in state.steps.items():
+        made = tries.get(place, [])
+        written = definition.by_place.get(written_place(place))
+        uses = made[-1].uses if made else (written.uses if written else None) or ""
+        queued_s, ran_s = times.get(place, (None, None))
+        waited = asked.get(place)
+        shown.append(
+            StepView(
+                place=place,
+                depth=min(place.count("/"), 3),
+                uses=uses if uses in catalogue else "",
+                title=_title(place, uses, step, written, catalogue),
+                status=step.status,
+                tries=step.attempt,
+                queued_s=queued_s,
+                ran_s=ran_s,
+                queued_bar=round((queued_s or 0.0) * scale, 2),
+                ran_bar=round((ran_s or 0.0) * scale, 2),
+                waited_s=(waited.decided_at - waited.asked_at).total_seconds()
+                if waited and waited.decided_at
+                else None,
+                failure=step.failure,
+                effects=step.effects,
+                output=[] if step.output is None else outline(step.output, is_plain=is_plain),
+            )
+        )
+    return shown
+
+
+def _total(moments: Iterable[tuple[datetime | None, datetime | None]]) -> float:
+    """Seconds between two moments, over all tries that have both."""
+    return sum((max(0.0, (to - since).total_seconds()) for since, to in moments if since and to), 0.0)
+
+
+def _title(place: str, uses: str, step: StepState, written: Step | None, catalogue: Catalogue) -> str:
+    if place in _OWN:
+        return _OWN[place]
+    if written is not None and written.for_each is not None and step.items is not None:
+        return f"For each {written.for_each.variable}: {len(step.items)}"
+    if uses in catalogue:
+        return first_sentence(catalogue[uses].summary)
+    return KINDS.get(written.kind, uses) if written is not None else place
+
+
+def _changes(
+    asked: Sequence[Approval], ledger: Sequence[Effect], catalogue: Catalogue, *, is_over: bool
+) -> list[ChangeView]:
+    """Each planned change of each approval beside its row in the ledger."""
+    done = {effect.place: effect for effect in ledger}
+    return [
+        _change(step, approval, done.get(step.place), catalogue, is_over=is_over)
+        for approval in asked
+        for step in approval.plan
+    ]
+
+
+def _change(
+    step: PlannedStep, approval: Approval, effect: Effect | None, catalogue: Catalogue, *, is_over: bool
+) -> ChangeView:
+    planned = step.planned if isinstance(step.planned, Change) else None
+    says, tone = _became(effect, approval, is_over=is_over)
+    is_applied = effect is not None and effect.state is EffectState.RECEIVED
+    return ChangeView(
+        about=planned.title if planned else step.planned.target,
+        doing=doing(step.planned.capability, step.uses, catalogue),
+        because="" if isinstance(step.planned, Change) else step.planned.because,
+        fields=planned.fields if planned else (),
+        digest=planned.digest if planned else "",
+        says=says,
+        tone=tone,
+        as_planned=effect.change_digest == planned.digest if planned and effect is not None and is_applied else None,
+        at=effect.settled_at if effect else None,
+        request_id=effect.receipt.request_id if effect and effect.receipt else "",
+    )
+
+
+def _became(effect: Effect | None, approval: Approval, *, is_over: bool) -> tuple[str, Tone]:
+    if effect is not None:
+        return EFFECTS[effect.state], _TONES[effect.state]
+    if approval.status == "open":
+        return "Waits for a yes", "open"
+    if approval.status != "approved" or is_over:
+        return "Not done", "quiet"
+    return "Comes next", "open"
+
+
+_TONES: dict[EffectState, Tone] = {
+    EffectState.INTENDED: "open",
+    EffectState.PENDING: "open",
+    EffectState.RECEIVED: "good",
+    EffectState.UNCHANGED: "quiet",
+    EffectState.FAILED: "bad",
+    EffectState.UNKNOWN: "bad",
+}
+
+
+def _applied(effect: Effect, catalogue: Catalogue) -> ChangeView:
+    """A change that needed no approval."""
+    change = effect.change
+    return ChangeView(
+        about=change.title if change else effect.target,
+        doing=doing(effect.capability, "", catalogue),
+        because="",
+        fields=change.fields if change else (),
+        digest=effect.change_digest,
+        says=EFFECTS[effect.state],
+        tone=_TONES[effect.state],
+        as_planned=None,
+        at=effect.settled_at,
+        request_id=effect.receipt.request_id if effect.receipt else "",
+    )
+
+
+def _foreseen(state: RunState, catalogue: Catalogue) -> list[ChangeView]:
+    """What a dry run would change."""
+    return [
+        ChangeView(
+            about=note.words,
+            doing=doing(note.capability, "", catalogue),
+            because="",
+            fields=(),
+            digest=note.digest,
+            says="Would be done" if note.changed else "Is already so",
+            tone="open" if note.changed else "quiet",
+            as_planned=None,
+            at=None,
+            request_id="",
+        )
+        for step in state.steps.values()
+        for note in step.effects
+    ]
+
+
+def doing(capability: str, uses: str, catalogue: Catalogue) -> str:
+    """What a capability does, in one sentence."""
+    blocks = [catalogue[uses]] if uses in catalogue else list(catalogue.values())
+    return next((need.summary for block in blocks for need in block.needs if need.name == capability), capability)
+
+
+def _leaf(leaf: Leaf) -> LeafView:
+    return LeafView(
+        seq=leaf.run_seq,
+        at=leaf.at,
+        event=leaf.event.value,
+        who=_who(leaf.fields),
+        about=_about(leaf.fields),
+        hash=leaf.hash,
+    )
+
+
+def _who(fields: Mapping[str, JsonValue]) -> str:
+    """Who did it; of an id of ours, such as a worker's, its beginning."""
+    actor = Actor.model_validate(fields["actor"])
+    kind = actor.type.replace("_", " ")
+    if actor.id == actor.type:
+        return kind
+    return f"{kind} {actor.id[:8] if is_id(actor.id) else actor.id}"
+
+
+def _about(fields: Mapping[str, JsonValue]) -> str:
+    """What a leaf is about, from those of its fields that say it shortest."""
+    parts: list[JsonValue] = []
+    for name, keys in (("step", ("place", "outcome")), ("approval", ("decision", "rung")), ("workflow", ("name",))):
+        part = fields.get(name)
+        if isinstance(part, Mapping):
+            parts += [f"rung {part[key]}" if key == "rung" else part[key] for key in keys if key in part]
+    parts.append(fields.get("capability"))
+    return " · ".join(str(part) for part in parts if part)

@@ -1,0 +1,110 @@
+"""Signing in with a local account, and out again."""
+
+from __future__ import annotations
+
+import secrets
+from http import HTTPStatus
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from regie.core.errors import Throttled
+from regie.store import sessions
+from regie.store.accounts import LONGEST_PASSWORD
+from regie.web.means import Having
+from regie.web.pages.looking import LOOKING
+from regie.web.pages.rendering import page
+from regie.web.pages.visitor import BEFORE, COOKIE, csrf_of, find_visitor, form_of
+from regie.web.pages.wording import length
+from regie.web.problems import Unidentified
+
+HOME = "/"
+_LONGEST_ADDRESS = 2000
+
+router = APIRouter()
+
+
+class SignIn(BaseModel):
+    """What somebody signs in with, and where they wanted to go."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: str = Field(max_length=254)
+    password: SecretStr = Field(max_length=LONGEST_PASSWORD)
+    next: str = Field(default=HOME, max_length=_LONGEST_ADDRESS)
+
+
+class SignOut(BaseModel):
+    """Nothing more to say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@router.api_route("/sign-in", methods=LOOKING)
+async def show(means: Having, request: Request, next: str = HOME) -> Response:  # noqa: A002  the address says next
+    """The form; whoever has signed in goes on at once."""
+    if await find_visitor(means, request, is_seen=False) is not None:
+        return RedirectResponse(own_address(next), HTTPStatus.SEE_OTHER)
+    return _form(request, next=own_address(next))
+
+
+@router.post("/sign-in")
+async def sign_in(
+    means: Having, request: Request, said: Annotated[SignIn, Depends(form_of(SignIn, BEFORE))]
+) -> Response:
+    """Begin a session, with a new token, and go on."""
+    then = own_address(said.next)
+    try:
+        account = await means.doorkeeper.sign_in(said.address, said.password.get_secret_value())
+    except Throttled as error:
+        wait = length(error.after_s or 0)
+        fault = f"Signing in with this address failed too often. Try again in {wait}."
+        return _form(request, next=then, address=said.address, fault=fault, status=HTTPStatus.TOO_MANY_REQUESTS)
+    except Unidentified:
+        fault = "Address and password do not fit. Check both, and try again."
+        return _form(request, next=then, address=said.address, fault=fault, status=HTTPStatus.UNAUTHORIZED)
+    async with means.database.transaction() as tx:
+        await sessions.end(tx, request.cookies.get(COOKIE, ""))
+        token = await sessions.begin(tx, account.address)
+    answer = RedirectResponse(then, HTTPStatus.SEE_OTHER)
+    _give(answer, COOKIE, token)
+    _take(answer, BEFORE)
+    return answer
+
+
+@router.post("/sign-out")
+async def sign_out(means: Having, request: Request, _: Annotated[SignOut, Depends(form_of(SignOut))]) -> Response:
+    """End the session."""
+    async with means.database.transaction() as tx:
+        await sessions.end(tx, request.cookies.get(COOKIE, ""))
+    answer = RedirectResponse("/sign-in", HTTPStatus.SEE_OTHER)
+    _take(answer, COOKIE)
+    return answer
+
+
+def own_address(wanted: str) -> str:
+    """An address of ours to go on to; the start page for any other, so that our links lead nobody elsewhere.
+
+    Browsers read a backslash as a slash and skip tabs and line ends (URL standard, 4.4), so neither is let through.
+    """
+    parts = urlsplit(wanted) if wanted.isprintable() and "\\" not in wanted else None
+    is_ours = parts is not None and not parts.scheme and not parts.netloc
+    return wanted if is_ours and wanted.startswith("/") and not wanted.startswith("//") else HOME
+
+
+def _form(request: Request, *, next: str, address: str = "", fault: str = "", status: int = 200) -> Response:  # noqa: A002  as above
+    token = request.cookies.get(BEFORE) or secrets.token_urlsafe(sessions.TOKEN_BYTES)
+    answer = page("sign_in.html", None, status=status, next=next, address=address, fault=fault, csrf=csrf_of(token))
+    _give(answer, BEFORE, token)
+    return answer
+
+
+def _give(answer: Response, cookie: str, token: str) -> None:
+    answer.set_cookie(cookie, token, secure=True, httponly=True, samesite="lax", path="/")
+
+
+def _take(answer: Response, cookie: str) -> None:
+    answer.delete_cookie(cookie, secure=True, httponly=True, samesite="lax", path="/")

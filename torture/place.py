@@ -1,0 +1,168 @@
+"""An installation to torture: the demo's, with two workers, all of its processes behind a proxy to the database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from regie.cli.api import Api
+from regie.cli.demo_world import TENANT, Services, up
+from regie.cli.installation import Installation
+from regie.cli.processes import Process
+from regie.cli.story import Story, telling
+from regie.core.errors import RegieError
+from regie.settings import Settings
+from regie.store.database import Database
+from regie.store.postgres_server import PostgresServer
+from regie.store.sealer import Sealer
+
+from torture.proxy import ChaosProxy
+from torture.schedule import PROCESSES
+
+SLOTS = 16
+"""Runs that one worker moves at the same time."""
+RUNG_S = 12
+"""How long each rung of the approval ladder waits; two of them are silence for good."""
+LOOK_S = 0.05
+RULES = {
+    # A desk that gives up after five tries would lose requests that Regie never saw: not what is examined here.
+    "webhook_retries": 10_000,
+    "webhook_timeout_seconds": 6.0,
+}
+
+
+@dataclass
+class Place:
+    """The installation and every way to reach it.
+
+    Attributes:
+        database: Straight to the server, past the proxy: for looking, never for what is examined.
+        frozen: Processes that stand still at the moment, by name.
+    """
+
+    story: Story
+    installation: Installation
+    server: PostgresServer
+    proxy: ChaosProxy
+    database: Database
+    said: list[str] = field(default_factory=list)
+    frozen: set[str] = field(default_factory=set)
+    releases: int = 0
+
+    @property
+    def services(self) -> Services:
+        """Addresses and supervisor."""
+        return self.story.services
+
+    @property
+    def sandbox(self) -> httpx.AsyncClient:
+        """The hand above the imaginary world."""
+        return self.story.sandbox.http
+
+    @property
+    def operator(self) -> Api:
+        """The API, as the operator."""
+        return self.story.operator
+
+    def process(self, name: str) -> Process:
+        """One of the installation's processes."""
+        return next(each for each in self.services.supervisor.processes if each.name == name)
+
+    def send(self, name: str, number: signal.Signals) -> int:
+        """Send a signal to a process; its id, or 0 when it does not run."""
+        pid = self.process(name).pid
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return pid
+
+    def thaw(self) -> None:
+        """Let every process go on that stands still."""
+        for name in PROCESSES:
+            self.send(name, signal.SIGCONT)
+        self.frozen.clear()
+
+    def starts(self) -> Counter[str]:
+        """How often each process has become ready."""
+        return Counter({process.name: process.starts for process in self.services.supervisor.processes})
+
+    async def change_tenant(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Edit the tenant's file and make the workspace the current release, as an operator would."""
+        file = self.services.settings.workspace_folder / "tenants" / f"{TENANT}.yaml"
+        tenant = yaml.safe_load(file.read_text(encoding="utf-8"))
+        change(tenant)
+        file.write_text(yaml.safe_dump(tenant, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        await self.installation.load(self.database)
+        self.releases += 1
+
+
+@asynccontextmanager
+async def standing(seed: int) -> AsyncIterator[Place]:
+    """A fresh installation in a temporary folder; everything of it is removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="regie-torture-"))
+    # Under root the database runs under another account, which must be able to enter.
+    folder.chmod(0o755)
+    said: list[str] = []
+    settings = Settings(home=folder / "home", port=0, database_url="", workspace=None, crash_at="", workers=2)
+    try:
+        async with AsyncExitStack() as stack:
+            services = await stack.enter_async_context(up(settings, said.append, is_demo=True))
+            installation = Installation(services.settings, said.append)
+            server = installation.server()
+            if server is None:
+                raise RuntimeError("a torture place looks after its own database")
+            address = server.ensure()
+            listen = folder / "proxy" / f".s.PGSQL.{address.port}"
+            listen.parent.mkdir()
+            proxy = await stack.enter_async_context(
+                ChaosProxy(listen, address.socket_dir / listen.name, random.Random(seed))  # noqa: S311  repeatable
+            )
+            sealer = Sealer.from_file(services.settings.sealing_key_file)
+            database = await stack.enter_async_context(Database(address.dsn, sealer, wait_s=30))
+            story = await stack.enter_async_context(telling(services))
+            place = Place(story, installation, server, proxy, database, said)
+            (await place.sandbox.patch("/sandbox/rules", json=RULES)).raise_for_status()
+            await place.change_tenant(_make_ladder_short)
+            await _go_behind_the_proxy(place, make_conninfo(**conninfo_to_dict(address.dsn, host=str(listen.parent))))
+            try:
+                yield place
+            finally:
+                proxy.heal()
+                place.thaw()
+    finally:
+        with contextlib.suppress(RegieError):
+            PostgresServer(settings.home / "postgres").remove()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_ladder_short(tenant: dict[str, Any]) -> None:
+    tenant["settings"]["identity"] = {
+        "manager_answers_within": f"{RUNG_S}s",
+        "remind_after": "5s",
+        "officer_answers_within": f"{RUNG_S}s",
+    }
+
+
+async def _go_behind_the_proxy(place: Place, dsn: str) -> None:
+    """Start every process again with the proxy's address for the database's."""
+    for name in PROCESSES:
+        process = place.process(name)
+        process.environment.update(database_url=dsn, slots=str(SLOTS))
+        starts = process.starts
+        place.send(name, signal.SIGKILL)
+        while process.starts == starts:  # noqa: ASYNC110  another process is what is waited for
+            await asyncio.sleep(LOOK_S)
