@@ -410,3 +410,10 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="length of time"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["999999w", "999999d", "3651d", "3650d1s"])
+def test_a_length_of_time_ends_while_there_are_calendars(text: str) -> None:
+    with pytest.raises(ValueError, match="longer than 10 years"):
+        parse_duration(text)
+    assert parse_duration("3650d") == 3650 * 86_400

@@ -243,6 +243,25 @@ def test_the_reporter_of_the_ticket_and_the_starter_are_both_left_out() -> None:
         assert trial.take(Decided(place="approval", decision="approved", by=person)) == ()
 
 
+def test_a_rung_of_people_asked_before_still_gets_its_time() -> None:
+    trial = asked(EVA)
+    trial.fires("rung:approval:0")
+    trial.finds("approval", EVA)
+    assert opened(trial)[-1].rung == 2
+    assert opened(trial)[-1].approvers == (EVA,)
+    assert trial.timers == {"rung:approval:1": 4 * 3600.0}
+    trial.decides("approval", EVA)
+    assert decision(trial) == "approved"
+
+
+def test_a_ticket_that_hides_who_asks_is_refused_where_somebody_else_must_say_yes() -> None:
+    trial = Trial(TWO_RUNGS, head=WHO, given={"who": JAN}, settings={"remind": "2h"}, ticket="ITSM-1")
+    trial.ok("start", {"key": "ITSM-1", "fields": {}, "reporter": {"id": "1", "display_name": "Eva", "email": ""}})
+    assert "does not tell the e-mail address" in str(trial.out["answer"])
+    trial.ok("answer")
+    assert trial.status == "failed"
+
+
 def test_nobody_is_asked_twice() -> None:
     trial = asked(EVA, EVA)
     assert opened(trial)[0].approvers == (EVA,)

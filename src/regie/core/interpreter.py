@@ -55,6 +55,12 @@ READ_TICKET, COMMENT_TICKET = "ticket.read", "ticket.comment"
 """Blocks of the two implicit steps around the input."""
 PENDING_LIMIT_S = 24 * 3600.0
 """How long a change that takes effect later may take in all, unless the step's `timeout` says otherwise."""
+SHORTEST_AGAIN_S = 0.2
+"""Least pause before asking again about a change that takes effect later."""
+HIDDEN_REPORTER = (
+    "The ticket system does not tell the e-mail address of whoever asks, so nobody can make sure that somebody else "
+    "says yes: its service account must be allowed to see addresses."
+)
 START_AGAIN = "Nothing was changed. Please open a new ticket in which this is right."
 DOUBTFUL = ("OutcomeUnknown", "NotVerified", "TimedOut")
 """Kinds of failure after which something may have been changed all the same."""
@@ -209,7 +215,7 @@ class Life:
             self.fail(place, event.failure)
 
     def _postpone(self, place: str, step: StepState, event: Postponed) -> None:
-        waited_s = step.waited_s + event.again_after_s
+        waited_s = step.waited_s + max(event.again_after_s, SHORTEST_AGAIN_S)
         written = self._written(place)
         if waited_s > (written.timeout_s or PENDING_LIMIT_S):
             self.fail(
@@ -219,7 +225,8 @@ class Life:
         self.steps[place] = step.model_copy(
             update={"status": StepStatus.WAITING, "handle": event.handle, "waited_s": waited_s}
         )
-        self.commands.append(SetTimer(timer=f"again:{place}:{step.attempt}", after_s=event.again_after_s))
+        pause_s = max(event.again_after_s, SHORTEST_AGAIN_S)
+        self.commands.append(SetTimer(timer=f"again:{place}:{step.attempt}", after_s=pause_s))
 
     # --- changing one step --------------------------------------------------------------------------------------------
 
@@ -313,10 +320,9 @@ class Life:
             ticket = self.steps[START].output
         try:
             self.input = build_input(self.definition, self.facts.given, ticket if isinstance(ticket, dict) else None)
+            self.requester = _requester(ticket, must_be_known=asks_people) or self.requester
         except InvalidInput as error:
             return self._answer(Failure.of(error))
-        if isinstance(ticket, dict) and isinstance(reporter := ticket.get("reporter"), dict):
-            self.requester = str(reporter.get("email") or "")
         self.ready = True
         return NEXT
 
@@ -527,6 +533,19 @@ class Life:
         if self._report[0] != len(self.order):
             self._report = (len(self.order), report(self.state()))
         return self._report[1]
+
+
+def _requester(ticket: JsonValue, *, must_be_known: bool) -> str:
+    """The address of whoever opened a ticket; empty without a ticket.
+
+    Raises:
+        InvalidInput: The ticket does not tell, and has to.
+    """
+    if not isinstance(ticket, dict) or not isinstance(reporter := ticket.get("reporter"), dict):
+        return ""
+    if must_be_known and not reporter.get("email"):
+        raise InvalidInput(HIDDEN_REPORTER)
+    return str(reporter.get("email") or "")
 
 
 def _joined(flows: list[Flow]) -> Flow:

@@ -152,15 +152,18 @@ def take_plan(life: Life, place: str, state: StepState, event: PlanMade) -> None
 
 
 def take_approvers(life: Life, place: str, state: StepState, event: ApproversFound) -> None:
-    """Ask the people of a rung; go straight to the next rung when it means nobody new who may decide."""
+    """Ask the people of a rung; go straight to the next rung when it means nobody who may decide.
+
+    A rung of people who were asked before still gets its time: they may be the manager and the security officer in one.
+    """
     approval = state.approval
     if approval is None or approval.phase is not ApprovalPhase.FINDING or event.rung != approval.rung:
         return
     concerned = {life.requester.casefold(), life.facts.started_by.casefold()}
     already = {person.casefold() for person in approval.asked}
-    new = [person for person in event.approvers if person.casefold() not in concerned | already]
-    asked = (*approval.asked, *dict.fromkeys(new))
-    if not new:
+    meant = [person for person in event.approvers if person.casefold() not in concerned]
+    asked = (*approval.asked, *dict.fromkeys(person for person in meant if person.casefold() not in already))
+    if not meant:
         _next_rung(life, place, state, approval)
         return
     given = approval.given
