@@ -266,7 +266,7 @@ def test_a_faulty_workspace_at_start(command: Command, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("verb", ["plan", "start"])
-def test_an_input_file(
+def test_an_input_file(  # noqa: PLR0917  a row of a table has as many columns
     command: Command, tmp_path: Path, verb: str, name: str, content: str | bytes | None, says: str
 ) -> None:
     file = tmp_path / name

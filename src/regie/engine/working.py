@@ -101,6 +101,7 @@ class WorkerLoop:
             await self._wait(worker, stop, min(POLL_S, POLL_S if due_s is None else due_s))
 
     async def _take_ready(self, worker: workers.Worker) -> tuple[list[tuple[runs.Claimed, Release]], float | None]:
+        claimed: list[runs.Claimed] = []
         try:
             async with self.database.transaction() as tx:
                 await timers.fire_due(tx, self.domains)
@@ -109,6 +110,12 @@ class WorkerLoop:
                 return taken, await timers.next_due_in(tx, self.domains)
         except Unavailable as error:
             log.warning("worker:waits", reason=str(error))
+            return [], None
+        except OutcomeUnknown:
+            # Whether timers were fired does not matter: they fire once, whoever looks next.
+            if claimed:
+                raise
+            log.warning("worker:waits", reason="A look for work got no answer.")
             return [], None
 
     async def _wait(self, worker: workers.Worker, stop: asyncio.Event, most_s: float) -> None:

@@ -79,6 +79,9 @@ class Grants:
         if question.capability not in capabilities:
             await self.deny(key, question, "step_has_no_need")
             raise Denied(f"Step {step.place} of {held.workflow} has no use for {question.capability}.")
+        if step.place in _IMPLICIT and (not held.ticket or question.want.get("ticket") != held.ticket):
+            await self.deny(key, question, "not_the_runs_ticket")
+            raise Denied(f"The place {step.place} is there for the run's own ticket.")
         grant = Grant(
             tenant=step.tenant,
             domain=step.domain,
