@@ -17,7 +17,8 @@ from regie.store.postgres_server import PostgresServer
 
 from .reading import ROOT, Command
 
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
+"""Long, since a start on a machine that is busy with other tests takes ten times as long as on an idle one."""
 POLL_S = 0.1
 STANDING_ADDRESS = "http://127.0.0.1:8321"
 """Where the pages say that Regie answers. Here it takes a free port, since tests run side by side."""
@@ -59,7 +60,7 @@ class Clone:
             input=TYPED,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_S * 3,
+            timeout=PATIENCE_S,
             check=False,
         )
         said = done.stdout + done.stderr
@@ -79,7 +80,11 @@ class Clone:
             self._up = subprocess.Popen(
                 [".venv/bin/regie", "up", "--demo"], cwd=self.root, env=self._environment(), stdout=log, stderr=log
             )
-        self._until("Regie is up", lambda: bool(self._state()))
+        try:
+            self._until("Regie is up", lambda: bool(self._state()))
+        except AssertionError:
+            self.stop()
+            raise
 
     def load(self) -> None:
         """Load the workspace as it is, if the installation runs; else the next start does."""
@@ -89,7 +94,8 @@ class Clone:
     def stop(self) -> None:
         """Stop the installation, if it runs."""
         if self._up is not None:
-            self._up.terminate()
+            if self._up.poll() is None:
+                self._up.terminate()
             self._up.wait(PATIENCE_S)
             self._up = None
 
@@ -134,7 +140,8 @@ class Clone:
     def _until(self, what: str, holds: Any) -> None:
         deadline_s = time.monotonic() + PATIENCE_S
         while not holds():
-            assert time.monotonic() < deadline_s, f"never so: {what}\n{(self.root / 'up.log').read_text()}"
+            is_over = time.monotonic() > deadline_s or self._up is None or self._up.poll() is not None
+            assert not is_over, f"never so: {what}\n{(self.root / 'up.log').read_text()}"
             time.sleep(POLL_S)
 
     def _state(self) -> dict[str, Any]:

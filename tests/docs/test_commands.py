@@ -60,7 +60,7 @@ def workspace_as_it_was(clone: Clone) -> Iterator[None]:
     """What a page puts into the workspace is gone for the next one."""
     workspace, before = clone.root / ".regie" / "workspace", clone.root / "before"
     if workspace.exists():
-        copytree(workspace, before)
+        copytree(workspace, before, dirs_exist_ok=True)
     yield
     if before.exists():
         rmtree(workspace)
