@@ -833,3 +833,27 @@ def test_outstanding_hands_out_the_same_work_and_only_what_is_out() -> None:
         work.model_dump_json() for work in trial.out.values()
     )
     assert RunState.model_validate_json(trial.state.model_dump_json()) == trial.state
+
+
+def test_every_attempt_asks_for_the_same_though_the_report_has_grown_meanwhile() -> None:
+    """Else the second attempt would be another effect, and the gateway would refuse it."""
+    trial = Trial("""
+- parallel:
+    - id: told
+      uses: thing.write
+      with: { value: "${{ run.report }}" }
+    - id: other
+      uses: thing.write
+""")
+    first = trial.out["told"]
+    assert isinstance(first, Perform)
+    note = EffectNote(capability="thing.write", target="thing:1", words="The thing: on true -> false", changed=True)
+    trial.ok("other", effects=(note,))
+    trial.fails("told", failure("Unavailable", may_retry=True))
+    trial.fires("again:told:1")
+    second = trial.out["told"]
+    assert isinstance(second, Perform)
+    assert second.attempt == 2
+    assert second.arguments == first.arguments
+    trial.ok("told")
+    assert trial.step("told").arguments is None

@@ -177,6 +177,13 @@ FILES = {
           uses: thing.act
         """,
     "broken": "- { id: it, uses: thing.act, with: { do: break } }",
+    "unkept": """
+        - id: approval
+          uses: people.approve
+          with:
+            question: May it be?
+            ask: [ { who: "user:${{ input.word }}", within: 1h } ]
+        """,
     "slow": "- { id: it, uses: thing.hurry, with: { do: hold } }",
 }
 FILES["reminded"] = FILES["approve"].replace("first_within", "longer").replace("last_within", "short")

@@ -296,6 +296,15 @@ async def test_a_run_that_this_version_cannot_read_does_not_take_the_worker_down
     assert (row.status, row.owner) == (RunStatus.RUNNING, None)
 
 
+async def test_what_no_database_takes_fails_its_step_instead_of_being_tried_for_ever(postgres: PostgresStage) -> None:
+    async with at_work(postgres.worker(slots=2)):
+        key = await postgres.start("unkept", word="eva\x00@example.com")
+        state = await postgres.until(key, is_over)
+    assert state.status is RunStatus.FAILED
+    assert state.failure is not None
+    assert "cannot be stored" in state.failure.message
+
+
 # --- decisions that meet something else -------------------------------------------------------------------------------
 
 

@@ -437,3 +437,25 @@ async def test_lists_page_through_everything_once(database: Database, start: Sta
 def test_a_made_up_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         Cursor.parse(text)
+
+
+async def test_a_run_whose_state_was_altered_is_set_aside_and_the_others_are_claimed(
+    database: Database, make_new: MakeNew, worker: Worker
+) -> None:
+    async with database.transaction() as tx:
+        altered = (await runs.start(tx, make_new())).key
+        whole = (await runs.start(tx, make_new())).key
+        await tx.change(
+            "update regie.run set state = set_byte(state, 20, get_byte(state, 20) # 1) where id = %(run)s",
+            altered._asdict(),
+        )
+    async with database.transaction() as tx:
+        claimed = await runs.claim(tx, worker.id, ["identity"], 10)
+    assert [each.claim.key for each in claimed] == [whole]
+    async with database.reading() as tx:
+        row = await runs.get(tx, altered)
+    assert row is not None
+    assert row.owner is None
+    assert (await events_of(database, altered))[-1] is Event.RUN_SET_ASIDE
+    async with database.transaction() as tx:
+        assert await runs.claim(tx, worker.id, ["identity"], 10) == []
