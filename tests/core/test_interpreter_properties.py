@@ -55,7 +55,9 @@ LONGEST = 3000
 def bare_steps(draw: st.DrawFn, depth: int) -> Step:
     """One step without a place; `placed` gives it one."""
     inner = st.lists(bare_steps(depth - 1), min_size=1, max_size=3).map(tuple) if depth else st.nothing()
-    kinds = ["look", "write", "write", "approve", "fail", "end"] + (["do", "parallel", "parallel"] if depth else [])
+    kinds = ["look", "write", "write", "approve", "wait", "fail", "end"] + (
+        ["do", "parallel", "parallel"] if depth else []
+    )
     chosen = draw(st.sampled_from(kinds))
     parts: dict[str, object] = {"condition": draw(st.sampled_from([None, None, None, "true", "1 > 2"]))}
     match chosen:
@@ -63,6 +65,8 @@ def bare_steps(draw: st.DrawFn, depth: int) -> Step:
             parts |= {"kind": Kind(chosen), "steps": draw(inner)}
         case "fail" | "end":
             return Step(place="", line=1, column=1, kind=Kind(chosen), message="so", condition=draw(GUARD))
+        case "wait":
+            parts |= {"kind": Kind.WAIT, "wait": draw(WAITS)}
         case "approve":
             rungs = draw(st.integers(1, 3))
             ask = [{"who": f"role:r{rung}", "within": "4h", "remind": "1h" if rung else ""} for rung in range(rungs)]
@@ -71,7 +75,7 @@ def bare_steps(draw: st.DrawFn, depth: int) -> Step:
             retry = draw(st.sampled_from([None, RetryRule(attempts=2)]))
             parts |= {"kind": Kind.USES, "uses": f"thing.{chosen}", "retry": retry}
             parts["arguments"] = {"value": "${{ run.report }}"}
-    if draw(st.integers(0, 3)) == 0:
+    if chosen != "wait" and draw(st.integers(0, 3)) == 0:
         items = draw(st.lists(st.integers(0, 9), max_size=4))
         most = draw(st.sampled_from([None, 1, 2, 3]))
         parts["for_each"] = ForEach(variable="item", items=str(items), at_most=most)
@@ -80,6 +84,8 @@ def bare_steps(draw: st.DrawFn, depth: int) -> Step:
     return Step.model_validate({"place": "", "line": 1, "column": 1, **parts})
 
 
+WAITS = st.sampled_from(["1h", "${{ '2h' }}", {"until": "2026-12-24"}, {"until": "${{ run.id }}"}])
+"""The last one is no moment, so the step fails."""
 GUARD = st.sampled_from([None, "1 > 2", "1 > 2"])
 
 
@@ -283,7 +289,8 @@ class Play:
         for place, step in self.state.steps.items():
             if step.status is StepStatus.WAITING:
                 rung = step.approval.rung if step.approval else -1
-                assert {f"again:{place}:{step.attempt}", f"rung:{place}:{rung}"} & self.timers.keys(), place
+                timers = {f"again:{place}:{step.attempt}", f"rung:{place}:{rung}", f"wait:{place}:0"}
+                assert len(timers & self.timers.keys()) == 1, place
         self.check_limits()
 
     def check_limits(self) -> None:
@@ -377,7 +384,7 @@ OUTSIDERS: st.SearchStrategy[Event] = st.one_of(
     st.builds(TimerFired, timer=st.text(max_size=12)),
     st.builds(
         lambda purpose, place, number: TimerFired(timer=f"{purpose}:{place}:{number}"),
-        st.sampled_from(["again", "rung", "remind", "x"]),
+        st.sampled_from(["again", "rung", "remind", "wait", "x"]),
         PLACES,
         NUMBERS,
     ),

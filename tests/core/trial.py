@@ -103,6 +103,7 @@ class Trial:
         ticket: str = "",
         started_by: str = "jira",
         dry: bool = False,
+        time_zone: str = "UTC",
         catalogue: Catalogue = CATALOGUE,
     ) -> None:
         self.definition = steps if isinstance(steps, Definition) else definition(steps, head=head)
@@ -117,6 +118,7 @@ class Trial:
             given=given or {},
             settings=settings or {},
             dry=dry,
+            time_zone=time_zone,
         )
         self.state = begin(self.facts)
         self.out: dict[str, Work] = {}

@@ -176,6 +176,16 @@ FILES = {
         - id: after
           uses: thing.act
         """,
+    "waits": """
+        - id: pause
+          wait: 1s
+        - parallel:
+            - wait: { until: "2026-01-01T00:00:01Z" }
+            - wait: { until: "2026-01-01" }
+            - wait: ${{ settings.short }}
+            - uses: thing.act
+        - uses: thing.act
+        """,
     "broken": "- { id: it, uses: thing.act, with: { do: break } }",
     "slow": "- { id: it, uses: thing.hurry, with: { do: hold } }",
 }

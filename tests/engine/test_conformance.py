@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from regie.core.errors import Denied, InvalidInput
-from regie.core.run import Begun, Decided, RunState, RunStatus, TimerFired
+from regie.core.run import Begun, Decided, RunState, RunStatus, StepStatus, TimerFired
 from regie.engine.port import StartRequest
 from regie.store.keys import RunKey
 
@@ -97,6 +97,15 @@ async def test_two_hundred_items_and_a_branch_beside_them(stage: Stage) -> None:
     assert [state.steps[f"all[{number}]"].output for number in (0, 199)] == [{"value": 0}, {"value": 199}]
     assert set(stage.script.calls.values()) == {1}
     assert len(stage.script.calls) == 202
+
+
+async def test_a_run_waits_for_a_while_and_until_a_moment(stage: Stage) -> None:
+    key = await stage.start("waits")
+    state = await stage.until(key, lambda state: "pause" in state.steps)
+    assert (state.status, state.steps["pause"].status) == (RunStatus.WAITING, StepStatus.WAITING)
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.DONE
+    assert stage.script.places(key) == ["1/3", "2"]
 
 
 async def test_a_yes_lets_the_run_go_on(stage: Stage) -> None:

@@ -273,7 +273,10 @@ class _Checker:
         if "with" in node.keys:
             arguments.texts(node.below("with"))
         word = step.kind.value
-        if step.kind in (Kind.WAIT, Kind.RUN):
+        if step.kind is Kind.WAIT:
+            wait = node.below(word)
+            arguments.value(wait.below("until") if isinstance(wait.value, dict) else wait, shape.A_TEXT)
+        elif step.kind is Kind.RUN:
             self.faults.append(self.positions.source.fault_at_key(node, word, _NOT_RUN.format(word=word)))
             arguments.texts(node.below(word))
         elif step.message is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from regie.core import ladder
+from regie.core import ladder, waiting
 from regie.core.block import Catalogue, Retry
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import EvaluationError, Failure, InvalidInput
@@ -196,8 +196,10 @@ class Life:
         if step is None or step.status is not StepStatus.WAITING:
             return
         match purpose:
-            case "again" if number == str(step.attempt):
+            case "again" if number == str(step.attempt) and step.attempt > 0:
                 self.hand_out(place, step)
+            case "wait" if number == "0" and self._written(place).kind is Kind.WAIT:
+                self.finish(place, StepStatus.DONE)
             case "rung" | "remind":
                 ladder.take_timer(self, place, step, purpose, number)
 
@@ -413,6 +415,8 @@ class Life:
                 return self._sequence(step.steps, around)
             case Kind.PARALLEL:
                 return self._parallel(step.steps, around)
+            case Kind.WAIT:
+                return BUSY
             case Kind.USES if step.uses == APPROVE:
                 self._emit(place, state, lambda: ladder.work(self, step, place, state, around))
             case _:
@@ -505,8 +509,19 @@ class Life:
             case Kind.END:
                 self.ended = True
                 self.finish(place, StepStatus.DONE)
+            case Kind.WAIT:
+                timer = waiting.timer_of(step, place, self.scope(step, around), self.facts.time_zone)
+                self._wait(place, timer)
             case _:
                 self.fail(place, Failure(kind="DefinitionError", message=f"`{step.kind}` is not run by this version."))
+
+    def _wait(self, place: str, timer: SetTimer) -> None:
+        """Hold the step until its timer fires; nothing would change meanwhile, so a dry run goes on."""
+        if self.facts.dry:
+            self.finish(place, StepStatus.DONE)
+            return
+        self.steps[place] = StepState(status=StepStatus.WAITING)
+        self.commands.append(timer)
 
     # --- what expressions see -----------------------------------------------------------------------------------------
 

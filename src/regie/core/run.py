@@ -147,6 +147,7 @@ class RunFacts(Data):
         given: Input handed in with the start, by field name.
         settings: The domain's settings with the tenant's values.
         dry: Show what would change; write nothing.
+        time_zone: The tenant's, as an IANA name: where a date's day is meant.
     """
 
     id: str
@@ -158,6 +159,7 @@ class RunFacts(Data):
     given: dict[str, JsonValue] = {}
     settings: dict[str, JsonValue] = {}
     dry: bool = False
+    time_zone: str = "UTC"
 
 
 class RunState(Data):
@@ -317,11 +319,16 @@ Work = Perform | MakePlan | FindApprovers
 
 
 class SetTimer(Data):
-    """Fire a timer after so many seconds; setting it again replaces it."""
+    """Fire a timer after so many seconds, or at a moment; setting it again replaces it.
+
+    Attributes:
+        at: RFC 3339 time in UTC; when it is given, the seconds do not count. In the past means at once.
+    """
 
     kind: Literal["set_timer"] = "set_timer"
     timer: str
-    after_s: float
+    after_s: float = 0.0
+    at: str = ""
 
 
 class ClearTimer(Data):

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 import structlog
@@ -172,7 +173,8 @@ class LiveRun:
             # What has arrived counts as seen only when it has been read: letting go before that would lose it.
             if committed.inbox_n > self.inbox_n:
                 self.nudged.set()
-        if min(record.timers_set.values(), default=POLL_S) < POLL_S:
+        # A moment may be near, or past.
+        if any(isinstance(due, datetime) or due < POLL_S for due in record.timers_set.values()):
             self.timed.set()
         self.is_let_go = is_last
         if is_last and any(isinstance(command, OpenApproval) for command in step.commands):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import JsonValue
 
@@ -76,7 +77,11 @@ def to_commit(
             for command in commands
             if isinstance(command, StepEnded)
         ],
-        timers_set={command.timer: command.after_s for command in commands if isinstance(command, SetTimer)},
+        timers_set={
+            command.timer: datetime.fromisoformat(command.at) if command.at else command.after_s
+            for command in commands
+            if isinstance(command, SetTimer)
+        },
         timers_cleared=[command.timer for command in commands if isinstance(command, ClearTimer)],
         consumed=consumed,
         facts=[fact for command in commands if (fact := _fact(key, state, command, actor, inputs or {})) is not None],

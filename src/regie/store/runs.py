@@ -105,7 +105,7 @@ class StepCommit:
 
     Attributes:
         requester: None leaves it as it is.
-        timers_set: Seconds from now, by timer.
+        timers_set: Seconds from now, or a moment, by timer.
         consumed: Keys of inbox events.
         facts: In order. A final status adds `run:closed` behind them.
         park_seen: Let go of the run in the same transaction, having seen its inbox up to this number.
@@ -115,7 +115,7 @@ class StepCommit:
     status: RunStatus
     requester: str | None = None
     steps: Sequence[StepRow] = ()
-    timers_set: Mapping[str, float] = field(default_factory=dict)
+    timers_set: Mapping[str, float | datetime] = field(default_factory=dict)
     timers_cleared: Sequence[str] = ()
     consumed: Sequence[str] = ()
     facts: Sequence[Fact] = ()
