@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from regie.core.definition import Definition, ForEach, Kind, RetryRule, Step
 from regie.core.interpreter import Advance, advance, begin, outstanding
 from regie.core.run import (
+    ANSWER,
     EVENT,
     ApprovalPhase,
     ApproversFound,
     Begun,
+    Cancelled,
     ClearTimer,
     Command,
     Decided,
@@ -29,6 +31,7 @@ from regie.core.run import (
     Remind,
     RunFacts,
     RunState,
+    RunStatus,
     SetTimer,
     StepState,
     StepStatus,
@@ -356,6 +359,32 @@ def test_every_run_ends_even_where_end_stands_between_branches(
     assert Play(definition, fate, order, crashes).to_the_end().status.is_final
 
 
+@SEVERAL
+@given(DEFINITIONS, FATES, ORDERS, MOMENTS, st.integers(0, 25))
+def test_cancelled_at_any_moment_a_run_ends_without_anything_new(
+    definition: Definition, fate: Fate, order: list[int], crashes: frozenset[int], moment: int
+) -> None:
+    play = Play(definition, fate, order, crashes)
+    play.take(Begun())
+    for number in range(moment):
+        actions = list(play.actions())
+        if play.state.status.is_final or not actions:
+            break
+        actions[play.choose(len(actions), number)]()
+    assume(not play.state.status.is_final)
+    was_ending = ANSWER in play.state.steps
+    handed, begun = set(play.handed), set(play.state.steps)
+    play.take(Cancelled(by=OLE))
+    state = play.to_the_end()
+    if was_ending:
+        assert state.cancelled is None
+        return
+    assert state.status is RunStatus.CANCELLED
+    assert {place for place, _ in play.handed - handed} <= {ANSWER}
+    assert set(state.steps) - begun <= {ANSWER}
+    assert not set(play.timers) - {f"again:{ANSWER}:{attempt}" for attempt in range(99)}
+
+
 PLACES = st.sampled_from(
     ["0", "1", "2", "0/0", "0/1", "1/0", "0[0]", "0[1]", "0/0[0]", "0/on-error/0", "start", "", "["]
 )
@@ -382,6 +411,7 @@ OUTSIDERS: st.SearchStrategy[Event] = st.one_of(
         by=st.sampled_from([EVA, JAN, OLE, ""]),
     ),
     st.builds(TimerFired, timer=st.text(max_size=12)),
+    st.builds(Cancelled, by=st.just(OLE)),
     st.builds(
         lambda purpose, place, number: TimerFired(timer=f"{purpose}:{place}:{number}"),
         st.sampled_from(["again", "rung", "remind", "wait", "x"]),

@@ -17,6 +17,7 @@ from regie.core.run import (
     EVENT,
     ApproversFound,
     Begun,
+    Cancelled,
     ClearTimer,
     Command,
     Decided,
@@ -182,6 +183,9 @@ class Trial:
 
     def decides(self, place: str, by: str, *, says_yes: bool = True, comment: str = "") -> None:
         self.take(Decided(place=place, decision="approved" if says_yes else "refused", by=by, comment=comment))
+
+    def cancels(self, by: str = OLE, reason: str = "") -> None:
+        self.take(Cancelled(by=by, reason=reason))
 
     def fires(self, timer: str) -> None:
         del self.timers[timer]

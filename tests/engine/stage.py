@@ -22,6 +22,7 @@ from regie.core.reading import read_definition
 from regie.core.release import Release
 from regie.core.run import (
     ApproversFound,
+    Cancelled,
     CloseApproval,
     Decided,
     Event,
@@ -40,8 +41,9 @@ from regie.engine.inline import InlineEngine
 from regie.engine.port import Engine, StartRequest, Task
 from regie.engine.postgres import PostgresEngine
 from regie.engine.working import WorkerLoop
-from regie.store import approvals, releases
+from regie.store import approvals, releases, runs
 from regie.store.database import Database
+from regie.store.inbox import CANCEL
 from regie.store.keys import RunKey
 
 EVA, OLE = "eva@example.com", "ole@example.com"
@@ -325,6 +327,10 @@ class Stage(Protocol):
         """Decide the run's approval as a person would."""
         ...
 
+    async def cancel(self, key: RunKey) -> None:
+        """Cancel the run as a person would."""
+        ...
+
 
 _numbers = itertools.count()
 
@@ -365,12 +371,17 @@ class InlineStage:
             return None
         output = (await self.engine.state(key)).steps[opened[-1].place].output
         decision = str(output["decision"]) if isinstance(output, dict) else "open"
-        assert (decision == "timeout") == any(isinstance(note, CloseApproval) for note in notes)
+        closed = [note.decision for note in notes if isinstance(note, CloseApproval)]
+        assert (decision == "timeout") == ("timeout" in closed)
+        decision = "cancelled" if "cancelled" in closed else decision
         return Asked(decision, opened[-1].rung, opened[-1].approvers)
 
     async def decide(self, key: RunKey, by: str, decision: Literal["approved", "refused"]) -> None:
         event = Decided(place="approval", decision=decision, by=by)
         await self.engine.deliver(key, f"decision:{approvals.approval_id(key, 'approval')}", event)
+
+    async def cancel(self, key: RunKey) -> None:
+        await self.engine.deliver(key, CANCEL, Cancelled(by=OLE))
 
 
 @dataclass
@@ -407,6 +418,10 @@ class PostgresStage:
     async def decide(self, key: RunKey, by: str, decision: Literal["approved", "refused"]) -> None:
         async with self.database.transaction() as tx:
             await approvals.decide(tx, key, approvals.approval_id(key, "approval"), person=by, decision=decision)
+
+    async def cancel(self, key: RunKey) -> None:
+        async with self.database.transaction() as tx:
+            await runs.cancel(tx, key, Actor(type="person", id=OLE), Cancelled(by=OLE))
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from collections.abc import Callable
 
 import pytest
 
@@ -156,6 +157,31 @@ async def test_an_event_counts_once_and_what_does_not_belong_changes_nothing(sta
     over = await stage.engine.state(key)
     await stage.engine.deliver(key, "late", Decided(place="approval", decision="refused", by=EVA))
     assert await stage.until(key, is_over) == over
+
+
+@pytest.mark.parametrize(
+    ("workflow", "holds"), [("approve", is_asking), ("waits", lambda state: "pause" in state.steps)]
+)
+async def test_a_run_that_waits_is_cancelled_at_once(
+    stage: Stage, workflow: str, holds: Callable[[RunState], bool]
+) -> None:
+    key = await stage.start(workflow)
+    await stage.until(key, holds)
+    begun = stage.script.places(key)
+    await stage.cancel(key)
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.CANCELLED
+    assert stage.script.places(key) == begun
+    if (asked := await stage.asked(key)) is not None:
+        assert asked.status == "cancelled"
+
+
+async def test_a_run_is_cancelled_before_it_begins(stage: Stage) -> None:
+    keys = [await stage.start("five") for _ in range(5)]
+    for key in keys:
+        await stage.cancel(key)
+    for key in keys:
+        assert (await stage.until(key, is_over)).status is RunStatus.CANCELLED
 
 
 async def test_a_dry_run_asks_nobody(stage: Stage) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from regie.core.approval import ApprovalOutcome
 from regie.core.run import EffectNote, RunState, StepStatus
 
+_UNWELL = (StepStatus.FAILED, StepStatus.HANDLING, StepStatus.CANCELLED)
+
 
 def report(state: RunState) -> str:
     """Paragraphs and `- ` list items: who agreed, what was changed, what needed no change, what failed."""
@@ -15,7 +17,7 @@ def report(state: RunState) -> str:
     failed = [
         f"- {place}: {step.failure.message}"
         for place, step in state.steps.items()
-        if step.failure and step.status in (StepStatus.FAILED, StepStatus.HANDLING) and step.attempt
+        if step.failure and step.status in _UNWELL and step.attempt
     ]
     if failed:
         parts.append("Failed:\n" + "\n".join(failed))

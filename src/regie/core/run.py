@@ -46,21 +46,27 @@ class StepStatus(StrEnum):
     DONE = "done"
     FAILED = "failed"
     SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    """The run was cancelled before it came to its own end."""
 
     @property
     def is_final(self) -> bool:
         """Whether nothing changes it any more."""
-        return self in (StepStatus.DONE, StepStatus.FAILED, StepStatus.SKIPPED)
+        return self not in (StepStatus.RUNNING, StepStatus.WAITING, StepStatus.HANDLING)
 
 
 class RunStatus(StrEnum):
-    """Where a run stands. `refused` is an orderly end in which some approval did not say yes."""
+    """Where a run stands. `refused` is an orderly end in which some approval did not say yes.
+
+    A run that is being cancelled is `running` or `waiting` until the last work that was out is back.
+    """
 
     RUNNING = "running"
     WAITING = "waiting"
     DONE = "done"
     REFUSED = "refused"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
     @property
     def is_final(self) -> bool:
@@ -162,6 +168,13 @@ class RunFacts(Data):
     time_zone: str = "UTC"
 
 
+class Cancellation(Data):
+    """Who cancelled a run, and why."""
+
+    by: str
+    reason: str = ""
+
+
 class RunState(Data):
     """A run between two events.
 
@@ -170,6 +183,7 @@ class RunState(Data):
         ready: The input was read and accepted; the written steps may begin.
         order: Places in the order in which they became final.
         ended: An `end` step was reached: nothing new starts.
+        cancelled: Somebody cancelled the run: nothing new starts, and what has begun is not gone on with.
     """
 
     facts: RunFacts
@@ -181,6 +195,7 @@ class RunState(Data):
     order: tuple[str, ...] = ()
     failure: Failure | None = None
     ended: bool = False
+    cancelled: Cancellation | None = None
 
 
 # --- events: what happened --------------------------------------------------------------------------------------------
@@ -258,8 +273,16 @@ class TimerFired(Data):
     timer: str
 
 
+class Cancelled(Data):
+    """Somebody who may do so cancels the run."""
+
+    kind: Literal["cancelled"] = "cancelled"
+    by: str
+    reason: str = ""
+
+
 Event = Annotated[
-    Begun | Succeeded | Failed | Postponed | PlanMade | ApproversFound | Decided | TimerFired,
+    Begun | Succeeded | Failed | Postponed | PlanMade | ApproversFound | Decided | TimerFired | Cancelled,
     Field(discriminator="kind"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
@@ -368,11 +391,11 @@ class Remind(Data):
 
 
 class CloseApproval(Data):
-    """Silence went on past the last rung: nobody may decide any more, and the answer is no."""
+    """Silence went on past the last rung, or the run was cancelled: nobody may decide any more."""
 
     kind: Literal["close_approval"] = "close_approval"
     place: str
-    decision: Literal["timeout"] = "timeout"
+    decision: Literal["timeout", "cancelled"] = "timeout"
 
 
 class StepEnded(Data):

@@ -17,14 +17,26 @@ from regie.core.block import Catalogue
 from regie.core.errors import Failure, FencedOut, OutcomeUnknown, TimedOut, Unavailable
 from regie.core.interpreter import Advance, advance, outstanding
 from regie.core.release import Release
-from regie.core.run import EVENT, Begun, Decided, Event, Failed, OpenApproval, Perform, RunState, TimerFired, Work
+from regie.core.run import (
+    EVENT,
+    Begun,
+    Cancelled,
+    Decided,
+    Event,
+    Failed,
+    OpenApproval,
+    Perform,
+    RunState,
+    TimerFired,
+    Work,
+)
 from regie.crashpoints import CrashPoint, crashpoint
 from regie.engine.port import Performer, Task, broken
 from regie.engine.records import Timing, input_digest, to_commit
 from regie.store import inbox, runs
 from regie.store.approvals import DecidedMeanwhile
 from regie.store.database import Database
-from regie.store.inbox import InboxEvent
+from regie.store.inbox import HeardMeanwhile, InboxEvent
 
 LOOKUP_TIMEOUT_S = 120.0
 """Longest that planning or finding approvers may take in one attempt; blocks state their own."""
@@ -129,7 +141,7 @@ class LiveRun:
         self.is_let_go = True
 
     async def _take(self, event: Event, inbox_key: str | None = None) -> None:
-        """Take one event in: advance, commit, hand out. A decision made meanwhile goes first."""
+        """Take one event in: advance, commit, hand out. What a person decided or cancelled meanwhile goes first."""
         if isinstance(event, TimerFired):
             crashpoint(CrashPoint.IN_TIMER)
         step = advance(self.definition, self.catalogue, self.state, event)
@@ -137,10 +149,10 @@ class LiveRun:
             return
         try:
             await self._commit(step, [inbox_key] if inbox_key else [])
-        except DecidedMeanwhile as late:
+        except HeardMeanwhile as late:
             self.waiting.append((inbox_key, event))
             await self._look_in_inbox()
-            if not any(isinstance(other, Decided) and other.place == late.place for _, other in self.waiting):
+            if not any(_is_about(other, late) for _, other in self.waiting):
                 raise
             return
         self.state = step.state
@@ -150,7 +162,7 @@ class LiveRun:
         """Write state, records and audit leaves in one transaction, or find out that it was written.
 
         Raises:
-            FencedOut, DecidedMeanwhile: Nothing was written.
+            FencedOut, HeardMeanwhile: Nothing was written.
         """
         has_more = bool(self.waiting or self.tasks) or any(isinstance(command, Work) for command in step.commands)
         is_last = step.state.status.is_final or not has_more
@@ -164,6 +176,7 @@ class LiveRun:
             inputs=self.inputs,
             now_s=time.monotonic(),
             park_seen=self.inbox_n if is_last and not step.state.status.is_final else None,
+            heard=None if step.state.cancelled is not None else self.inbox_n,
         )
         crashpoint(CrashPoint.BEFORE_COMMIT)
         committed = await self._write(record)
@@ -216,13 +229,13 @@ class LiveRun:
         self._note(await _until_answered(read))
 
     def _note(self, arrived: Sequence[InboxEvent]) -> None:
-        """Keep what arrived, decisions before timers: a person's answer beats the silence that would end it."""
+        """Keep what arrived, what people say first: an answer beats the silence that would end it."""
         for item in arrived:
             if item.n > self.seen_n:
                 self.waiting.append((item.key, EVENT.validate_json(item.payload_json)))
                 self.seen_n = item.n
         self.inbox_n = max(self.inbox_n, self.seen_n)
-        self.waiting = deque(sorted(self.waiting, key=lambda entry: not isinstance(entry[1], Decided)))
+        self.waiting = deque(sorted(self.waiting, key=lambda entry: _turn(entry[1])))
 
     def _hand_out(self, works: Sequence[Work]) -> None:
         if self.is_leaving and works:
@@ -251,6 +264,18 @@ class LiveRun:
             return broken(work, error)
         finally:
             self.timings[mark] = Timing(self.queued_s[mark], started_s, time.monotonic())
+
+
+def _turn(event: Event) -> int:
+    """In which order events are taken in that wait at the same time."""
+    return {Cancelled: 0, Decided: 1}.get(type(event), 2)
+
+
+def _is_about(event: Event, late: HeardMeanwhile) -> bool:
+    """Whether that is the event that the commit has heard of."""
+    if isinstance(late, DecidedMeanwhile):
+        return isinstance(event, Decided) and event.place == late.place
+    return isinstance(event, Cancelled)
 
 
 async def _until_answered(ask: Callable[[], Awaitable[Answer]]) -> Answer:
