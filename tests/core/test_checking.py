@@ -480,7 +480,6 @@ def test_what_may_be_missing_is_a_fault(steps: str) -> None:
     ("steps", "line", "column", "word"),
     [
         ("  - run: identity.other_thing\n", 0, 5, "run"),
-        ("  - uses: test.odd\n    undo: test.odd\n", 1, 5, "undo"),
         ("  - uses: test.odd\nlimit: 5\n", 1, 1, "limit"),
     ],
 )
@@ -492,10 +491,35 @@ def test_what_this_version_does_not_run_is_said_here(steps: str, line: int, colu
 
 def test_what_does_not_run_yet_is_checked_all_the_same() -> None:
     steps = "  - run: a.b_c\n    with: {x: '${{ nope }}'}\n"
-    steps += "  - uses: test.odd\n    undo: {uses: test.nope, with: {x: '${{ input.nope }}'}}\n"
     messages = [fault.message for fault in faults(HEAD + steps)]
-    assert sum("not run it yet" in message for message in messages) == 2
-    assert len(messages) == 5
+    assert sum("not run it yet" in message for message in messages) == 1
+    assert len(messages) == 2
+
+
+CLOSING = "  - id: it\n    uses: ticket.close\n    with: { ticket: T-1 }\n    undo: "
+
+
+@pytest.mark.parametrize("undo", ["ticket.close", "{uses: ticket.comment, with: {ticket: T-1, text: Sorry}}"])
+def test_taking_back_that_is_right(undo: str) -> None:
+    accept(HEAD + CLOSING + undo + "\n")
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (CLOSING + "ticket.nope\n", "there is no block 'ticket.nope'"),
+        (CLOSING + "ticket.comment\n", "block ticket.comment needs the argument 'text'"),
+        (CLOSING + "identity.disable_account\n", "block identity.disable_account takes no argument 'ticket'"),
+        (CLOSING + "{uses: ticket.nope, with: {x: '${{ input.nope }}'}}\n", "there is no block 'ticket.nope'"),
+        (CLOSING + "{uses: ticket.close, with: {x: '${{ input.nope }}', ticket: T-1}}\n", "no argument 'x'"),
+        (CLOSING + "{uses: ticket.close, with: {ticket: '${{ steps.it.status }}'}}\n", "cannot read its own result"),
+        (CLOSING + "test.odd\n", "test.odd only reads: it undoes nothing"),
+        ("  - uses: test.odd\n    undo: ticket.close\n", "test.odd only reads: there is nothing to undo"),
+        ("  - do:\n      - uses: test.odd\n    undo: test.odd\n", "`undo` does not go with `do`"),
+    ],
+)
+def test_taking_back_that_is_wrong(steps: str, message: str) -> None:
+    assert any(message in fault.message for fault in faults(HEAD + steps))
 
 
 @pytest.mark.parametrize(

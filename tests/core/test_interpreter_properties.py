@@ -21,6 +21,7 @@ from regie.core.run import (
     ClearTimer,
     Command,
     Decided,
+    EffectNote,
     Event,
     Failed,
     FindApprovers,
@@ -38,6 +39,8 @@ from regie.core.run import (
     Succeeded,
     TimerFired,
     Work,
+    undo_place,
+    undone_place,
     written_place,
 )
 
@@ -78,6 +81,8 @@ def bare_steps(draw: st.DrawFn, depth: int) -> Step:
             retry = draw(st.sampled_from([None, RetryRule(attempts=2)]))
             parts |= {"kind": Kind.USES, "uses": f"thing.{chosen}", "retry": retry}
             parts["arguments"] = {"value": "${{ run.report }}"}
+            if chosen == "write":
+                parts["undo"] = draw(st.sampled_from([None, {"uses": "thing.write", "with": {"value": "back"}}]))
     if chosen != "wait" and draw(st.integers(0, 3)) == 0:
         items = draw(st.lists(st.integers(0, 9), max_size=4))
         most = draw(st.sampled_from([None, 1, 2, 3]))
@@ -149,7 +154,9 @@ class Fate:
                 people = {"0": (), "1": (EVA,), "2": (EVA, OLE), "3": (JAN,)}
                 found = people[self.pick(("0", "1", "1", "2", "3"), f"{place}/{work.rung}")]
                 return ApproversFound(place=place, attempt=attempt, rung=work.rung, approvers=found)
-        return Succeeded(place=place, attempt=attempt, output={"value": f"{place} {attempt}"})
+        is_changed = self.pick(("yes", "yes", "no"), f"{place}/changed") == "yes"
+        effect = EffectNote(capability="thing.write", target=place, words=f"{place}: a -> b", changed=is_changed)
+        return Succeeded(place=place, attempt=attempt, output={"value": f"{place} {attempt}"}, effects=(effect,))
 
     def decision(self, place: str, state: StepState) -> Decided | None:
         """The decision that is made on the present rung, if one is."""
@@ -279,6 +286,7 @@ class Play:
         if self.state.status.is_final:
             assert not any(step.status in UNFINISHED for step in self.state.steps.values())
             assert sorted(self.state.order) == sorted(self.state.steps)
+            self.check_undone()
             return
         # Answers that are late find nothing waiting for them; what is out is exactly what runs.
         awaited = {
@@ -295,6 +303,20 @@ class Play:
                 timers = {f"again:{place}:{step.attempt}", f"rung:{place}:{rung}", f"wait:{place}:0"}
                 assert len(timers & self.timers.keys()) == 1, place
         self.check_limits()
+
+    def check_undone(self) -> None:
+        """A run that failed has taken back what it changed, the latest first; no other run has taken back anything."""
+        undone = [place for place in self.state.order if undone_place(place) is not None]
+        changed = [
+            place
+            for place in self.state.order
+            if self.state.steps[place].undo is not None
+            and any(each.changed for each in self.state.steps[place].effects)
+        ]
+        if self.state.status is RunStatus.FAILED:
+            assert undone == [undo_place(place) for place in reversed(changed)]
+        elif self.state.cancelled is None:
+            assert undone == []
 
     def check_limits(self) -> None:
         under_way: dict[str, int] = {}

@@ -25,6 +25,7 @@ from regie.core.run import (
     Cancelled,
     CloseApproval,
     Decided,
+    EffectNote,
     Event,
     Failed,
     FindApprovers,
@@ -188,6 +189,19 @@ FILES = {
             - uses: thing.act
         - uses: thing.act
         """,
+    "undone": """
+        - id: one
+          uses: thing.act
+          with: { do: change }
+          undo: { uses: thing.act, with: { do: 'fail twice' } }
+        - id: all
+          for-each: item in [1, 2]
+          uses: thing.act
+          with: { do: change }
+          undo: { uses: thing.act, with: { do: refuse } }
+        - uses: thing.act
+          with: { do: refuse }
+        """,
     "broken": "- { id: it, uses: thing.act, with: { do: break } }",
     "slow": "- { id: it, uses: thing.hurry, with: { do: hold } }",
 }
@@ -229,7 +243,7 @@ RELEASE = release()
 
 
 class Script:
-    """Does what each step says: `ok`, `fail twice`, `fail always`, `refuse`, `later`, `hold`, `break`.
+    """Does what each step says: `ok`, `fail twice`, `fail always`, `refuse`, `later`, `change`, `hold`, `break`.
 
     Attributes:
         calls: Every piece of work begun, by run, place and attempt.
@@ -277,6 +291,9 @@ class Script:
                 return Postponed(place=place, attempt=attempt, handle={"job": 7}, again_after_s=0.05)
             case "later":
                 output = {"value": work.handle}
+            case "change":
+                note = EffectNote(capability="thing.act", target=place, words="on: false -> true", changed=True)
+                return Succeeded(place=place, attempt=attempt, output=output, effects=(note,))
             case "break":
                 raise ZeroDivisionError
             case "hold":

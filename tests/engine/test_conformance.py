@@ -75,6 +75,17 @@ async def test_a_refusal_ends_the_run_at_once(stage: Stage) -> None:
     assert stage.script.places(key) == ["it"]
 
 
+async def test_a_run_that_fails_takes_back_what_it_changed(stage: Stage) -> None:
+    key = await stage.start("undone")
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.FAILED
+    undone = [place for place in state.order if "/undo" in place]
+    done = [place for place in state.order if place in {"all[0]", "all[1]"}]
+    assert undone == [*(place.replace("all", "all/undo") for place in reversed(done)), "one/undo"]
+    assert [state.steps[place].status.value for place in undone] == ["failed", "failed", "done"]
+    assert state.steps["one/undo"].attempt == 3
+
+
 async def test_a_handled_failure_lets_the_run_go_on(stage: Stage) -> None:
     key = await stage.start("rescued")
     state = await stage.until(key, is_over)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from pydantic import JsonValue
 
@@ -47,6 +48,8 @@ from regie.core.run import (
     Succeeded,
     TimerFired,
     Work,
+    undo_place,
+    undone_place,
     written_place,
 )
 from regie.core.scope import Surroundings, place_in, view_steps
@@ -304,7 +307,7 @@ class Life:
         flow = self._prepare()
         if flow == NEXT:
             flow = self._sequence(self.definition.steps, Surroundings())
-            if isinstance(flow, Failure) and self.cancelled is None and self._tell(flow) == BUSY:
+            if isinstance(flow, Failure) and self._stop(flow) == BUSY:
                 flow = BUSY
         if flow != BUSY and self.cancelled is not None and self._tell_cancelled(self.cancelled) == BUSY:
             flow = BUSY
@@ -357,14 +360,21 @@ class Life:
         text = f"This request cannot be carried out. {failure.message}\n\n{START_AGAIN}"
         return BUSY if self._comment(text) == BUSY else failure
 
+    def _stop(self, failure: Failure) -> Flow:
+        """The run has failed for good: take back what can be, then tell the ticket."""
+        if self._undo() == BUSY:
+            return BUSY
+        return self._tell(failure) if self.cancelled is None else NEXT
+
     def _tell(self, failure: Failure) -> Flow:
-        """Tell the ticket that the run stops, unless an `on-error` of the workflow has told it something."""
+        """Tell the ticket that the run stops, unless an `on-error` of the workflow has told it all there is."""
+        has_undone = any(undone_place(place) is not None for place in self.steps)
         on_error = {
             below.place for step in self.definition.by_place.values() for top in step.on_error for below in top.walk()
         }
         for place, state in self.steps.items():
             is_told = self._written(place).uses == COMMENT_TICKET and state.status is StepStatus.DONE
-            if is_told and written_place(place) in on_error:
+            if is_told and written_place(place) in on_error and not has_undone:
                 return NEXT
         return self._comment(f"This request was stopped. {failure.message}\n\n{self._what_was_changed()}")
 
@@ -481,6 +491,35 @@ class Life:
             place, state, step.uses or "", arguments if isinstance(arguments, dict) else {}, step.timeout_s
         )
 
+    def _way_back(self, step: Step, around: Surroundings) -> dict[str, JsonValue] | None:
+        """What it would take to take a step back, worked out before it changes anything."""
+        if step.taking_back is None:
+            return None
+        arguments = render(step.taking_back.arguments, self.scope(step, around))
+        return arguments if isinstance(arguments, dict) else {}
+
+    def _undo(self) -> Flow:
+        """Take back what the run has changed, the latest first, one after the other; one that fails stops no other."""
+        if self.facts.dry:
+            return NEXT
+        for done in reversed(self.order):
+            arguments = self.steps[done].undo
+            if arguments is None or not any(note.changed for note in self.steps[done].effects):
+                continue
+            place = undo_place(done)
+            if place not in self.steps and self.cancelled is not None:
+                continue
+            if place not in self.steps:
+                self.hand_out(place, StepState(status=StepStatus.RUNNING))
+            step = self.steps[place]
+            if not step.status.is_final:
+                self._emit(place, step, partial(self._take_back, place, step, arguments))
+                return BUSY
+        return NEXT
+
+    def _take_back(self, place: str, step: StepState, arguments: dict[str, JsonValue]) -> Perform:
+        return self._perform(place, step, self._written(place).uses or "", arguments, None)
+
     def _perform(
         self, place: str, state: StepState, uses: str, arguments: dict[str, JsonValue], timeout_s: float | None
     ) -> Perform:
@@ -542,7 +581,7 @@ class Life:
             case Kind.USES:
                 # Rendering now means that a step whose arguments cannot be evaluated fails before it begins.
                 render(step.arguments, self.scope(step, around))
-                self.hand_out(place, self.steps[place])
+                self.hand_out(place, self.steps[place], undo=self._way_back(step, around))
             case Kind.FAIL:
                 message = render(step.message or "", self.scope(step, around))
                 self.fail(place, Failure(kind="Failed", message=str(message)))

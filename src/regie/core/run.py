@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from regie.core.approval import ApprovalArguments
+from regie.core.definition import UNDO
 from regie.core.errors import Failure
 from regie.core.plan import PlannedStep
 
@@ -32,6 +33,18 @@ ANSWER = "answer"
 def written_place(place: str) -> str:
     """The place in the definition of a place in a run: the same without loop indices (`close/1[3]` -> `close/1`)."""
     return re.sub(r"\[[0-9.]+\]$", "", place)
+
+
+def undo_place(place: str) -> str:
+    """Where the step stands that takes a step of a run back (`close/1[3]` -> `close/1/undo[3]`)."""
+    written = written_place(place)
+    return f"{written}{UNDO}{place[len(written) :]}"
+
+
+def undone_place(place: str) -> str | None:
+    """Which step of a run is taken back at a place; none when the place is no such one."""
+    written = written_place(place)
+    return written.removesuffix(UNDO) + place[len(written) :] if written.endswith(UNDO) else None
 
 
 class StepStatus(StrEnum):
@@ -129,6 +142,7 @@ class StepState(Data):
         failure: Why it failed; kept while `on-error` handles it.
         handled: It failed, its `on-error` finished, and the run went on.
         handle: What a change that takes effect later is asked about with.
+        undo: What the block of its `undo` would be given, worked out when the step began.
     """
 
     status: StepStatus
@@ -142,6 +156,7 @@ class StepState(Data):
     effects: tuple[EffectNote, ...] = ()
     handle: JsonValue = None
     approval: ApprovalState | None = None
+    undo: dict[str, JsonValue] | None = None
 
 
 class RunFacts(Data):
