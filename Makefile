@@ -7,10 +7,10 @@ READY := .venv/.ready
 FRONT_END := src/regie/web/pages/front_end
 SCRIPTS := $(FRONT_END)/node_modules/.package-lock.json
 
-.PHONY: help setup demo up test check browser lock format clean
+.PHONY: help setup demo up test check browser lock format torture torture-long bench clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(READY) $(SCRIPTS)  ## make .venv with everything in it, and get the scripts of the pages
 
@@ -66,6 +66,16 @@ lock: $(READY)  ## pin the newest dependencies that pyproject.toml allows
 	$(UV_COMPILE) --upgrade --group dev --group build pyproject.toml -o requirements-dev.lock
 	$(UV_COMPILE) --upgrade --group node -o requirements-node.lock
 	echo uv | $(UV_COMPILE) --upgrade - -o requirements-bootstrap.lock
+
+torture: $(READY)  ## break an installation on purpose for 3 minutes and examine it
+	@$(BIN)/python -m torture
+
+torture-long: SECONDS ?= 1200
+torture-long: $(READY)  ## the same for 20 minutes, or SECONDS=...
+	@$(BIN)/python -m torture --seconds $(SECONDS)
+
+bench: $(READY)  ## measure what Regie costs beside what its database costs
+	@$(BIN)/python -m bench
 
 clean:  ## stop what runs here, remove .venv and the local data
 	@if test -x $(BIN)/regie; then $(BIN)/regie down || true; fi

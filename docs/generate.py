@@ -71,6 +71,7 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
     ),
     Event.RUN_STARTED: ("A run exists, pinned to a release.", "`workflow`: name, def_sha256; `release`, `dry`"),
     Event.RUN_CANCELLED: ("Somebody cancelled a run: nothing new begins, and it ends as `cancelled`.", ""),
+    Event.RUN_SET_ASIDE: ("Nobody can go on with the run as it is stored: a person must mend it.", "`failure`"),
     Event.RUN_CLOSED: ("A run is over; it is its last leaf.", "`status`, `count` of its leaves, this one included"),
     Event.STEP_FINISHED: ("A step is done.", "`step`: place, uses, attempt, outcome; `input_sha256`, `output_sha256`"),
     Event.STEP_FAILED: ("A step failed for good.", "`step`, `input_sha256`, `failure` (the error's class)"),

@@ -1,4 +1,4 @@
-"""Those who ask for offboardings and those who are asked: requests come in all the time, and people answer, or do not."""
+"""Those who ask for offboardings and those who are asked: requests keep coming, and people answer, or do not."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import httpx
+
 from regie.cli.demo_world import TENANT
 from regie.core.errors import Denied, RegieError, Unavailable
 from regie.core.run import RunStatus
 from regie.store import runs
 from regie.store.runs import RunRow
-
 from torture.evidence import Request, Wish
 from torture.place import Place
 

@@ -121,7 +121,12 @@ class RunSeen:
 _WRITES = (
     ("PATCH", r"/graph/v1\.0/users/([^/]+)", "identity.disable_account", "user:{0}"),
     ("POST", r"/graph/v1\.0/users/([^/]+)/revokeSignInSessions", "identity.revoke_sessions", "user:{0}"),
-    ("DELETE", r"/graph/v1\.0/groups/([^/]+)/members/([^/]+)/\$ref", "identity.remove_from_group", "group:{0}/user:{1}"),
+    (
+        "DELETE",
+        r"/graph/v1\.0/groups/([^/]+)/members/([^/]+)/\$ref",
+        "identity.remove_from_group",
+        "group:{0}/user:{1}",
+    ),
     ("POST", r"/jira/rest/api/3/issue/([^/]+)/comment", "ticket.comment", "ticket:{0}"),
     ("POST", r"/jira/rest/api/3/issue/([^/]+)/transitions", "ticket.close", "ticket:{0}"),
 )

@@ -1,4 +1,4 @@
-"""What must hold after any storm. Pure: evidence in, violations out; each is a fault of Regie, whatever was done to it."""
+"""What must hold after any storm: evidence in, violations out. Each is a fault of Regie, whatever was done to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from regie.core import canonical
 from regie.core.audit import Event
 from regie.core.effect import EffectState
 from regie.core.run import RunStatus
-
 from torture.evidence import Evidence, LeafSeen, RunSeen, Wish
 
 COVERED = "identity."

@@ -18,7 +18,8 @@ from typing import Any
 
 import httpx
 import yaml
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
+
 from regie.cli.api import Api
 from regie.cli.demo_world import TENANT, Services, up
 from regie.cli.installation import Installation
@@ -29,7 +30,6 @@ from regie.settings import Settings
 from regie.store.database import Database
 from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
-
 from torture.proxy import ChaosProxy
 from torture.schedule import PROCESSES
 
@@ -115,7 +115,7 @@ async def standing(seed: int) -> AsyncIterator[Place]:
     """A fresh installation in a temporary folder; everything of it is removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="regie-torture-"))
     # Under root the database runs under another account, which must be able to enter.
-    folder.chmod(0o755)
+    folder.chmod(0o755)  # noqa: ASYNC240  nothing else runs yet
     said: list[str] = []
     settings = Settings(home=folder / "home", port=0, database_url="", workspace=None, crash_at="", workers=2)
     try:
@@ -137,7 +137,7 @@ async def standing(seed: int) -> AsyncIterator[Place]:
             place = Place(story, installation, server, proxy, database, said)
             (await place.sandbox.patch("/sandbox/rules", json=RULES)).raise_for_status()
             await place.change_tenant(_make_ladder_short)
-            await _go_behind_the_proxy(place, make_conninfo(**conninfo_to_dict(address.dsn, host=str(listen.parent))))
+            await _go_behind_the_proxy(place, make_conninfo(address.dsn, host=str(listen.parent)))
             try:
                 yield place
             finally:

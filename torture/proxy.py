@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 PIECE = 65_536
 COMMIT = b"COMMIT\x00"
@@ -62,7 +63,7 @@ class ChaosProxy:
         self._server: asyncio.Server | None = None
         self._talks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> ChaosProxy:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._talk, self.listen)
         return self
 
@@ -95,11 +96,15 @@ class ChaosProxy:
         self._late_most_s = most_s
 
     def close(self) -> None:
-        """Let nothing pass until `heal`."""
+        """Let nothing pass until `reopen`."""
         self._open.clear()
 
-    def heal(self) -> None:
+    def reopen(self) -> None:
         """Let everything pass again, what was held up included."""
+        self._open.set()
+
+    def heal(self) -> None:
+        """Be a proxy like any other again."""
         self._open.set()
         self._answers_to_lose = 0
         self._late_until_s = 0.0
@@ -135,9 +140,7 @@ class ChaosProxy:
             await asyncio.gather(*ways, return_exceptions=True)
             wire.abort()
 
-    async def _pass(
-        self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool
-    ) -> None:
+    async def _pass(self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
         with contextlib.suppress(OSError):
             while piece := await reader.read(PIECE):
                 await self._open.wait()

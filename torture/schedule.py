@@ -54,7 +54,7 @@ PER_MINUTE: dict[Kind, float] = {
     Kind.KILL: 12,
     Kind.CRASH: 3.5,
     Kind.HOLD: 0.7,
-    Kind.STOP: 1.0,
+    Kind.STOP: 1.5,
     Kind.DATABASE: 1.3,
     Kind.CUT: 45,
     Kind.TEAR: 6,

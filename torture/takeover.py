@@ -21,6 +21,7 @@ class Takeover:
     """One of them, in seconds.
 
     Attributes:
+        at_s: When the worker was struck, after the start of the storm.
         cause: `kill` or `stop`.
         held: How many runs the worker had.
         first_s: Until the first of them was with another worker.
@@ -28,6 +29,7 @@ class Takeover:
         is_alone: Nothing else went wrong shortly before or meanwhile.
     """
 
+    at_s: float
     cause: str
     held: int
     first_s: float
@@ -45,6 +47,7 @@ class Takeovers:
 
     database: Database
     found: list[Takeover] = field(default_factory=list)
+    began_s: float = field(default_factory=time.monotonic)
 
     async def held_by(self, pid: int) -> list[RunRow]:
         """The runs that the worker with this process id owns; none when the database does not answer."""
@@ -71,7 +74,9 @@ class Takeovers:
                     del waiting[row.key]
             await asyncio.sleep(LOOK_S)
         if moved:
-            self.found.append(Takeover(cause, len(held), min(moved), max(moved), is_alone.still()))
+            self.found.append(
+                Takeover(began_s - self.began_s, cause, len(held), min(moved), max(moved), is_alone.still())
+            )
 
     async def _read(self, rows: list[RunRow]) -> list[RunRow]:
         try:

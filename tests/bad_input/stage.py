@@ -159,7 +159,12 @@ class Stage:
             return await http.request(method, path, headers=headers, **more)
 
     async def deliver(
-        self, body: bytes, *, where: str = "example/jira", signed: bytes | None = None, **headers: str
+        self,
+        body: bytes,
+        *,
+        where: str = "example/jira",
+        signed: bytes | None = None,
+        headers: dict[str, str] | None = None,
     ) -> httpx.Response:
         """A webhook as Jira sends it, signed for its body or for another one."""
         secret = (self.settings.keys / "sandbox-webhook.secret").read_text()
@@ -168,7 +173,7 @@ class Stage:
             "Content-Type": "application/json",
             "X-Hub-Signature": f"sha256={digest}",
             "X-Atlassian-Webhook-Identifier": hashlib.sha256(body).hexdigest()[:20],
-            **headers,
+            **(headers or {}),
         }
         async with httpx.AsyncClient(base_url=self.web, trust_env=False, timeout=30) as http:
             return await http.post(f"/v1/inbound/{where}", content=body, headers=sent)

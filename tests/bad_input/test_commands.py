@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from regie import cli
+from regie.cli.installation import Installation
+from regie.settings import Settings
 
 from .stage import OFFBOARD, regie
 
@@ -266,7 +268,7 @@ def test_a_faulty_workspace_at_start(command: Command, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("verb", ["plan", "start"])
-def test_an_input_file(
+def test_an_input_file(  # noqa: PLR0917  a row of a table has as many columns
     command: Command, tmp_path: Path, verb: str, name: str, content: str | bytes | None, says: str
 ) -> None:
     file = tmp_path / name
@@ -363,19 +365,27 @@ def test_a_database_address_that_is_none(
     assert "geheim" not in done.err
 
 
+@contextlib.contextmanager
+def running(home: Path) -> Iterator[None]:
+    """Something that holds the installation, says that it runs, and does not answer."""
+    settings = Settings(home=home, database_url="", workspace=None, port=0)
+    installation = Installation(settings, lambda _: None)
+    with installation.alone():
+        installation.write_state(web="http://127.0.0.1:9")
+        yield
+
+
 @pytest.mark.row("sign-ins-broken")
 def test_kept_passwords_that_cannot_be_read(command: Command, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    write(home / "sign-ins.json", "{")
-    # Something is said to run, so that nothing is started.
-    write(home / "up.json", json.dumps({"pid": 1, "web": "http://127.0.0.1:9"}))
-    done = command("approve", "1", "--as", "ingrid.larsen@example.com")
+    with running(tmp_path / "home"):
+        write(tmp_path / "home" / "sign-ins.json", "{")
+        done = command("approve", "1", "--as", "ingrid.larsen@example.com")
     assert_refused(done, "sign-ins.json is no JSON.")
 
 
 @pytest.mark.row("web-silent")
 def test_a_web_that_does_not_answer(command: Command, tmp_path: Path) -> None:
-    write(tmp_path / "home" / "up.json", json.dumps({"pid": 1, "web": "http://127.0.0.1:9"}))
-    done = command("runs")
+    with running(tmp_path / "home"):
+        done = command("runs")
     assert done.code == 4
     assert "Regie does not answer at 127.0.0.1:9." in done.err

@@ -149,8 +149,9 @@ async def test_what_is_said_to_run_and_does_not(stage: Stage) -> None:
 async def test_processes_that_do_not_answer_and_a_domain_that_nobody_serves(stage: Stage) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         address = f"http://127.0.0.1:{door.getsockname()[1]}"
-    stage.installation.write_state(web=address, gateway=address)
-    problems = {each.check: each for each in await stage.bad()}
+    with stage.installation.alone():
+        stage.installation.write_state(web=address, gateway=address)
+        problems = {each.check: each for each in await stage.bad()}
     assert problems.keys() == {"web", "gateway", "workers"}
     assert "web.log" in problems["web"].remedy
     assert "No worker serves identity" in problems["workers"].message

@@ -128,6 +128,26 @@ async def test_without_reports_sessions_count_as_live(
     assert isinstance(write.plan(WANT, await write.observe(WANT, "")), Change)
 
 
+async def test_a_second_revocation_within_the_same_second_is_not_waited_for_for_ever(
+    recorded: Callable[[str], Recorded], directory: Directory
+) -> None:
+    directory.user["signInSessionsValidFromDateTime"] = "2026-11-21T10:00:00Z"
+    directory.signed_in(lastSignInDateTime="2026-11-21T11:00:00Z")
+    directory.write = httpx.Response(204)
+    write = recorded("graph").write("identity.revoke_sessions", directory)
+    change = write.plan(WANT, await write.observe(WANT, ""))
+    assert isinstance(change, Change)
+    # An earlier one becomes visible just before ours, and ours leaves the mark, in whole seconds, where it is.
+    directory.user["signInSessionsValidFromDateTime"] = "2026-11-21T12:00:00Z"
+    answer = await write.apply(WANT, change, "")
+    for _ in range(5):
+        assert isinstance(answer, Pending)
+        answer = await write.resume(WANT, answer.handle)
+        if isinstance(answer, Receipt):
+            break
+    assert isinstance(answer, Receipt)
+
+
 async def test_a_failing_report_is_not_taken_for_an_answer(
     recorded: Callable[[str], Recorded], directory: Directory
 ) -> None:

@@ -666,6 +666,10 @@ OFF = '    uses: identity.disable_account\n    with: { user: "${{ input.who }}" 
             None,
         ),
         (
+            ASK % "off" + "  - id: off\n" + GUARD.rstrip("\n") + " and steps.yes_please.rung == 2\n" + OFF,
+            "nobody knows yet who will answer",
+        ),
+        (
             ASK % "off" + ACCESS + "  - id: off\n" + GUARD + OFF.replace("input.who", "steps.access.user"),
             "step 'access' is not over before it",
         ),

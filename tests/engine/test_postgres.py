@@ -568,3 +568,34 @@ async def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_made_twice(
         case _:
             assert state.status is RunStatus.DONE
     assert set(postgres.script.calls.values()) == {1}
+
+
+class Absentminded(Database):
+    """A database whose answers to commits are lost for a while; everything is done."""
+
+    lost = 0
+    is_losing = True
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        return self._lossy()
+
+    @contextlib.asynccontextmanager
+    async def _lossy(self) -> AsyncIterator[Transaction]:
+        async with super().transaction() as tx:
+            yield tx
+        if self.is_losing:
+            self.lost += 1
+            raise OutcomeUnknown("The connection was lost while committing.")
+
+
+async def test_a_worker_lives_on_when_only_the_answer_to_looking_for_work_is_lost(
+    postgres: PostgresStage, database_url: str, sealer: Sealer
+) -> None:
+    lossy = Absentminded(database_url, sealer)
+    lossy.is_losing = False
+    async with lossy, at_work(PostgresStage(lossy, postgres.script).worker()):
+        lossy.is_losing = True
+        await until(lambda: as_truth(lossy.lost >= 2))
+        lossy.is_losing = False
+        key = await postgres.start("five")
+        await postgres.until(key, is_over)

@@ -11,6 +11,7 @@ import pytest
 from regie.core.errors import AuthFailed, RegieError, Throttled, Unavailable
 from regie.gateway.authentication import EARLY_S, Basic, ClientCredentials
 from regie.gateway.vault import SecretText
+from regie.kit.session import LONGEST_WAIT_S
 
 CANARY = "canary-7f3a9c55e1"
 
@@ -152,3 +153,17 @@ async def test_a_silent_token_endpoint_is_unavailable_rather_than_an_unknown_out
             await client.post("/users")
 
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("said", "after_s"),
+    [("7", 7.0), ("9" * 15, LONGEST_WAIT_S), ("9" * 400, LONGEST_WAIT_S), ("\xb2", None), ("soon", None)],
+)
+async def test_a_token_endpoint_cannot_ask_us_to_wait_for_ages(said: str, after_s: float | None) -> None:
+    headers = [(b"Retry-After", said.encode("latin-1"))]
+    world = World(token_answer=lambda _: httpx.Response(429, headers=headers))
+    async with world.client() as client:
+        with pytest.raises(Throttled) as caught:
+            await client.get("/users")
+
+    assert caught.value.after_s == after_s

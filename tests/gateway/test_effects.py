@@ -424,6 +424,42 @@ async def test_a_change_that_takes_effect_later_is_asked_about_until_it_shows(st
     assert await run.leaves() == ["effect:intended", "effect:received"]
 
 
+@pytest.mark.parametrize("is_one_process", [True, False])
+async def test_what_another_run_has_asked_for_and_does_not_show_yet_is_waited_for(
+    stage: Stage, neighbour: GatewayClient, *, is_one_process: bool
+) -> None:
+    first, second = await stage.start(), await stage.start()
+    want = identity.Membership(user=JAN.user, group="g1")
+    stage.vendor.polls_until_joined = 6
+    client = stage.client if is_one_process else neighbour
+
+    asked = await stage.client.apply(first.at("join"), identity.ADD_TO_GROUP, want)
+    waiting = await client.apply(second.at("join"), identity.ADD_TO_GROUP, want)
+    assert (asked.state, waiting.state) == ("pending", "pending")
+    assert (waiting.again_after_s or 0) > 0
+    while (asked := await stage.client.apply(first.at("join"), identity.ADD_TO_GROUP, want)).state == "pending":
+        pass
+    found = await client.apply(second.at("join"), identity.ADD_TO_GROUP, want)
+
+    assert (asked.state, found.state) == ("received", "unchanged")
+    assert stage.vendor.writes.total() == 1
+    assert await second.leaves() == ["effect:unchanged"]
+
+
+async def test_what_a_run_that_is_over_left_pending_keeps_nobody_waiting(stage: Stage) -> None:
+    first = await stage.start()
+    want = identity.Membership(user=JAN.user, group="g1")
+    stage.vendor.polls_until_joined = 99
+    await stage.client.apply(first.at("join"), identity.ADD_TO_GROUP, want)
+    await stage.finish(first)
+    second = await stage.start()
+
+    await stage.client.apply(second.at("join"), identity.ADD_TO_GROUP, want)
+
+    assert stage.vendor.writes.total() == 2
+    assert await second.leaves() == ["effect:intended"]
+
+
 async def test_a_vendor_that_does_not_say_how_it_stands_is_asked_again(stage: Stage) -> None:
     run = await stage.start()
     want = identity.Membership(user=JAN.user, group="g1")

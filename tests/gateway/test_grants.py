@@ -54,13 +54,28 @@ async def test_a_place_that_the_definition_does_not_have_may_nothing(stage: Stag
 async def test_places_around_the_written_steps_have_their_own_grants(
     stage: Stage, place: str, capability: Capability[Any, Any], want: Record, kind: str
 ) -> None:
-    run = await stage.start()
+    run = await stage.start(ticket="ITSM-1")
     with pytest.raises(Denied, match=kind):
         await stage.client.call(run.at(place), capability, want)
 
 
+@pytest.mark.parametrize(("own", "asked"), [("ITSM-1", "ITSM-2"), ("", "ITSM-1")])
+async def test_the_places_around_the_steps_speak_only_of_the_runs_own_ticket(
+    stage: Stage, own: str, asked: str
+) -> None:
+    run = await stage.start(ticket=own)
+
+    with pytest.raises(Denied, match="own ticket"):
+        await stage.client.apply(run.at("answer"), ticket.COMMENT, ticket.Comment(ticket=asked, text="Hello"))
+    with pytest.raises(Denied, match="own ticket"):
+        await stage.client.call(run.at("start"), ticket.READ, ticket.TicketQuery(ticket=asked))
+
+    assert stage.vendor.writes.total() == 0
+    assert await run.leaves() == ["capability:denied", "capability:denied"]
+
+
 async def test_the_answer_place_may_comment(stage: Stage) -> None:
-    run = await stage.start()
+    run = await stage.start(ticket="ITSM-1")
     said = ticket.Comment(ticket="ITSM-1", text="What is the last day?")
 
     assert (await stage.client.apply(run.at("answer"), ticket.COMMENT, said)).state == "received"

@@ -87,10 +87,13 @@ def _error(response: httpx.Response) -> RegieError:
 
 
 @asynccontextmanager
-async def running(settings: Settings, say: Say) -> AsyncIterator[str]:
+async def running(settings: Settings, say: Say, *, is_working: bool) -> AsyncIterator[str]:
     """The web address of this installation; what does not run yet is started for as long as it is needed.
 
     Where there is no installation at all, the demo one is made, and said so.
+
+    Args:
+        is_working: Start workers as well. A command that only looks must not carry runs on.
     """
     settings = real_home(settings)
     state = Installation(settings, say).read_state()
@@ -101,14 +104,17 @@ async def running(settings: Settings, say: Say) -> AsyncIterator[str]:
     if not settings.home.exists():
         say(f"There is no installation in {settings.home} yet; making the demo one.")
     # What runs for one command only is in nobody's way.
-    async with up(settings.model_copy(update={"port": 0}), say, is_demo=is_demo) as services:
+    brief = settings.model_copy(update={"port": 0, "workers": settings.workers if is_working else 0})
+    async with up(brief, say, is_demo=is_demo) as services:
         yield services.web
 
 
 @asynccontextmanager
-async def connected(settings: Settings, say: Say, *, person: str | None = None) -> AsyncIterator[Api]:
-    """A talk as the operator, or as a person who signs in."""
-    async with running(settings, say) as address:
+async def connected(
+    settings: Settings, say: Say, *, person: str | None = None, is_working: bool = False
+) -> AsyncIterator[Api]:
+    """A talk as the operator, or as a person who signs in; see `running`."""
+    async with running(settings, say, is_working=is_working) as address:
         headers, auth = {}, None
         if person is None:
             headers["Authorization"] = f"Bearer {read_or_make_token(real_home(settings).operator_token_file)}"

@@ -47,7 +47,8 @@ def require_free(port: int) -> None:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
         raise Unavailable(
-            f"Port {port} cannot be used: {error.strerror}.", hint="Set REGIE_PORT to another one; 0 takes a free one."
+            f"Port {port} cannot be used: {os.strerror(error.errno or 0)}.",
+            hint="Set REGIE_PORT to another one; 0 takes a free one.",
         ) from error
 
 
@@ -201,7 +202,7 @@ class Installation:
         """
         try:
             self.settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = (self.settings.home / "up.lock").open("w")
+            lock = self._lock_file.open("w")
         except OSError as error:
             raise InvalidInput(
                 f"The folder {self.settings.home} cannot be used: {error.strerror}.",
@@ -215,6 +216,8 @@ class Installation:
                     f"Regie already runs in {self.settings.home}, or is just being started or stopped.",
                     hint="Stop it first: regie down. Or use another REGIE_HOME.",
                 ) from error
+            # Whatever a start that was killed has left behind.
+            self.forget_state()
             yield
 
     def write_state(self, **addresses: str) -> None:
@@ -224,13 +227,24 @@ class Installation:
         draft.replace(self.settings.state_file)
 
     def read_state(self) -> dict[str, str]:
-        """What runs here; empty when nothing does."""
+        """What runs here; empty when nothing does.
+
+        The lock tells, not the process id: that of an `up` that was killed may be anybody's by now.
+        """
         try:
             state = json.loads(self.settings.state_file.read_text())
-            os.kill(int(state["pid"]), 0)
-        except (OSError, ValueError, KeyError):
-            return {}
-        return {name: str(value) for name, value in state.items()}
+            with self._lock_file.open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return {name: str(value) for name, value in state.items()}
+        except (OSError, ValueError):
+            pass
+        return {}
+
+    @property
+    def _lock_file(self) -> Path:
+        """Held by whoever starts, runs or stops this installation."""
+        return self.settings.home / "up.lock"
 
     def forget_state(self) -> None:
         """Nothing runs here any more."""

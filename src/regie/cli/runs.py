@@ -181,7 +181,7 @@ def audit_show(run: RunId, as_json: Json = False) -> None:
 async def _start(
     workflow: str, given: dict[str, Any], ticket: str, tenant: str, *, is_dry: bool, is_awaited: bool
 ) -> dict[str, Any]:
-    async with connected(Settings(), say) as api:
+    async with connected(Settings(), say, is_working=True) as api:
         body = {
             "tenant": tenant or await _only_tenant(api),
             "workflow": workflow,

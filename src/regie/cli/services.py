@@ -16,6 +16,7 @@ from regie.cli.installation import Installation, real_home
 from regie.cli.terminal import out, say
 from regie.settings import Settings
 
+EXIT_INTERRUPTED = 130
 STOP_WITHIN_S = 40.0
 """Longest that `down` waits for `up` to end."""
 
@@ -26,15 +27,22 @@ def up(
     ] = False,
 ) -> None:
     """Run Regie on this machine until interrupted: database, gateway, worker and web."""
-    asyncio.run(_up(Settings(), is_demo=is_demo))
+    try:
+        asyncio.run(_up(Settings(), is_demo=is_demo))
+    except asyncio.CancelledError:
+        say("Stopped before everything was up")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 async def _up(settings: Settings, *, is_demo: bool) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    loop, here = asyncio.get_running_loop(), asyncio.current_task()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        # While things are being started there is nothing to finish: what has started is taken down at once.
+        loop.add_signal_handler(number, here.cancel if here else stop.set)
     async with run_services(settings, say, is_demo=is_demo) as services:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
         out.print(f"[bold]Regie is up at {services.web}[/bold]")
         if services.sandbox:
             out.print(f"The imaginary outside world is at {services.sandbox}.\n")

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from regie.store.keys import LEAST_DIGITS
 
-out = Console(highlight=False, soft_wrap=True)
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move the cursor, colour or turn round what follows, and what no terminal can be sent."""
+
+
+class Terminal(Console):
+    """A console that shows what outside systems send and does not obey it: a name must not hide a line of a plan."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """A text as it is shown."""
+        return super().render_str(_STEERING.sub("\N{REPLACEMENT CHARACTER}", text), **how)
+
+
+out = Terminal(highlight=False, soft_wrap=True)
 """Results for people."""
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Terminal(stderr=True, highlight=False, soft_wrap=True)
 """Progress and remarks."""
 
 
 def say(text: str) -> None:
     """Show progress."""
-    err.print(f"[dim]· {_plain(text)}[/dim]")
+    err.print(f"[dim]· {escape(text)}[/dim]")
 
 
 def print_json(value: Any) -> None:
@@ -35,7 +50,7 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, nothi
         # What stands last is told in words and may be broken; names, ids and times may not, they are copied.
         table.add_column(head, overflow="fold", no_wrap=number < len(heads) - 1)
     for row in rows:
-        table.add_row(*(_plain(str(cell)) for cell in row))
+        table.add_row(*(escape(str(cell)) for cell in row))
     if table.row_count:
         out.print(table)
     else:
@@ -64,8 +79,3 @@ def outcome_style(outcome: str) -> str:
         "waiting": "cyan",
         "running": "cyan",
     }.get(outcome, "default")
-
-
-def _plain(text: str) -> str:
-    """Text from outside, with nothing in it that the console would take for markup."""
-    return text.replace("[", "\\[")

@@ -36,6 +36,8 @@ class Event(StrEnum):
     TRIGGER_REFUSED = "trigger:refused"
     RUN_STARTED = "run:started"
     RUN_CANCELLED = "run:cancelled"
+    RUN_SET_ASIDE = "run:set_aside"
+    """Nobody can go on with the run as it is stored: a person must mend it."""
     RUN_CLOSED = "run:closed"
     STEP_FINISHED = "step:finished"
     STEP_FAILED = "step:failed"

@@ -35,6 +35,8 @@ from regie.core.reading import Positions
 from regie.core.reading_values import every_text
 
 APPROVE = "people.approve"
+_KNOWN_OF_A_YES = (("decision",), ("outcome",))
+"""What a plan may suppose of the answer: it is made for a yes, whoever gives it and with whatever comment."""
 _ADDRESS = r"(\0|[^@\s\0]+@[^@\s\0]+)"
 _WHO = re.compile(rf"user:{_ADDRESS}|role:(?P<role>[a-z][a-z0-9_-]*)|manager_of {_ADDRESS}")
 _WHO_HINT = "write user:ADDRESS, role:NAME or manager_of ADDRESS"
@@ -160,9 +162,10 @@ class _Approval:
                 case ("steps", str() as name, *_) if name in self.layout.by_id:
                     if stand(self.layout.by_id[name], self.spot) is Stand.EARLIER:
                         continue
-                    if name == self.spot.step.id and is_condition:
+                    is_own = name == self.spot.step.id and is_condition
+                    if is_own and reference.path[2:] in _KNOWN_OF_A_YES:
                         continue
-                    what = f"step {name!r} is not over before it"
+                    what = "nobody knows yet who will answer" if is_own else f"step {name!r} is not over before it"
                 case _:
                     continue
             message = f"the approval in line {self.spot.step.line} covers this step, but {what}"

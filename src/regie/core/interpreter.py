@@ -254,7 +254,7 @@ class Life:
     def finish(self, place: str, status: StepStatus, **update: object) -> None:
         """Make a step final."""
         step = self.steps.get(place) or StepState(status=status)
-        self.steps[place] = step.model_copy(update={"status": status, "handle": None, **update})
+        self.steps[place] = step.model_copy(update={"status": status, "handle": None, "arguments": None, **update})
         self.order.append(place)
         self._note_end(place, step.attempt, status, self.steps[place].failure)
 
@@ -400,14 +400,13 @@ class Life:
     def _implicit(self, place: str, uses: str, arguments: dict[str, JsonValue]) -> Flow:
         step = self.steps.get(place)
         if step is None:
-            step = StepState(status=StepStatus.RUNNING)
-            self.hand_out(place, step)
+            self.hand_out(place, StepState(status=StepStatus.RUNNING), arguments=arguments)
             step = self.steps[place]
         if step.status is StepStatus.FAILED and step.failure is not None:
             return step.failure
         if step.status.is_final:
             return NEXT
-        self._emit(place, step, lambda: self._perform(place, step, uses, arguments, None))
+        self._emit(place, step, lambda: self._perform(place, step, uses, None))
         return BUSY
 
     def _sequence(self, steps: tuple[Step, ...], around: Surroundings) -> Flow:
@@ -470,7 +469,7 @@ class Life:
             case Kind.USES if step.uses == APPROVE:
                 self._emit(place, state, lambda: ladder.work(self, step, place, state, around))
             case _:
-                self._emit(place, state, lambda: self._call(step, place, state, around))
+                self._emit(place, state, lambda: self._perform(place, state, step.uses or "", step.timeout_s))
         return BUSY
 
     def _emit(self, place: str, state: StepState, make: Callable[[], Work]) -> None:
@@ -484,12 +483,6 @@ class Life:
                 self.fail(place, Failure.of(error))
                 return
         self.is_working = True
-
-    def _call(self, step: Step, place: str, state: StepState, around: Surroundings) -> Perform:
-        arguments = render(step.arguments, self.scope(step, around))
-        return self._perform(
-            place, state, step.uses or "", arguments if isinstance(arguments, dict) else {}, step.timeout_s
-        )
 
     def _way_back(self, step: Step, around: Surroundings) -> dict[str, JsonValue] | None:
         """What it would take to take a step back, worked out before it changes anything."""
@@ -510,25 +503,23 @@ class Life:
             if place not in self.steps and self.cancelled is not None:
                 continue
             if place not in self.steps:
-                self.hand_out(place, StepState(status=StepStatus.RUNNING))
+                self.hand_out(place, StepState(status=StepStatus.RUNNING), arguments=arguments)
             step = self.steps[place]
             if not step.status.is_final:
-                self._emit(place, step, partial(self._take_back, place, step, arguments))
+                self._emit(place, step, partial(self._take_back, place, step))
                 return BUSY
         return NEXT
 
-    def _take_back(self, place: str, step: StepState, arguments: dict[str, JsonValue]) -> Perform:
-        return self._perform(place, step, self._written(place).uses or "", arguments, None)
+    def _take_back(self, place: str, step: StepState) -> Perform:
+        return self._perform(place, step, self._written(place).uses or "", None)
 
-    def _perform(
-        self, place: str, state: StepState, uses: str, arguments: dict[str, JsonValue], timeout_s: float | None
-    ) -> Perform:
+    def _perform(self, place: str, state: StepState, uses: str, timeout_s: float | None) -> Perform:
         default_s = self.catalogue[uses].timeout_s if uses in self.catalogue else 60.0
         return Perform(
             place=place,
             attempt=state.attempt,
             uses=uses,
-            arguments=arguments,
+            arguments=state.arguments or {},
             handle=state.handle,
             timeout_s=default_s if timeout_s is None else timeout_s,
         )
@@ -579,9 +570,9 @@ class Life:
                 asking = ApprovalState(given=ladder.arguments(self, step, around))
                 self.hand_out(place, StepState(status=StepStatus.RUNNING, approval=asking))
             case Kind.USES:
-                # Rendering now means that a step whose arguments cannot be evaluated fails before it begins.
-                render(step.arguments, self.scope(step, around))
-                self.hand_out(place, self.steps[place], undo=self._way_back(step, around))
+                arguments = render(step.arguments, self.scope(step, around))
+                given = arguments if isinstance(arguments, dict) else {}
+                self.hand_out(place, self.steps[place], arguments=given, undo=self._way_back(step, around))
             case Kind.FAIL:
                 message = render(step.message or "", self.scope(step, around))
                 self.fail(place, Failure(kind="Failed", message=str(message)))

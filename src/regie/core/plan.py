@@ -62,7 +62,8 @@ class Change(BaseModel):
     def in_words(self) -> str:
         """The change on one line, such as `Jan Janssen: enabled true -> false`."""
         parts = (f"{part.field} {_in_words(part.before)} -> {_in_words(part.after)}" for part in self.fields)
-        return f"{self.title}: {', '.join(parts)}"
+        # A title is often a name that somebody outside has given; it must not look like further lines.
+        return f"{' '.join(self.title.split())}: {', '.join(parts)}"
 
 
 LONGEST_IN_WORDS = 120

@@ -137,6 +137,7 @@ class StepState(Data):
         attempt: How often work was handed out for it, from 1; 0 for steps that only hold others.
         tries: How many of these attempts failed.
         waited_s: Seconds spent waiting for a change that takes effect later.
+        arguments: What its block is given, fixed when it begins: every attempt asks for the same. Gone at the end.
         output: What it gave; for `people.approve` the outcome.
         items: What a `for-each` loops over, fixed when it begins.
         failure: Why it failed; kept while `on-error` handles it.
@@ -149,6 +150,7 @@ class StepState(Data):
     attempt: int = 0
     tries: int = 0
     waited_s: float = 0.0
+    arguments: dict[str, JsonValue] | None = None
     output: JsonValue = None
     items: list[JsonValue] | None = None
     failure: Failure | None = None

@@ -14,19 +14,24 @@ import structlog
 
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
-from regie.core.errors import Failure, FencedOut, OutcomeUnknown, TimedOut, Unavailable
+from regie.core.errors import AuditBroken, Failure, FencedOut, InvalidInput, OutcomeUnknown, TimedOut, Unavailable
 from regie.core.interpreter import Advance, advance, outstanding
 from regie.core.release import Release
 from regie.core.run import (
     EVENT,
+    ApproversFound,
     Begun,
     Cancelled,
     Decided,
     Event,
     Failed,
+    MakePlan,
     OpenApproval,
     Perform,
+    PlanMade,
+    Postponed,
     RunState,
+    Succeeded,
     TimerFired,
     Work,
 )
@@ -40,16 +45,44 @@ from regie.store.inbox import HeardMeanwhile, InboxEvent
 
 LOOKUP_TIMEOUT_S = 120.0
 """Longest that planning or finding approvers may take in one attempt; blocks state their own."""
+PLANNING_S_A_STEP = 2.0
+"""More time for each step that is planned."""
 RECONNECT_S = 0.2
 """Between two tries to read or commit while the database does not answer."""
 POLL_S = 1.0
 """A hint may be lost; this often a worker looks without one."""
+UNKEPT = "What the step gave cannot be stored: it holds text that no database takes, or too much of it."
 NOTHING_SEEN = -1
 """Less than any inbox count: a run that is let go is ready at once."""
 
 Answer = TypeVar("Answer")
 
 log = structlog.get_logger(__name__)
+
+
+def _unkept(event: Event) -> Failed | None:
+    """What stands in for an answer that the database does not take, such as text with a zero byte: its step fails.
+
+    None when there is no step to fail, or when that has been tried already.
+    """
+    match event:
+        case Failed(failure=Failure(kind="Terminal", message=message)) if message == UNKEPT:
+            return None
+        case Succeeded() | Postponed() | PlanMade() | ApproversFound() | Failed():
+            return Failed(place=event.place, attempt=event.attempt, failure=Failure(kind="Terminal", message=UNKEPT))
+        case _:
+            return None
+
+
+def _time_for(work: Work) -> float:
+    """Seconds that an attempt may take."""
+    match work:
+        case Perform():
+            return work.timeout_s
+        case MakePlan():
+            return LOOKUP_TIMEOUT_S + PLANNING_S_A_STEP * len(work.steps)
+        case _:
+            return LOOKUP_TIMEOUT_S
 
 
 @dataclass
@@ -155,6 +188,13 @@ class LiveRun:
             if not any(_is_about(other, late) for _, other in self.waiting):
                 raise
             return
+        except (InvalidInput, AuditBroken, ValueError) as error:
+            unkept = _unkept(event)
+            if unkept is None:
+                raise
+            log.warning("event:not_kept", run=self.key.run, event_kind=event.kind, reason=type(error).__name__)
+            await self._take(unkept, inbox_key)
+            return
         self.state = step.state
         self._hand_out([command for command in step.commands if isinstance(command, Work)])
 
@@ -251,7 +291,7 @@ class LiveRun:
         """Have the work done within its time. Too late is a failure like any other, and it may be tried again."""
         mark = (work.place, work.attempt)
         started_s = time.monotonic()
-        timeout_s = work.timeout_s if isinstance(work, Perform) else LOOKUP_TIMEOUT_S
+        timeout_s = _time_for(work)
         task = Task(self.key, self.claim.fence, self.state.facts, self.release, work)
         try:
             async with asyncio.timeout(timeout_s):

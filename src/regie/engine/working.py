@@ -12,13 +12,13 @@ import structlog
 
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
-from regie.core.errors import FencedOut, OutcomeUnknown, RegieError, Unavailable
+from regie.core.errors import FencedOut, InvalidInput, OutcomeUnknown, RegieError, Unavailable
 from regie.core.release import Release
 from regie.core.run import StepStatus
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer
 from regie.store import releases, runs, timers, workers
-from regie.store.database import Database
+from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 
 BEAT_S = 5.0
@@ -101,15 +101,31 @@ class WorkerLoop:
             await self._wait(worker, stop, min(POLL_S, POLL_S if due_s is None else due_s))
 
     async def _take_ready(self, worker: workers.Worker) -> tuple[list[tuple[runs.Claimed, Release]], float | None]:
+        claimed: list[runs.Claimed] = []
         try:
             async with self.database.transaction() as tx:
                 await timers.fire_due(tx, self.domains)
                 claimed = await runs.claim(tx, worker.id, self.domains, self.slots - len(self.hands))
-                taken = [(run, await releases.get(tx, run.release)) for run in claimed]
+                taken = [(run, release) for run in claimed if (release := await self._release_of(tx, run))]
                 return taken, await timers.next_due_in(tx, self.domains)
         except Unavailable as error:
             log.warning("worker:waits", reason=str(error))
             return [], None
+        except OutcomeUnknown:
+            # Whether timers were fired does not matter: they fire once, whoever looks next.
+            if claimed:
+                raise
+            log.warning("worker:waits", reason="A look for work got no answer.")
+            return [], None
+
+    async def _release_of(self, tx: Transaction, run: runs.Claimed) -> Release | None:
+        """The release a run is pinned to; none when it cannot be read, and then the run is set aside."""
+        try:
+            return await releases.get(tx, run.release)
+        except (InvalidInput, ValueError) as error:
+            log.exception("run:set_aside", run=run.claim.key.run, reason="its release cannot be read")
+            await runs.set_aside(tx, run.claim, type(error).__name__)
+            return None
 
     async def _wait(self, worker: workers.Worker, stop: asyncio.Event, most_s: float) -> None:
         hint = asyncio.ensure_future(worker.wait(most_s))

@@ -15,6 +15,7 @@ import httpx
 
 from regie.core.errors import AuthFailed, Throttled, Unavailable
 from regie.gateway.vault import SecretText
+from regie.kit.session import retry_after_s
 
 Secret = Callable[[], Awaitable[SecretText]]
 """Looks one secret up in the vault."""
@@ -113,10 +114,9 @@ class ClientCredentials(httpx.Auth):
 
     def _read(self, response: httpx.Response, asked_at: float) -> _Token:
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            seconds = response.headers.get("Retry-After", "")
             raise Throttled(
                 f"The token endpoint {self._token_url} asks us to slow down.",
-                after_s=float(seconds) if seconds.isdigit() else None,
+                after_s=retry_after_s(response.headers),
             )
         if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise Unavailable(f"The token endpoint {self._token_url} answers {response.status_code}.")

@@ -48,6 +48,8 @@ _log = structlog.get_logger(__name__)
 
 REREADS_S = (0.2, 0.4, 0.8, 1.6, 2.0)
 """Seconds between readings until a change must show: vendors' replicas usually follow within that."""
+ASKED_ELSEWHERE_AGAIN_S = 2.0
+"""Seconds until a step looks again for a change that another one has asked for and that does not show yet."""
 
 
 class TargetLocks(Protocol):
@@ -148,6 +150,9 @@ class Effects:
                     raise await self._lost(meant, change)
                 if await self._was_done_elsewhere(meant):
                     return await self._done_before(meant, world, change)
+            if await self._ledger.is_under_way_elsewhere(meant, change):
+                # Nothing is written: whatever it comes to, the next attempt looks from the top.
+                return ApplyReply(state="pending", planned=change, again_after_s=ASKED_ELSEWHERE_AGAIN_S)
             approval = await self._approval(meant, change)
             crashpoint(CrashPoint.BEFORE_INTENT)
             await self._ledger.intend(meant, change, approval=approval)

@@ -86,6 +86,9 @@ class Grants:
         if undone is not None and (row is None or row.state is not EffectState.RECEIVED):
             await self.deny(key, question, "nothing_to_undo")
             raise Denied(f"Step {undone} of {held.workflow} has changed nothing in this run that could be undone.")
+        if step.place in _IMPLICIT and (not held.ticket or question.want.get("ticket") != held.ticket):
+            await self.deny(key, question, "not_the_runs_ticket")
+            raise Denied(f"The place {step.place} is there for the run's own ticket.")
         grant = Grant(
             tenant=step.tenant,
             domain=step.domain,

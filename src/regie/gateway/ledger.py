@@ -78,6 +78,12 @@ class Ledger:
             rows = await effects.by_effect_key(tx, grant.tenant, grant.domain, meant.effect_key)
         return [row for row in rows if row.attempt_key != meant.attempt_key]
 
+    async def is_under_way_elsewhere(self, meant: Meant, change: Change) -> bool:
+        """Whether another step has had the same capability accepted for the same target, and it does not show yet."""
+        async with self._database.reading() as tx:
+            waiting = await effects.pending(tx, meant.granted.grant.tenant, change.target)
+        return any(each.capability == change.capability and each.attempt_key != meant.attempt_key for each in waiting)
+
     async def intend(self, meant: Meant, change: Change, *, approval: str) -> None:
         """Write down that the change is about to be made. Only after this may the vendor be called.
 

@@ -271,7 +271,7 @@ class Session:
     def _failure(self, response: httpx.Response, body: JsonValue, request: str, *, was_write: bool) -> RegieError:  # noqa: PLR0911  a table
         """The one place where a vendor's status becomes one of our errors."""
         status = response.status_code
-        after_s = _retry_after_s(response.headers)
+        after_s = retry_after_s(response.headers)
         said = f"{request} answered {status}"
         if status == 401:
             return AuthFailed(said, hint=f"{self._vendor} does not accept the connection's credentials: renew them")
@@ -326,7 +326,7 @@ def _request_id(headers: httpx.Headers) -> str:
     return found if _SAFE_ID.fullmatch(found) else ""
 
 
-def _retry_after_s(headers: httpx.Headers) -> float | None:
+def retry_after_s(headers: httpx.Headers) -> float | None:
     """Seconds to wait as `Retry-After` says: whole seconds or a date (RFC 9110, 10.2.3).
 
     A date is compared with the answer's own `Date`, so that nobody's clock but the vendor's counts; without one the

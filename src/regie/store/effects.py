@@ -177,6 +177,17 @@ async def by_effect_key(tx: Transaction, tenant: str, domain: str, effect_key: s
     return [_opened(tx, row) for row in rows]
 
 
+async def pending(tx: Transaction, tenant: str, target: str) -> list[Effect]:
+    """What runs of any domain have had accepted for a target and still ask about; a run that is over asks no more."""
+    rows = await tx.rows(
+        """select e.* from regie.effect e join regie.run r on (r.tenant, r.domain, r.id) = (e.tenant, e.domain, e.run)
+           where e.tenant = %(tenant)s and e.target = %(target)s and e.state = 'pending' and r.ended_at is null
+           order by e.intended_at, e.attempt_key""",
+        {"tenant": tenant, "target": target},
+    )
+    return [_opened(tx, row) for row in rows]
+
+
 async def list_effects(tx: Transaction, key: RunKey) -> list[Effect]:
     """The effects of a run, in the order in which they were last intended."""
     rows = await tx.rows(

@@ -20,6 +20,7 @@ from regie.store import approvals, audit, inbox, steps, timers
 from regie.store.database import Transaction
 from regie.store.inbox import InboxEvent
 from regie.store.keys import READY, Cursor, RunKey, id_span
+from regie.store.sealer import SealBroken
 from regie.store.steps import StepRow
 
 _THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(run)s"
@@ -233,7 +234,10 @@ async def start(tx: Transaction, new: NewRun) -> Started:
 
 
 async def claim(tx: Transaction, worker: str, domains: Sequence[str], limit: int) -> list[Claimed]:
-    """Take up to `limit` ready runs of these domains, most urgent first. A worker taken for dead gets none."""
+    """Take up to `limit` ready runs of these domains, most urgent first. A worker taken for dead gets none.
+
+    What cannot be opened any more is set aside, so that one altered row does not stop the others.
+    """
     rows = await tx.rows(
         """with chosen as materialized (
                select tenant, domain, id, ready_at as ready_since from regie.run
@@ -247,23 +251,49 @@ async def claim(tx: Transaction, worker: str, domains: Sequence[str], limit: int
     )
     rows.sort(key=lambda row: (row["prio"], row["ready_since"]))
     keys = [_key(row) for row in rows]
-    waiting = await inbox.unconsumed_of(tx, keys) if keys else {}
-    return [
-        Claimed(
-            claim=Claim(key, row["fence"], row["seq"]),
-            workflow=row["workflow"],
-            release=row["release"],
-            definition_digest=row["definition_digest"],
-            state_json=_opened_state(tx, key, row),
-            inbox=waiting[key],
-            inbox_n=row["inbox_n"],
-            ticket=row["ticket"],
-            corr=row["corr"],
-            dry=row["dry"],
-            prio=row["prio"],
-        )
-        for key, row in zip(keys, rows, strict=True)
-    ]
+    try:
+        waiting = await inbox.unconsumed_of(tx, keys) if keys else {}
+    except SealBroken:
+        waiting = {}
+    taken: list[Claimed] = []
+    for key, row in zip(keys, rows, strict=True):
+        try:
+            arrived = waiting[key] if key in waiting else await inbox.unconsumed(tx, key)
+            taken.append(_claimed(tx, key, row, arrived))
+        except SealBroken:
+            await set_aside(tx, Claim(key, row["fence"], row["seq"]), "SealBroken")
+    return taken
+
+
+def _claimed(tx: Transaction, key: RunKey, row: DictRow, arrived: list[InboxEvent]) -> Claimed:
+    return Claimed(
+        claim=Claim(key, row["fence"], row["seq"]),
+        workflow=row["workflow"],
+        release=row["release"],
+        definition_digest=row["definition_digest"],
+        state_json=_opened_state(tx, key, row),
+        inbox=arrived,
+        inbox_n=row["inbox_n"],
+        ticket=row["ticket"],
+        corr=row["corr"],
+        dry=row["dry"],
+        prio=row["prio"],
+    )
+
+
+async def set_aside(tx: Transaction, claim: Claim, kind: str) -> None:
+    """Let go of a run that nobody can go on with as it is; `regie doctor` names it until somebody has mended it.
+
+    Args:
+        kind: Class name of the error met.
+    """
+    await tx.change(
+        """update regie.run set owner = null, ready_at = null
+           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s and fence = %(fence)s""",
+        {**claim.key._asdict(), "fence": claim.fence},
+    )
+    actor = Actor(type="engine", id="engine")
+    await audit.append(tx, claim.key, [Fact(event=Event.RUN_SET_ASIDE, actor=actor, detail={"failure": kind})])
 
 
 async def commit(tx: Transaction, claim: Claim, step: StepCommit) -> Committed:

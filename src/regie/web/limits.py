@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -18,6 +19,9 @@ LARGEST_BODY = 1024 * 1024
 """Bytes of one body."""
 BODY_WITHIN_S = 30.0
 """Seconds in which a body must have arrived."""
+LARGEST_REST = 8 * LARGEST_BODY
+"""Bytes of a refused body that are let go by, so that its sender sees why."""
+REST_WITHIN_S = 5.0
 FAILURES_AT_ONCE = 5
 """Failed sign-ins of one address before it has to wait."""
 FAILURE_EVERY_S = 12.0
@@ -69,6 +73,8 @@ class Entrance:
             if body is not None:
                 await self._app(scope, _given(body, receive), answering)
         except RegieError as error:
+            if isinstance(error, TooLarge | WrongMedia):
+                await _let_finish(Headers(scope=scope), receive)
             await self._answer(scope, told(error))(scope, receive, answering)
         except Exception:  # the last place that can answer: a fault of ours is logged and told without its details
             log.exception("web:broke")
@@ -86,8 +92,7 @@ async def _read(headers: Headers, receive: Receive) -> bytes | None:
     """
     if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise WrongMedia("Packed bodies are not read.", hint="Send it without Content-Encoding.")
-    announced = headers.get("Content-Length", "0")
-    if announced.isascii() and announced.isdigit() and int(announced[:20]) > LARGEST_BODY:
+    if _announced(headers) > LARGEST_BODY:
         raise _too_large()
     body = bytearray()
     try:
@@ -103,6 +108,30 @@ async def _read(headers: Headers, receive: Receive) -> bytes | None:
                     return bytes(body)
     except TimeoutError:
         raise TooSlow(f"The body did not arrive within {BODY_WITHIN_S:.0f} s.") from None
+
+
+def _announced(headers: Headers) -> int:
+    """How many bytes a request says that it has; 0 when it does not say."""
+    said = headers.get("Content-Length", "0")
+    return int(said[:20]) if said.isascii() and said.isdigit() else 0
+
+
+async def _let_finish(headers: Headers, receive: Receive) -> None:
+    """Let go by what is still being sent of a body that nobody wants, within bounds.
+
+    Whoever is cut off while sending does not get to see the answer (RFC 9112, 9.6). Whoever waits to be asked for the
+    body (`Expect: 100-continue`) is not asked, and nobody waits for a body that is announced as larger than that.
+    """
+    left = LARGEST_REST
+    if "Expect" in headers or _announced(headers) > LARGEST_REST:
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REST_WITHIN_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
 
 
 def _too_large() -> TooLarge:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -28,6 +29,9 @@ from regie.core.run import (
 )
 from regie.engine.port import Task
 from regie.gateway_client import GatewayClient, StepRef
+
+PLANNED_AT_ONCE = 8
+"""Steps under an approval that are planned at the same time."""
 
 log = structlog.get_logger(__name__)
 
@@ -138,6 +142,12 @@ class BlockPerformer:
             return await do()
         except RegieError as error:
             return Failed(place=place, attempt=attempt, failure=Failure.of(error))
+        except ExceptionGroup as errors:
+            # Of several plans that failed the first one tells; what is no error of ours is told below.
+            first = next((error for error in errors.exceptions if isinstance(error, RegieError)), None)
+            if first is None:
+                raise
+            return Failed(place=place, attempt=attempt, failure=Failure.of(first))
         except Exception as error:
             log.exception("block:broke", place=place)
             broken = Terminal(
@@ -167,10 +177,16 @@ class BlockPerformer:
         )
 
     async def _make_plan(self, task: Task, work: MakePlan) -> Event:
-        plan: list[PlannedStep] = []
-        for step in work.steps:
-            planned = await self._plan_step(task, work.place, step)
-            plan.extend(PlannedStep(place=step.place, uses=step.uses, planned=change) for change in planned)
+        places = asyncio.Semaphore(PLANNED_AT_ONCE)
+
+        async def plan_one(step: CoveredStep) -> list[PlannedStep]:
+            async with places:
+                planned = await self._plan_step(task, work.place, step)
+            return [PlannedStep(place=step.place, uses=step.uses, planned=change) for change in planned]
+
+        async with asyncio.TaskGroup() as group:
+            plans = [group.create_task(plan_one(step)) for step in work.steps]
+        plan = [planned for each in plans for planned in each.result()]
         return PlanMade(place=work.place, attempt=work.attempt, plan=tuple(plan))
 
     async def _plan_step(self, task: Task, approval: str, step: CoveredStep) -> list[Change | NoChange]:

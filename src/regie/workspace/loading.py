@@ -20,7 +20,7 @@ from regie.core.durations import parse_duration
 from regie.core.errors import DefinitionError, Fault
 from regie.core.nearest import did_you_mean
 from regie.core.release import Release
-from regie.core.source import read_record, read_source
+from regie.core.source import decode, read_record, read_source
 from regie.core.tenant import Domain, Tenant
 
 SHIPPED = Path(shipped.__file__).parent
@@ -40,11 +40,11 @@ class _Reading:
 
     def record(self, file: Path, model: type[Model]) -> Model | None:
         try:
-            return read_record(file.read_text(encoding="utf-8"), str(file), model)
+            return read_record(decode(file.read_bytes(), str(file)), str(file), model)
         except DefinitionError as error:
             self.faults.extend(error.faults)
-        except (OSError, UnicodeDecodeError) as error:
-            self.fault(file, f"cannot be read: {error}")
+        except OSError as error:
+            self.fault(file, f"cannot be read: {error.strerror}")
         return None
 
     def fault(self, file: Path, message: str, hint: str | None = None, *, at: tuple[str, ...] = ()) -> None:
@@ -179,9 +179,12 @@ def _is_duration(text: str) -> bool:
 
 def _read_workflow(reading: _Reading, file: Path, catalogue: Catalogue) -> None:
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reading.fault(file, f"cannot be read: {error}")
+        text = decode(file.read_bytes(), str(file))
+    except DefinitionError as error:
+        reading.faults.extend(error.faults)
+        return
+    except OSError as error:
+        reading.fault(file, f"cannot be read: {error.strerror}")
         return
     domain = reading.domains.get(file.parent.parent.name)
     settings = {name: setting.default for name, setting in domain.settings.items()} if domain else {}

@@ -25,6 +25,8 @@ _GROUP_PAGE = 999
 
 _LONGEST_AGAIN_S = 60.0
 """The vendor speaks of a few minutes until a revocation is effective; looking once a minute is enough."""
+_ASKED_OFTEN = 3
+"""Times asked in vain, some seconds in all, after which more is read than the vendor's mark."""
 
 
 class _User(Wild):
@@ -322,8 +324,14 @@ class Graph(Connector):
         async def resume(self, want: identity.UserQuery, handle: JsonValue) -> Receipt | Pending:
             known = _Handle.model_validate(handle)
             now = await _find(self.session, known.id, _Validity, "signInSessionsValidFromDateTime")
+            receipt = Receipt(request_id=known.request_id, remote_id=known.id)
             if now.valid_from is not None and now.valid_from != known.before:
-                return Receipt(request_id=known.request_id, remote_id=known.id)
+                return receipt
+            # The mark has whole seconds: of two revocations within one, the later leaves it as it is for ever.
+            if known.asked >= _ASKED_OFTEN:
+                seen = await self.observe(want, "")
+                if seen["is_reported"] and seen["sessions"] == "revoked":
+                    return receipt
             return self._ask_again(known.model_copy(update={"asked": known.asked + 1}))
 
         def _ask_again(self, handle: _Handle) -> Pending:

@@ -26,7 +26,7 @@ from regie.web.pages.rendering import page
 from regie.web.pages.run_view import doing
 from regie.web.pages.visitor import Visiting, Visitor, form_of
 from regie.web.problems import Conflict
-from regie.web.seeing import approval_for, asked_for, is_asked, is_id
+from regie.web.seeing import approval_for, is_asked
 
 PAGE = 50
 
@@ -96,7 +96,7 @@ async def inbox(means: Having, visitor: Visiting, before: str | None = None) -> 
 async def show(means: Having, visitor: Visiting, approval: str) -> Response:
     """What is asked and what would change. Looking never decides."""
     async with means.database.reading() as tx:
-        found = await _visible(tx, visitor.caller, approval)
+        found = await approval_for(tx, visitor.caller, approval)
         return await _page(tx, visitor, found, means.catalogue)
 
 
@@ -110,25 +110,9 @@ async def decide(
         await api.decide(means, visitor.caller, approval, decision)
     except Conflict as error:
         async with means.database.reading() as tx:
-            found = await _visible(tx, visitor.caller, approval)
+            found = await approval_for(tx, visitor.caller, approval)
             return await _page(tx, visitor, found, means.catalogue, fault=error.message, typed=said.comment)
     return RedirectResponse(f"/approvals/{approval}", HTTPStatus.SEE_OTHER)
-
-
-async def _visible(tx: Transaction, caller: Caller, approval: str) -> Approval:
-    """An approval that the caller was asked about, or that is about their own request.
-
-    Raises:
-        NotFound: There is none that the caller may see.
-    """
-    try:
-        return await approval_for(tx, caller, approval)
-    except NotFound:
-        found = await approvals.find(tx, approval) if is_id(approval) else None
-        row = await runs.get(tx, found.key) if found is not None else None
-        if found is None or row is None or not asked_for(caller, row):
-            raise
-        return found
 
 
 async def _page(

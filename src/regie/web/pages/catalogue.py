@@ -18,7 +18,7 @@ from regie.web.means import Having, current_release
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
 from regie.web.pages.visitor import Visiting
-from regie.web.pages.wording import KINDS, value
+from regie.web.pages.wording import KINDS, first_sentence, value
 
 router = APIRouter()
 
@@ -91,7 +91,7 @@ async def workflow(means: Having, visitor: Visiting, workflow: str, release: str
 def title_of(step: Step, catalogue: Catalogue) -> str:
     """What a step does, in a sentence."""
     if step.uses and step.uses in catalogue:
-        return catalogue[step.uses].summary
+        return first_sentence(catalogue[step.uses].summary)
     return KINDS.get(step.kind, step.uses or step.kind)
 
 

@@ -42,6 +42,7 @@ _environment.filters.update(
     clipped=wording.clipped,
     first_sentence=wording.first_sentence,
     pretty=wording.pretty,
+    prose=wording.prose,
 )
 _environment.globals.update(
     asset=lambda name: ASSETS[name].address,

@@ -15,7 +15,7 @@ from regie.core.definition import Definition, Step
 from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
-from regie.core.run import ANSWER, START, EffectNote, RunState, StepState, StepStatus, written_place
+from regie.core.run import ANSWER, START, EffectNote, RunState, RunStatus, StepState, StepStatus, written_place
 from regie.store import approvals, audit, effects, releases, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
@@ -30,6 +30,8 @@ from regie.web.seeing import is_id, run_for
 
 BAR = 100
 """Width of the longest bar of times, in units of its drawing."""
+SHORTEST_S = 0.005
+"""Less than that is shown as nothing."""
 _OWN: dict[str, str] = {START: "Read the ticket", ANSWER: "Tell the ticket what is wrong with it"}
 
 Tone = Literal["good", "bad", "open", "quiet"]
@@ -40,8 +42,8 @@ class StepView:
     """One step of a run.
 
     Attributes:
-        tries: How often work was handed out; 0 for steps that only hold others.
-        queued_s, ran_s: Over all tries. None when nothing is known.
+        tries: How often it was tried; 0 for steps that only hold others.
+        queued_s, ran_s: Over all tries.
         queued_bar, ran_bar: The same, as parts of `BAR`.
         waited_s: Until people answered.
     """
@@ -52,14 +54,19 @@ class StepView:
     title: str
     status: StepStatus
     tries: int
-    queued_s: float | None
-    ran_s: float | None
+    queued_s: float
+    ran_s: float
     queued_bar: float
     ran_bar: float
     waited_s: float | None
     failure: Failure | None
     effects: tuple[EffectNote, ...]
     output: list[Line]
+
+    @property
+    def has_times(self) -> bool:
+        """Whether it took any time worth showing; steps that only hold others take none."""
+        return self.queued_s + self.ran_s >= SHORTEST_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +123,15 @@ class RunView:
     def is_over(self) -> bool:
         """Whether nothing changes any more."""
         return self.row.status.is_final
+
+    @property
+    def since(self) -> datetime:
+        """Since when it stands where it stands."""
+        if self.row.ended_at is not None:
+            return self.row.ended_at
+        if self.row.status is RunStatus.WAITING:
+            return min((approval.asked_at for approval in self.open_approvals), default=self.row.changed_at)
+        return self.row.started_at
 
     @property
     def open_approvals(self) -> list[Approval]:
@@ -188,7 +204,7 @@ def _steps(
         made = tries.get(place, [])
         written = definition.by_place.get(written_place(place))
         uses = made[-1].uses if made else (written.uses if written else None) or ""
-        queued_s, ran_s = times.get(place, (None, None))
+        queued_s, ran_s = times.get(place, (0.0, 0.0))
         waited = asked.get(place)
         shown.append(
             StepView(
@@ -197,11 +213,11 @@ def _steps(
                 uses=uses if uses in catalogue else "",
                 title=_title(place, uses, step, written, catalogue),
                 status=step.status,
-                tries=step.attempt,
+                tries=step.tries + 1 if step.attempt else 0,
                 queued_s=queued_s,
                 ran_s=ran_s,
-                queued_bar=round((queued_s or 0.0) * scale, 2),
-                ran_bar=round((ran_s or 0.0) * scale, 2),
+                queued_bar=round(queued_s * scale, 2),
+                ran_bar=round(ran_s * scale, 2),
                 waited_s=(waited.decided_at - waited.asked_at).total_seconds()
                 if waited and waited.decided_at
                 else None,

@@ -6,6 +6,7 @@ import json
 import re
 from datetime import UTC, datetime
 
+from markupsafe import Markup, escape
 from pydantic import JsonValue
 
 from regie.core.definition import Kind
@@ -111,6 +112,17 @@ def is_address(text: str) -> bool:
 def first_sentence(text: str) -> str:
     """The first sentence of a text, where there is room for one only."""
     return text.partition(". ")[0].rstrip(".") + "."
+
+
+def prose(text: str) -> Markup:
+    """A text of a docstring: what stands between backticks is code."""
+    parts = text.split("`")
+    # An odd number of backticks is no pair: then the text stays as it is.
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part) for number, part in enumerate(parts)
+    )
 
 
 def clipped(text: str) -> str:

@@ -1,0 +1,1 @@
+"""Measures what Regie costs beside what its database costs in the same minutes."""

@@ -1,0 +1,174 @@
+"""`python -m bench`: everything that is measured, in turn with what it is compared to; JSON and a table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import platform
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.effects import effects
+from bench.engine import loaded, one_at_a_time
+from bench.parked import parked
+from bench.stand import Stand, standing
+from regie.store import postgres_binaries
+
+REPORT = Path(__file__).parent / "figures.json"
+SEED = 20261122
+CLIENTS = 8
+"""Of pgbench when it is loaded."""
+
+
+async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    """All figures; each list has one value a round."""
+    rounds: dict[str, list[float]] = {
+        name: [] for name in ("pgbench_1", "one_at_a_time", "pgbench_8", "loaded", "loaded_cpu_ms")
+    }
+    first_step_s: list[float] = []
+    for number in range(1, given.rounds + 1):
+        say(f"Engine and pgbench, round {number} of {given.rounds}")
+        rounds["pgbench_1"].append(await asyncio.to_thread(stand.pgbench, 1, given.seconds))
+        single = await one_at_a_time(stand, given.seconds)
+        rounds["one_at_a_time"].append(single.runs_per_s)
+        first_step_s += single.first_step_s
+        rounds["pgbench_8"].append(await asyncio.to_thread(stand.pgbench, CLIENTS, given.seconds))
+        many = await loaded(stand, given.runs)
+        rounds["loaded"].append(many.runs_per_s)
+        rounds["loaded_cpu_ms"].append(many.cpu_ms)
+    say("Changes through the gateway")
+    changed = await effects(given.rounds, given.few, given.many)
+    say(f"{given.parked} parked runs")
+    waited = await parked(stand, given.parked, given.timers, SEED)
+    ratios = {
+        "one_at_a_time / pgbench_1": _ratio(rounds["one_at_a_time"], rounds["pgbench_1"]),
+        "loaded / pgbench_8": _ratio(rounds["loaded"], rounds["pgbench_8"]),
+        "gateway_ms / bare_ms": _ratio(changed.gateway_ms, changed.bare_ms),
+        "gateway_per_s / bare_per_s": _ratio(changed.gateway_per_s, changed.bare_per_s),
+    }
+    return {
+        "engine": _rounded(rounds),
+        "first_step_ms": _spread(first_step_s),
+        "effects": _rounded(vars(changed)),
+        "parked": {
+            "runs": waited.runs,
+            "worker_mb": round(waited.memory_mb, 1),
+            "empty_worker_mb": round(waited.empty_memory_mb, 1),
+            "idle_cpu_percent": round(waited.idle_cpu * 100, 1),
+            "restart_s": round(waited.restart_s, 2),
+            "resume_ms": _spread(waited.resume_s),
+            "timers": waited.timers,
+            "timer_lag_ms": _spread(waited.timer_lag_s),
+        },
+        "ratios": ratios,
+    }
+
+
+def conditions() -> dict[str, Any]:
+    """The machine and what ran on it."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return {
+        "cores": os.cpu_count(),
+        "cpu": model,
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "postgresql": postgres_binaries.installed(),
+        "load_average_before": [round(value, 1) for value in os.getloadavg()],
+    }
+
+
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
+    """Of each round on its own: what disturbs the machine for longer than a round disturbs both."""
+    each = [one / other for one, other in zip(ours, theirs, strict=True)]
+    return {"median": _digits(statistics.median(each)), "least": _digits(min(each)), "most": _digits(max(each))}
+
+
+def _spread(seconds: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+
+    def part(share: float) -> float:
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 2)
+
+    return {"number": len(ordered), "p50": part(0.5), "p95": part(0.95), "most": part(1.0)}
+
+
+def _rounded(rounds: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {name: [_digits(value) for value in values] for name, values in rounds.items()}
+
+
+def _digits(value: float) -> float:
+    """Three digits that mean something."""
+    return float(f"{value:.3g}")
+
+
+def show(figures: dict[str, Any], console: Console) -> None:
+    """The table for people."""
+    table = Table("What", "Median", "Least", "Most")
+    for group in ("engine", "effects"):
+        for name, values in figures[group].items():
+            table.add_row(
+                name, *(f"{_digits(value):g}" for value in (statistics.median(values), min(values), max(values)))
+            )
+    for name, ratio in figures["ratios"].items():
+        table.add_row(name, *(f"{ratio[part]:g}" for part in ("median", "least", "most")))
+    console.print(table)
+    spreads = Table("Milliseconds", "p50", "p95", "Most", "Measured")
+    waited = figures["parked"]
+    for name, spread in (
+        ("start to first step", figures["first_step_ms"]),
+        (f"resume, {waited['runs']} parked", waited["resume_ms"]),
+        (f"{waited['timers']} timers due at once", waited["timer_lag_ms"]),
+    ):
+        spreads.add_row(name, *(f"{spread[part]:g}" for part in ("p50", "p95", "most", "number")))
+    console.print(spreads)
+    console.print(
+        f"A worker beside {waited['runs']} parked runs: {waited['worker_mb']} MB (empty: {waited['empty_worker_mb']}), "
+        f"{waited['idle_cpu_percent']} % of a core while idle, {waited['restart_s']} s to start."
+    )
+
+
+def main() -> None:
+    """Measure, write, show."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--long", action="store_true", help="50,000 parked runs instead of 5,000")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each round's part that has a length")
+    parser.add_argument("--runs", type=int, default=1000, help="at once, in each round")
+    parser.add_argument("--few", type=int, default=30, help="changes one after the other, in each round")
+    parser.add_argument("--many", type=int, default=150, help="changes at once, in each round")
+    parser.add_argument("--parked", type=int, help="how many runs wait")
+    parser.add_argument("--timers", type=int, default=1000, help="due at the same instant")
+    parser.add_argument("--report", type=Path, default=REPORT, help="where the JSON goes")
+    given = parser.parse_args()
+    given.parked = given.parked or (50_000 if given.long else 5_000)
+    # A pool that closes says so for every connection.
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+    console = Console()
+    about = conditions()
+    with standing() as stand:
+        figures = asyncio.run(measure(stand, given, lambda line: console.print(line, style="dim")))
+    about["load_average_after"] = [round(value, 1) for value in os.getloadavg()]
+    figures = {"conditions": about, **figures}
+    given.report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    show(figures, console)
+    console.print(f"All figures: {given.report}. To write them into the docs: python -m bench.page")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Five-step runs through the real worker loop: one at a time, and many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from bench.stand import Stand
+from bench.workload import CATALOGUE, DOMAIN, LAST, Doer, request
+from regie.core.run import RunStatus
+from regie.engine.postgres import PostgresEngine
+from regie.engine.working import WorkerLoop
+from regie.store import runs
+from regie.store.database import Database
+
+SLOTS = 64
+STARTERS = 8
+"""Who start runs at the same time when the engine is loaded."""
+
+
+@dataclass
+class Bed:
+    """A worker and whoever starts runs for it, in one process.
+
+    Attributes:
+        begun_s: When the first step of a run began, by run.
+        over: Set for a run when its last step begins.
+    """
+
+    database: Database
+    begun_s: dict[str, float] = field(default_factory=dict)
+    over: dict[str, asyncio.Event] = field(default_factory=dict)
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        """Set up the worker."""
+        self.engine = PostgresEngine(self.database)
+        self.loop = WorkerLoop(self.database, CATALOGUE, Doer(self._note), [DOMAIN], name="bench", slots=SLOTS)
+
+    def _note(self, run: str, place: str, at_s: float) -> None:
+        self.begun_s.setdefault(run, at_s)
+        if place == LAST:
+            self.over.setdefault(run, asyncio.Event()).set()
+
+    async def run_one(self) -> float:
+        """Start a run and wait until its last step has been handed out and no run is in hand; start to first step."""
+        began_s = time.monotonic()
+        started = await self.engine.start(request("five", f"t{next(self._numbers)}"))
+        await self.over.setdefault(started.key.run, asyncio.Event()).wait()
+        while self.loop.hands:
+            await asyncio.wait(list(self.loop.hands))
+        return self.begun_s[started.key.run] - began_s
+
+    async def run_many(self, number: int) -> None:
+        """Start so many as fast as it goes, and wait until all are over."""
+        numbers = itertools.count()
+
+        async def start() -> None:
+            while next(numbers) < number:
+                await self.engine.start(request("five", f"t{next(self._numbers)}"))
+
+        await asyncio.gather(*(start() for _ in range(STARTERS)))
+        while await self._open():  # noqa: ASYNC110  what is waited for is in a database
+            await asyncio.sleep(0.01)
+
+    async def _open(self) -> int:
+        async with self.database.reading() as tx:
+            counts = await runs.count_by_status(tx)
+        return counts.get(RunStatus.RUNNING, 0) + counts.get(RunStatus.WAITING, 0)
+
+
+@asynccontextmanager
+async def bed(stand: Stand) -> AsyncIterator[Bed]:
+    """A worker at work on a fresh database."""
+    async with stand.opened(await stand.loaded()) as database:
+        made = Bed(database)
+        stop = asyncio.Event()
+        working = asyncio.create_task(made.loop.run(stop))
+        try:
+            await made.run_one()
+            yield made
+        finally:
+            stop.set()
+            await working
+
+
+@dataclass(frozen=True)
+class OneAtATime:
+    """Runs in a second, and seconds from start to first step of each."""
+
+    runs_per_s: float
+    first_step_s: list[float]
+
+
+async def one_at_a_time(stand: Stand, seconds: float) -> OneAtATime:
+    """Start a run, wait until it is over, start the next."""
+    async with bed(stand) as made:
+        began_s, delays = time.monotonic(), []
+        while (spent_s := time.monotonic() - began_s) < seconds:
+            delays.append(await made.run_one())
+        return OneAtATime(len(delays) / spent_s, delays)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Runs in a second, and milliseconds of this process's CPU for each; starting them is in both."""
+
+    runs_per_s: float
+    cpu_ms: float
+
+
+async def loaded(stand: Stand, number: int) -> Loaded:
+    """So many runs at once."""
+    async with bed(stand) as made:
+        began_s, cpu_s = time.monotonic(), time.process_time()
+        await made.run_many(number)
+        spent_s, used_s = time.monotonic() - began_s, time.process_time() - cpu_s
+        return Loaded(number / spent_s, used_s / number * 1000)

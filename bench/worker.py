@@ -1,0 +1,62 @@
+"""A worker in a process of its own for measurements over processes: `python -m bench.worker DSN KEYFILE`.
+
+Says `ready` once it is registered, then each woken run with the moment on the machine's monotonic clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from bench.engine import SLOTS
+from bench.stand import CONNECTIONS
+from bench.workload import CATALOGUE, DOMAIN, WOKEN, Doer
+from regie.engine.working import WorkerLoop
+from regie.store import workers
+from regie.store.database import Database
+from regie.store.sealer import Sealer
+
+LOOK_S = 0.01
+
+
+def _say(*words: object) -> None:
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+def _note(run: str, place: str, at_s: float) -> None:
+    if place == WOKEN:
+        _say(run, repr(at_s))
+
+
+async def _work(dsn: str, key_file: Path) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with Database(dsn, Sealer.from_file(key_file), max_connections=CONNECTIONS) as database:
+        loop = WorkerLoop(database, CATALOGUE, Doer(_note), [DOMAIN], name="bench", slots=SLOTS)
+        working = asyncio.create_task(loop.run(stop))
+        while not await _is_registered(database):  # noqa: ASYNC110  what is waited for is in a database
+            await asyncio.sleep(LOOK_S)
+        _say("ready")
+        await working
+
+
+async def _is_registered(database: Database) -> bool:
+    async with database.reading() as tx:
+        return bool(await workers.list_workers(tx))
+
+
+def main() -> None:
+    """Work until told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
+    parser.add_argument("dsn")
+    parser.add_argument("key_file", type=Path)
+    given = parser.parse_args()
+    asyncio.run(_work(given.dsn, given.key_file))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The stage of the web, seen in a browser that keeps cookies; and a web that really listens."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from regie.core.release import Release
+from regie.store import accounts, releases
+from regie.store.database import Database
+from regie.web.app import make_web
+from regie.web.pages.visitor import COOKIE
+
+from .stage import OPERATOR, PASSWORD, TOKEN, FakeGateway, Stage, make_release
+
+ORIGIN = "https://web"
+
+
+@dataclass
+class Browser:
+    """What a browser does: it keeps cookies, sends forms with their hidden fields, and names its origin."""
+
+    http: httpx.AsyncClient
+    origin: str = ORIGIN
+
+    async def open(self, address: str) -> httpx.Response:
+        return await self.http.get(address)
+
+    async def send(self, form: str, address: str, /, **fields: str) -> httpx.Response:
+        """Send the form that a page shows, with what somebody filled in."""
+        shown = (await self.open(form)).text
+        hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', shown))
+        return await self.post(address, **{**hidden, **fields})
+
+    async def post(self, address: str, /, **fields: str) -> httpx.Response:
+        return await self.http.post(address, data=fields, headers={"Origin": self.origin})
+
+    def be(self, token: str) -> None:
+        """Show the cookie of another session."""
+        self.http.cookies.clear()
+        self.http.cookies.set(COOKIE, token)
+
+    async def sign_in(self, person: str, password: str = PASSWORD, then: str = "/") -> httpx.Response:
+        self.http.cookies.clear()
+        return await self.send("/sign-in", "/sign-in", address=person, password=password, next=then)
+
+
+@pytest.fixture
+def release() -> Release:
+    return make_release()
+
+
+@pytest.fixture
+def gateway() -> FakeGateway:
+    return FakeGateway()
+
+
+@pytest.fixture
+def app(database: Database, gateway: FakeGateway) -> FastAPI:
+    return make_web(database, gateway, operator_token=TOKEN)
+
+
+@pytest.fixture
+async def browser(app: FastAPI) -> AsyncIterator[Browser]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as client:
+        yield Browser(client)
+
+
+@pytest.fixture
+async def stage(
+    database: Database,
+    gateway: FakeGateway,
+    browser: Browser,
+    release: Release,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Stage:
+    # Passwords are worked out slowly on purpose; here that would only cost time.
+    monkeypatch.setattr(accounts, "COST", 16)
+    stage = Stage(database, gateway, browser.http)
+    async with database.transaction() as tx:
+        await releases.put(tx, release, by=OPERATOR)
+    await stage.add_people()
+    return stage
+
+
+@asynccontextmanager
+async def listening(app: FastAPI) -> AsyncIterator[str]:
+    """The address of an app that listens on this machine: streams cannot be read through a transport in memory."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        try:
+            yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        finally:
+            app.state.means.stopping.set()
+            server.should_exit = True
+            await serving

@@ -1,0 +1,196 @@
+"""The pages about runs: what is shown to whom, in which words, and how fast when there are many."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+import pytest
+from fastapi import FastAPI
+
+from regie.core.audit import Actor
+from regie.core.run import RunState
+from regie.store import runs
+from regie.store.keys import RunKey
+from regie.store.runs import NewRun
+
+from .conftest import Browser
+from .stage import ANA, BEN, CHANGE, OFFBOARD, OLGA, RIK, SAM, Stage
+
+pytestmark = pytest.mark.slow
+
+MANY = 2_000
+QUICK_S = 0.1
+"""What a page of runs may take at the server, however many runs there are."""
+
+
+def main_of(html: str) -> str:
+    return html.split("<main", 1)[1]
+
+
+async def answered(stage: Stage, browser: Browser) -> RunKey:
+    """A run with an approval, its change applied."""
+    key = await stage.start(ticket="ITSM-7", by=Actor(type="person", id=RIK))
+    approval = await stage.ask(key, ANA, BEN)
+    await browser.sign_in(ANA)
+    await browser.send(
+        f"/approvals/{approval}", f"/approvals/{approval}/decision", decision="approved", comment="Fine."
+    )
+    await stage.finish(key)
+    return key
+
+
+async def test_the_overview_shows_what_waits_runs_and_failed(stage: Stage, browser: Browser) -> None:
+    key = await stage.start(ticket="ITSM-1", trigger="a")
+    await stage.ask(key, ANA)
+    failed = await stage.start(ticket="ITSM-2", trigger="b")
+    await stage.ask(failed, BEN)
+    await stage.finish(failed)
+    await stage.start(ticket="ITSM-3", trigger="c")
+    await browser.sign_in(OLGA)
+    shown = main_of((await browser.open("/")).text)
+    assert "Nothing waits for your answer." in shown
+    for ticket in ("ITSM-1", "ITSM-2", "ITSM-3"):
+        assert ticket in shown
+    await browser.sign_in(ANA)
+    shown = main_of((await browser.open("/")).text)
+    assert "Offboard Zoë Ünal?" in shown
+    assert "ITSM-1" in shown
+    assert "ITSM-2" not in shown
+    assert "ITSM-3" not in shown
+
+
+async def test_a_list_is_filtered_and_goes_on(stage: Stage, browser: Browser, app: FastAPI) -> None:
+    for number in range(60):
+        await stage.start(ticket=f"ITSM-{number}", trigger=str(number))
+    await browser.sign_in(OLGA)
+    first = (await browser.open("/runs")).text
+    following = re.search(r'href="(/runs\?before=[^"]+)"', first)
+    assert following is not None
+    second = (await browser.open(following[1])).text
+    tickets = [re.findall(r'class="ticket">ITSM-(\d+)<', page) for page in (first, second)]
+    assert [*map(int, tickets[0] + tickets[1])] == list(range(59, -1, -1))
+    found = main_of((await browser.open("/runs?ticket=ITSM-7&status=&workflow=")).text)
+    assert re.findall(r'class="ticket">(ITSM-\d+)<', found) == ["ITSM-7"]
+    assert "No run fits." in (await browser.open("/runs?status=failed")).text
+    for wrong in ("status=x", "before=x", "colour=red"):
+        assert (await browser.open(f"/runs?{wrong}")).status_code == 422
+
+
+async def test_people_see_what_concerns_them(stage: Stage, browser: Browser) -> None:
+    asked = await stage.start(trigger="a", ticket="ITSM-1")
+    await stage.ask(asked, ANA)
+    own = await stage.start(trigger="b", ticket="ITSM-2", by=Actor(type="person", id=SAM))
+    other = await stage.start("umbrella", trigger="c", ticket="ITSM-3")
+
+    async def tickets(person: str) -> list[str]:
+        await browser.sign_in(person)
+        return re.findall(r'class="ticket">(ITSM-\d+)<', (await browser.open("/runs")).text)
+
+    assert await tickets(OLGA) == ["ITSM-3", "ITSM-2", "ITSM-1"]
+    assert await tickets(ANA) == ["ITSM-1"]
+    assert await tickets(SAM) == ["ITSM-2"]
+    assert await tickets(RIK) == ["ITSM-1"], "who asked for it"
+    assert await tickets(BEN) == []
+    await browser.sign_in(SAM)
+    for key, status in ((own, 200), (asked, 404), (other, 404)):
+        for path in (f"/runs/{key.run}", f"/runs/{key.run}/changes"):
+            if path.endswith("changes") and status == 200:
+                continue
+            assert (await browser.open(path)).status_code == status
+    absent = await browser.open(f"/runs/{uuid.uuid4()}")
+    hidden = await browser.open(f"/runs/{asked.run}")
+    assert main_of(absent.text) == main_of(hidden.text)
+    assert (await browser.open(f"/runs/{own.run}/values")).status_code == 403
+
+
+async def test_one_run_tells_its_story(stage: Stage, browser: Browser) -> None:
+    key = await answered(stage, browser)
+    await browser.sign_in(OLGA)
+    shown = main_of((await browser.open(f"/runs/{key.run}")).text)
+    for told in (
+        f"Do {OFFBOARD}",
+        "ITSM-7",
+        "Failed",
+        "The world moved.",
+        "Exactly as planned",
+        "not a member",
+        "entries, chain whole",
+        "approval:granted",
+        "Fine.",
+        "Switch an account off",
+        CHANGE.digest[:12],
+    ):
+        assert told in shown, told
+    assert "sse-connect" not in shown, "it is over"
+
+
+async def test_a_broken_chain_is_said(stage: Stage, browser: Browser) -> None:
+    key = await stage.start()
+    async with stage.database.transaction() as tx:
+        await tx.change("delete from audit.intake where run_id = %(run)s and run_seq = 1", {"run": key.run})
+    await browser.sign_in(OLGA)
+    shown = (await browser.open(f"/runs/{key.run}")).text
+    assert "The chain is broken." in shown
+    assert "chain whole" not in shown
+
+
+async def test_values_are_not_shown_unless_an_operator_asks(stage: Stage, browser: Browser) -> None:
+    key = await stage.start(by=Actor(type="person", id=RIK))
+    await stage.ask(key, ANA)
+    async with stage.database.transaction() as tx:
+        state = RunState.model_validate_json(await runs.state_of(tx, key))
+        told = state.model_copy(
+            update={"input": {"employee": "zoe.unal@example.com", "note": "has a <b>secret</b>", "n": 7, "late": True}}
+        )
+        sealed = tx.sealer.seal(
+            told.model_dump_json().encode(), tenant=key.tenant, domain=key.domain, table="run.state", pk=key.run
+        )
+        await tx.change("update regie.run set state = %(s)s where id = %(id)s", {"s": sealed, "id": key.run})
+    for person in (ANA, RIK):
+        await browser.sign_in(person)
+        shown = (await browser.open(f"/runs/{key.run}")).text
+        assert "z•••@example.com" in shown
+        assert "text, 19 characters" in shown
+        assert "zoe.unal" not in shown
+        assert "secret" not in shown
+    await browser.sign_in(OLGA)
+    shown = (await browser.open(f"/runs/{key.run}")).text
+    assert "zoe.unal@example.com" in shown
+    assert "secret" not in shown
+    whole = (await browser.open(f"/runs/{key.run}/values")).text
+    assert "has a &lt;b&gt;secret&lt;/b&gt;" in whole
+
+
+async def test_a_page_of_many_runs_is_quick(stage: Stage, browser: Browser) -> None:
+    first = await stage.start()
+    async with stage.database.transaction() as tx:
+        row = await runs.get(tx, first)
+        state = await runs.state_of(tx, first)
+        assert row is not None
+        for number in range(MANY - 1):
+            key = RunKey("acme", "identity", str(uuid.uuid4()))
+            new = NewRun(
+                key=key,
+                workflow=row.workflow,
+                release=row.release,
+                definition_digest=row.definition_digest,
+                trigger_key=f"many:{number}",
+                started_by=Actor(type="person", id=RIK if number % 2 else SAM),
+                state_json=state,
+                ticket=f"ITSM-{number}",
+                requester=RIK if number % 2 else SAM,
+            )
+            await runs.start(tx, new)
+    async with stage.database.reading() as tx:
+        assert sum((await runs.count_by_status(tx)).values()) == MANY
+    for person in (OLGA, RIK, BEN):
+        await browser.sign_in(person)
+        for path in ("/runs", "/runs?status=running", "/runs?status=failed", "/runs?ticket=ITSM-1999", "/"):
+            took = []
+            for _ in range(5):
+                began = time.perf_counter()
+                assert (await browser.open(path)).status_code == 200
+                took.append(time.perf_counter() - began)
+            assert sorted(took)[2] < QUICK_S, (person, path, took)

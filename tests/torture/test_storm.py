@@ -1,0 +1,33 @@
+"""The machinery of a storm itself: a short one with a fixed seed, in which each kind of disturbance comes once."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from torture.schedule import drawn
+from torture.trial import trial
+
+pytestmark = pytest.mark.slow
+
+SECONDS = 20.0
+SEED = 20261122
+
+
+async def test_a_storm_with_each_disturbance_once_leaves_nothing_behind() -> None:
+    said: list[str] = []
+    report = await trial(SEED, SECONDS, drawn(SEED, SECONDS, once_each=True), said.append, in_flight=6)
+    assert report.violations == []
+    figures = json.loads(report.as_json())
+    assert figures["requests_accepted"] >= 6
+    assert sum(figures["runs"].values()) == figures["requests_accepted"]
+    assert figures["writes_outside"] > 0
+    struck = figures["totals"]
+    assert struck["kills"] >= 2
+    assert struck["database restarts"] == 1
+    assert struck["connections cut"] >= 1
+    assert struck["vendor faults"] >= 1
+    assert report.starts["web"] + report.starts["gateway"] + report.starts["worker-1"] + report.starts["worker-2"] >= 2
+    assert said[0] == "Starting an installation"
+    assert said[-1] == "Examining"
