@@ -70,6 +70,7 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
         "`connection`, `reason` (`not_genuine`, `no_workflow`), `delivery`, `trigger`",
     ),
     Event.RUN_STARTED: ("A run exists, pinned to a release.", "`workflow`: name, def_sha256; `release`, `dry`"),
+    Event.RUN_CANCELLED: ("Somebody cancelled a run: nothing new begins, and it ends as `cancelled`.", ""),
     Event.RUN_SET_ASIDE: ("Nobody can go on with the run as it is stored: a person must mend it.", "`failure`"),
     Event.RUN_CLOSED: ("A run is over; it is its last leaf.", "`status`, `count` of its leaves, this one included"),
     Event.STEP_FINISHED: ("A step is done.", "`step`: place, uses, attempt, outcome; `input_sha256`, `output_sha256`"),
@@ -84,6 +85,7 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.APPROVAL_GRANTED: ("Somebody said yes.", "`approval`: id, place, approver, decision, plan_sha256"),
     Event.APPROVAL_REFUSED: ("Somebody said no.", "`approval`: id, place, approver, decision, plan_sha256"),
     Event.APPROVAL_EXPIRED: ("Nobody answered in time; that is a no.", "`approval`: id, decision"),
+    Event.APPROVAL_WITHDRAWN: ("The run was cancelled; nobody needs to answer any more.", "`approval`: id, decision"),
     Event.EFFECT_INTENDED: (
         "A change is about to be made; written before the vendor is called.",
         (

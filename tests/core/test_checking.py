@@ -479,9 +479,7 @@ def test_what_may_be_missing_is_a_fault(steps: str) -> None:
 @pytest.mark.parametrize(
     ("steps", "line", "column", "word"),
     [
-        ("  - wait: 2h\n", 0, 5, "wait"),
         ("  - run: identity.other_thing\n", 0, 5, "run"),
-        ("  - uses: test.odd\n    undo: test.odd\n", 1, 5, "undo"),
         ("  - uses: test.odd\nlimit: 5\n", 1, 1, "limit"),
     ],
 )
@@ -492,11 +490,63 @@ def test_what_this_version_does_not_run_is_said_here(steps: str, line: int, colu
 
 
 def test_what_does_not_run_yet_is_checked_all_the_same() -> None:
-    steps = "  - wait: '${{ settings.nope }}'\n  - run: a.b_c\n    with: {x: '${{ nope }}'}\n"
-    steps += "  - uses: test.odd\n    undo: {uses: test.nope, with: {x: '${{ input.nope }}'}}\n"
+    steps = "  - run: a.b_c\n    with: {x: '${{ nope }}'}\n"
     messages = [fault.message for fault in faults(HEAD + steps)]
-    assert sum("not run it yet" in message for message in messages) == 3
-    assert len(messages) == 7
+    assert sum("not run it yet" in message for message in messages) == 1
+    assert len(messages) == 2
+
+
+CLOSING = "  - id: it\n    uses: ticket.close\n    with: { ticket: T-1 }\n    undo: "
+
+
+@pytest.mark.parametrize("undo", ["ticket.close", "{uses: ticket.comment, with: {ticket: T-1, text: Sorry}}"])
+def test_taking_back_that_is_right(undo: str) -> None:
+    accept(HEAD + CLOSING + undo + "\n")
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (CLOSING + "ticket.nope\n", "there is no block 'ticket.nope'"),
+        (CLOSING + "ticket.comment\n", "block ticket.comment needs the argument 'text'"),
+        (CLOSING + "identity.disable_account\n", "block identity.disable_account takes no argument 'ticket'"),
+        (CLOSING + "{uses: ticket.nope, with: {x: '${{ input.nope }}'}}\n", "there is no block 'ticket.nope'"),
+        (CLOSING + "{uses: ticket.close, with: {x: '${{ input.nope }}', ticket: T-1}}\n", "no argument 'x'"),
+        (CLOSING + "{uses: ticket.close, with: {ticket: '${{ steps.it.status }}'}}\n", "cannot read its own result"),
+        (CLOSING + "test.odd\n", "test.odd only reads: it undoes nothing"),
+        ("  - uses: test.odd\n    undo: ticket.close\n", "test.odd only reads: there is nothing to undo"),
+        ("  - do:\n      - uses: test.odd\n    undo: test.odd\n", "`undo` does not go with `do`"),
+    ],
+)
+def test_taking_back_that_is_wrong(steps: str, message: str) -> None:
+    assert any(message in fault.message for fault in faults(HEAD + steps))
+
+
+@pytest.mark.parametrize(
+    "wait", ["2h", "${{ settings.manager_answers_within }}", "{until: '2026-11-30'}", "{until: '${{ input.day }}'}"]
+)
+def test_waiting_that_is_right(wait: str) -> None:
+    head = HEAD.replace("input:\n", "input:\n  day: { type: date }\n")
+    accept(head + f"  - id: pause\n    wait: {wait}\n" + use("steps.pause.outcome"))
+
+
+@pytest.mark.parametrize(
+    ("wait", "message"),
+    [
+        ("'${{ settings.nope }}'", "nope"),
+        ("'${{ input.sure }}'", "a boolean is given where a text is wanted"),
+        ("{until: '${{ input.sure }}'}", "a boolean is given where a text is wanted"),
+        ("{until: tomorrow}", "is not a moment"),
+        ("{until: '2026-11-31'}", "is not in the calendar"),
+        ("{until: '2026-11-30T10:00:00'}", "is not a moment"),
+        ("{}", "`wait` has no 'until'"),
+        ("{event: {}}", "does not wait for events yet"),
+        ("{untill: '2026-11-30'}", "'untill' is not a word of `wait`"),
+        ("[]", "length of time"),
+    ],
+)
+def test_waiting_that_is_wrong(wait: str, message: str) -> None:
+    assert any(message in fault.message for fault in faults(HEAD + f"  - wait: {wait}\n"))
 
 
 @pytest.mark.parametrize("last", ["fail: x", "end: x"])

@@ -173,8 +173,8 @@ def test_end_in_one_branch_lets_the_others_finish_what_is_out_but_begins_nothing
 
 
 def test_words_of_the_language_that_this_version_does_not_run_fail_loudly() -> None:
-    wait = Step(place="0", kind=Kind.WAIT, wait="1h", line=1, column=1)
-    trial = Trial(Definition(workflow="things.try", title="t", owner="team:test", steps=(wait,)))
+    child = Step(place="0", kind=Kind.RUN, run="things.other", line=1, column=1)
+    trial = Trial(Definition(workflow="things.try", title="t", owner="team:test", steps=(child,)))
     assert trial.state.failure is not None
     assert trial.state.failure.kind == "DefinitionError"
 

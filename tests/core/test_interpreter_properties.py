@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from regie.core.definition import Definition, ForEach, Kind, RetryRule, Step
 from regie.core.interpreter import Advance, advance, begin, outstanding
 from regie.core.run import (
+    ANSWER,
     EVENT,
     ApprovalPhase,
     ApproversFound,
     Begun,
+    Cancelled,
     ClearTimer,
     Command,
     Decided,
+    EffectNote,
     Event,
     Failed,
     FindApprovers,
@@ -29,12 +32,15 @@ from regie.core.run import (
     Remind,
     RunFacts,
     RunState,
+    RunStatus,
     SetTimer,
     StepState,
     StepStatus,
     Succeeded,
     TimerFired,
     Work,
+    undo_place,
+    undone_place,
     written_place,
 )
 
@@ -55,7 +61,9 @@ LONGEST = 3000
 def bare_steps(draw: st.DrawFn, depth: int) -> Step:
     """One step without a place; `placed` gives it one."""
     inner = st.lists(bare_steps(depth - 1), min_size=1, max_size=3).map(tuple) if depth else st.nothing()
-    kinds = ["look", "write", "write", "approve", "fail", "end"] + (["do", "parallel", "parallel"] if depth else [])
+    kinds = ["look", "write", "write", "approve", "wait", "fail", "end"] + (
+        ["do", "parallel", "parallel"] if depth else []
+    )
     chosen = draw(st.sampled_from(kinds))
     parts: dict[str, object] = {"condition": draw(st.sampled_from([None, None, None, "true", "1 > 2"]))}
     match chosen:
@@ -63,6 +71,8 @@ def bare_steps(draw: st.DrawFn, depth: int) -> Step:
             parts |= {"kind": Kind(chosen), "steps": draw(inner)}
         case "fail" | "end":
             return Step(place="", line=1, column=1, kind=Kind(chosen), message="so", condition=draw(GUARD))
+        case "wait":
+            parts |= {"kind": Kind.WAIT, "wait": draw(WAITS)}
         case "approve":
             rungs = draw(st.integers(1, 3))
             ask = [{"who": f"role:r{rung}", "within": "4h", "remind": "1h" if rung else ""} for rung in range(rungs)]
@@ -71,7 +81,9 @@ def bare_steps(draw: st.DrawFn, depth: int) -> Step:
             retry = draw(st.sampled_from([None, RetryRule(attempts=2)]))
             parts |= {"kind": Kind.USES, "uses": f"thing.{chosen}", "retry": retry}
             parts["arguments"] = {"value": "${{ run.report }}"}
-    if draw(st.integers(0, 3)) == 0:
+            if chosen == "write":
+                parts["undo"] = draw(st.sampled_from([None, {"uses": "thing.write", "with": {"value": "back"}}]))
+    if chosen != "wait" and draw(st.integers(0, 3)) == 0:
         items = draw(st.lists(st.integers(0, 9), max_size=4))
         most = draw(st.sampled_from([None, 1, 2, 3]))
         parts["for_each"] = ForEach(variable="item", items=str(items), at_most=most)
@@ -80,6 +92,8 @@ def bare_steps(draw: st.DrawFn, depth: int) -> Step:
     return Step.model_validate({"place": "", "line": 1, "column": 1, **parts})
 
 
+WAITS = st.sampled_from(["1h", "${{ '2h' }}", {"until": "2026-12-24"}, {"until": "${{ run.id }}"}])
+"""The last one is no moment, so the step fails."""
 GUARD = st.sampled_from([None, "1 > 2", "1 > 2"])
 
 
@@ -140,7 +154,9 @@ class Fate:
                 people = {"0": (), "1": (EVA,), "2": (EVA, OLE), "3": (JAN,)}
                 found = people[self.pick(("0", "1", "1", "2", "3"), f"{place}/{work.rung}")]
                 return ApproversFound(place=place, attempt=attempt, rung=work.rung, approvers=found)
-        return Succeeded(place=place, attempt=attempt, output={"value": f"{place} {attempt}"})
+        is_changed = self.pick(("yes", "yes", "no"), f"{place}/changed") == "yes"
+        effect = EffectNote(capability="thing.write", target=place, words=f"{place}: a -> b", changed=is_changed)
+        return Succeeded(place=place, attempt=attempt, output={"value": f"{place} {attempt}"}, effects=(effect,))
 
     def decision(self, place: str, state: StepState) -> Decided | None:
         """The decision that is made on the present rung, if one is."""
@@ -270,6 +286,7 @@ class Play:
         if self.state.status.is_final:
             assert not any(step.status in UNFINISHED for step in self.state.steps.values())
             assert sorted(self.state.order) == sorted(self.state.steps)
+            self.check_undone()
             return
         # Answers that are late find nothing waiting for them; what is out is exactly what runs.
         awaited = {
@@ -283,8 +300,23 @@ class Play:
         for place, step in self.state.steps.items():
             if step.status is StepStatus.WAITING:
                 rung = step.approval.rung if step.approval else -1
-                assert {f"again:{place}:{step.attempt}", f"rung:{place}:{rung}"} & self.timers.keys(), place
+                timers = {f"again:{place}:{step.attempt}", f"rung:{place}:{rung}", f"wait:{place}:0"}
+                assert len(timers & self.timers.keys()) == 1, place
         self.check_limits()
+
+    def check_undone(self) -> None:
+        """A run that failed has taken back what it changed, the latest first; no other run has taken back anything."""
+        undone = [place for place in self.state.order if undone_place(place) is not None]
+        changed = [
+            place
+            for place in self.state.order
+            if self.state.steps[place].undo is not None
+            and any(each.changed for each in self.state.steps[place].effects)
+        ]
+        if self.state.status is RunStatus.FAILED:
+            assert undone == [undo_place(place) for place in reversed(changed)]
+        elif self.state.cancelled is None:
+            assert undone == []
 
     def check_limits(self) -> None:
         under_way: dict[str, int] = {}
@@ -349,6 +381,32 @@ def test_every_run_ends_even_where_end_stands_between_branches(
     assert Play(definition, fate, order, crashes).to_the_end().status.is_final
 
 
+@SEVERAL
+@given(DEFINITIONS, FATES, ORDERS, MOMENTS, st.integers(0, 25))
+def test_cancelled_at_any_moment_a_run_ends_without_anything_new(
+    definition: Definition, fate: Fate, order: list[int], crashes: frozenset[int], moment: int
+) -> None:
+    play = Play(definition, fate, order, crashes)
+    play.take(Begun())
+    for number in range(moment):
+        actions = list(play.actions())
+        if play.state.status.is_final or not actions:
+            break
+        actions[play.choose(len(actions), number)]()
+    assume(not play.state.status.is_final)
+    was_ending = ANSWER in play.state.steps
+    handed, begun = set(play.handed), set(play.state.steps)
+    play.take(Cancelled(by=OLE))
+    state = play.to_the_end()
+    if was_ending:
+        assert state.cancelled is None
+        return
+    assert state.status is RunStatus.CANCELLED
+    assert {place for place, _ in play.handed - handed} <= {ANSWER}
+    assert set(state.steps) - begun <= {ANSWER}
+    assert not set(play.timers) - {f"again:{ANSWER}:{attempt}" for attempt in range(99)}
+
+
 PLACES = st.sampled_from(
     ["0", "1", "2", "0/0", "0/1", "1/0", "0[0]", "0[1]", "0/0[0]", "0/on-error/0", "start", "", "["]
 )
@@ -375,9 +433,10 @@ OUTSIDERS: st.SearchStrategy[Event] = st.one_of(
         by=st.sampled_from([EVA, JAN, OLE, ""]),
     ),
     st.builds(TimerFired, timer=st.text(max_size=12)),
+    st.builds(Cancelled, by=st.just(OLE)),
     st.builds(
         lambda purpose, place, number: TimerFired(timer=f"{purpose}:{place}:{number}"),
-        st.sampled_from(["again", "rung", "remind", "x"]),
+        st.sampled_from(["again", "rung", "remind", "wait", "x"]),
         PLACES,
         NUMBERS,
     ),

@@ -17,6 +17,7 @@ from regie.core.run import (
     EVENT,
     ApproversFound,
     Begun,
+    Cancelled,
     ClearTimer,
     Command,
     Decided,
@@ -103,6 +104,7 @@ class Trial:
         ticket: str = "",
         started_by: str = "jira",
         dry: bool = False,
+        time_zone: str = "UTC",
         catalogue: Catalogue = CATALOGUE,
     ) -> None:
         self.definition = steps if isinstance(steps, Definition) else definition(steps, head=head)
@@ -117,6 +119,7 @@ class Trial:
             given=given or {},
             settings=settings or {},
             dry=dry,
+            time_zone=time_zone,
         )
         self.state = begin(self.facts)
         self.out: dict[str, Work] = {}
@@ -180,6 +183,9 @@ class Trial:
 
     def decides(self, place: str, by: str, *, says_yes: bool = True, comment: str = "") -> None:
         self.take(Decided(place=place, decision="approved" if says_yes else "refused", by=by, comment=comment))
+
+    def cancels(self, by: str = OLE, reason: str = "") -> None:
+        self.take(Cancelled(by=by, reason=reason))
 
     def fires(self, timer: str) -> None:
         del self.timers[timer]

@@ -22,8 +22,10 @@ from regie.core.reading import read_definition
 from regie.core.release import Release
 from regie.core.run import (
     ApproversFound,
+    Cancelled,
     CloseApproval,
     Decided,
+    EffectNote,
     Event,
     Failed,
     FindApprovers,
@@ -40,8 +42,9 @@ from regie.engine.inline import InlineEngine
 from regie.engine.port import Engine, StartRequest, Task
 from regie.engine.postgres import PostgresEngine
 from regie.engine.working import WorkerLoop
-from regie.store import approvals, releases
+from regie.store import approvals, releases, runs
 from regie.store.database import Database
+from regie.store.inbox import CANCEL
 from regie.store.keys import RunKey
 
 EVA, OLE = "eva@example.com", "ole@example.com"
@@ -176,6 +179,29 @@ FILES = {
         - id: after
           uses: thing.act
         """,
+    "waits": """
+        - id: pause
+          wait: 1s
+        - parallel:
+            - wait: { until: "2026-01-01T00:00:01Z" }
+            - wait: { until: "2026-01-01" }
+            - wait: ${{ settings.short }}
+            - uses: thing.act
+        - uses: thing.act
+        """,
+    "undone": """
+        - id: one
+          uses: thing.act
+          with: { do: change }
+          undo: { uses: thing.act, with: { do: 'fail twice' } }
+        - id: all
+          for-each: item in [1, 2]
+          uses: thing.act
+          with: { do: change }
+          undo: { uses: thing.act, with: { do: refuse } }
+        - uses: thing.act
+          with: { do: refuse }
+        """,
     "broken": "- { id: it, uses: thing.act, with: { do: break } }",
     "unkept": """
         - id: approval
@@ -224,7 +250,7 @@ RELEASE = release()
 
 
 class Script:
-    """Does what each step says: `ok`, `fail twice`, `fail always`, `refuse`, `later`, `hold`, `break`.
+    """Does what each step says: `ok`, `fail twice`, `fail always`, `refuse`, `later`, `change`, `hold`, `break`.
 
     Attributes:
         calls: Every piece of work begun, by run, place and attempt.
@@ -272,6 +298,9 @@ class Script:
                 return Postponed(place=place, attempt=attempt, handle={"job": 7}, again_after_s=0.05)
             case "later":
                 output = {"value": work.handle}
+            case "change":
+                note = EffectNote(capability="thing.act", target=place, words="on: false -> true", changed=True)
+                return Succeeded(place=place, attempt=attempt, output=output, effects=(note,))
             case "break":
                 raise ZeroDivisionError
             case "hold":
@@ -322,6 +351,10 @@ class Stage(Protocol):
         """Decide the run's approval as a person would."""
         ...
 
+    async def cancel(self, key: RunKey) -> None:
+        """Cancel the run as a person would."""
+        ...
+
 
 _numbers = itertools.count()
 
@@ -362,12 +395,17 @@ class InlineStage:
             return None
         output = (await self.engine.state(key)).steps[opened[-1].place].output
         decision = str(output["decision"]) if isinstance(output, dict) else "open"
-        assert (decision == "timeout") == any(isinstance(note, CloseApproval) for note in notes)
+        closed = [note.decision for note in notes if isinstance(note, CloseApproval)]
+        assert (decision == "timeout") == ("timeout" in closed)
+        decision = "cancelled" if "cancelled" in closed else decision
         return Asked(decision, opened[-1].rung, opened[-1].approvers)
 
     async def decide(self, key: RunKey, by: str, decision: Literal["approved", "refused"]) -> None:
         event = Decided(place="approval", decision=decision, by=by)
         await self.engine.deliver(key, f"decision:{approvals.approval_id(key, 'approval')}", event)
+
+    async def cancel(self, key: RunKey) -> None:
+        await self.engine.deliver(key, CANCEL, Cancelled(by=OLE))
 
 
 @dataclass
@@ -404,6 +442,10 @@ class PostgresStage:
     async def decide(self, key: RunKey, by: str, decision: Literal["approved", "refused"]) -> None:
         async with self.database.transaction() as tx:
             await approvals.decide(tx, key, approvals.approval_id(key, "approval"), person=by, decision=decision)
+
+    async def cancel(self, key: RunKey) -> None:
+        async with self.database.transaction() as tx:
+            await runs.cancel(tx, key, Actor(type="person", id=OLE), Cancelled(by=OLE))
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from collections.abc import Callable
 
 import pytest
 
 from regie.core.errors import Denied, InvalidInput
-from regie.core.run import Begun, Decided, RunState, RunStatus, TimerFired
+from regie.core.run import Begun, Decided, RunState, RunStatus, StepStatus, TimerFired
 from regie.engine.port import StartRequest
 from regie.store.keys import RunKey
 
@@ -74,6 +75,17 @@ async def test_a_refusal_ends_the_run_at_once(stage: Stage) -> None:
     assert stage.script.places(key) == ["it"]
 
 
+async def test_a_run_that_fails_takes_back_what_it_changed(stage: Stage) -> None:
+    key = await stage.start("undone")
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.FAILED
+    undone = [place for place in state.order if "/undo" in place]
+    done = [place for place in state.order if place in {"all[0]", "all[1]"}]
+    assert undone == [*(place.replace("all", "all/undo") for place in reversed(done)), "one/undo"]
+    assert [state.steps[place].status.value for place in undone] == ["failed", "failed", "done"]
+    assert state.steps["one/undo"].attempt == 3
+
+
 async def test_a_handled_failure_lets_the_run_go_on(stage: Stage) -> None:
     key = await stage.start("rescued")
     state = await stage.until(key, is_over)
@@ -97,6 +109,15 @@ async def test_two_hundred_items_and_a_branch_beside_them(stage: Stage) -> None:
     assert [state.steps[f"all[{number}]"].output for number in (0, 199)] == [{"value": 0}, {"value": 199}]
     assert set(stage.script.calls.values()) == {1}
     assert len(stage.script.calls) == 202
+
+
+async def test_a_run_waits_for_a_while_and_until_a_moment(stage: Stage) -> None:
+    key = await stage.start("waits")
+    state = await stage.until(key, lambda state: "pause" in state.steps)
+    assert (state.status, state.steps["pause"].status) == (RunStatus.WAITING, StepStatus.WAITING)
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.DONE
+    assert stage.script.places(key) == ["1/3", "2"]
 
 
 async def test_a_yes_lets_the_run_go_on(stage: Stage) -> None:
@@ -147,6 +168,31 @@ async def test_an_event_counts_once_and_what_does_not_belong_changes_nothing(sta
     over = await stage.engine.state(key)
     await stage.engine.deliver(key, "late", Decided(place="approval", decision="refused", by=EVA))
     assert await stage.until(key, is_over) == over
+
+
+@pytest.mark.parametrize(
+    ("workflow", "holds"), [("approve", is_asking), ("waits", lambda state: "pause" in state.steps)]
+)
+async def test_a_run_that_waits_is_cancelled_at_once(
+    stage: Stage, workflow: str, holds: Callable[[RunState], bool]
+) -> None:
+    key = await stage.start(workflow)
+    await stage.until(key, holds)
+    begun = stage.script.places(key)
+    await stage.cancel(key)
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.CANCELLED
+    assert stage.script.places(key) == begun
+    if (asked := await stage.asked(key)) is not None:
+        assert asked.status == "cancelled"
+
+
+async def test_a_run_is_cancelled_before_it_begins(stage: Stage) -> None:
+    keys = [await stage.start("five") for _ in range(5)]
+    for key in keys:
+        await stage.cancel(key)
+    for key in keys:
+        assert (await stage.until(key, is_over)).status is RunStatus.CANCELLED
 
 
 async def test_a_dry_run_asks_nobody(stage: Stage) -> None:

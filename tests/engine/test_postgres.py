@@ -316,18 +316,19 @@ class Decider:
         self.sealer = sealer
         self.refused: list[RegieError] = []
 
-    def arm(self, point: str, key: RunKey, by: str) -> None:
+    def arm(self, point: str, key: RunKey, by: str, *, cancels: bool = False) -> None:
         def stand_still() -> None:
-            thread = threading.Thread(target=lambda: asyncio.run(self._decide(key, by)))
+            thread = threading.Thread(target=lambda: asyncio.run(self._decide(key, by, cancels=cancels)))
             thread.start()
             thread.join()
 
         crashpoints.arm(point, end=stand_still)
 
-    async def _decide(self, key: RunKey, by: str) -> None:
+    async def _decide(self, key: RunKey, by: str, *, cancels: bool) -> None:
         try:
             async with Database(self.database_url, self.sealer) as elsewhere:
-                await PostgresStage(elsewhere).decide(key, by, "approved")
+                stage = PostgresStage(elsewhere)
+                await (stage.cancel(key) if cancels else stage.decide(key, by, "approved"))
         except RegieError as error:
             self.refused.append(error)
 
@@ -397,6 +398,51 @@ async def test_a_decision_is_seen_while_other_work_of_the_run_is_out(postgres: P
         assert state.steps["it"].status is StepStatus.RUNNING
         postgres.script.let_go(key.run)
         await postgres.until(key, is_over)
+
+
+@pytest.mark.parametrize("begun", [["before", "it"], ["before"]])
+async def test_who_cancels_while_a_result_is_written_stops_what_would_follow(
+    postgres: PostgresStage, decider: Decider, begun: list[str]
+) -> None:
+    async with at_work(postgres.worker()):
+        key = await postgres.start("hold")
+        if len(begun) == 1:
+            # The first commit is that of the beginning, which hands out `before`.
+            decider.arm(f"{CrashPoint.BEFORE_COMMIT}:2", key, OLE, cancels=True)
+        else:
+            await postgres.script.held.get()
+            decider.arm(CrashPoint.BEFORE_COMMIT, key, OLE, cancels=True)
+            postgres.script.let_go(key.run)
+        state = await postgres.until(key, is_over)
+    assert state.status is RunStatus.CANCELLED
+    assert postgres.script.places(key) == begun
+    assert {place: step.status for place, step in state.steps.items()} == dict.fromkeys(begun, StepStatus.DONE)
+    events = [leaf.event for leaf in await leaves_of(postgres, key)]
+    assert events.count(Event.RUN_CANCELLED) == 1
+    assert events[-1] is Event.RUN_CLOSED
+
+
+async def test_a_cancelled_run_awaits_what_is_out_and_asks_nobody_any_more(postgres: PostgresStage) -> None:
+    async with at_work(postgres.worker()):
+        key = await postgres.start("both")
+        await postgres.until(key, is_asking)
+        await postgres.script.held.get()
+        await postgres.cancel(key)
+        await postgres.cancel(key)
+        state = await postgres.until(key, lambda state: state.cancelled is not None)
+        asked = await postgres.asked(key)
+        assert asked is not None
+        assert asked.status == "cancelled"
+        assert state.steps["it"].status is StepStatus.RUNNING
+        with pytest.raises(RegieError, match="cancelled"):
+            await postgres.decide(key, EVA, "approved")
+        postgres.script.let_go(key.run)
+        state = await postgres.until(key, is_over)
+    assert (state.status, state.steps["it"].status) == (RunStatus.CANCELLED, StepStatus.DONE)
+    events = [leaf.event for leaf in await leaves_of(postgres, key)]
+    assert events.count(Event.RUN_CANCELLED) == 1
+    assert Event.APPROVAL_WITHDRAWN in events
+    assert Event.APPROVAL_EXPIRED not in events
 
 
 async def test_whoever_wins_between_decision_and_timer_row_log_and_run_tell_the_same(postgres: PostgresStage) -> None:

@@ -64,7 +64,7 @@ DEFINITION = Definition(
             ),
             on_error=(step("close/on-error/0", "ticket.comment"),),
         ),
-        step("disable", "identity.disable_account"),
+        step("disable", "identity.disable_account", undo="identity.enable_account"),
         step("enable", "identity.enable_account"),
         step("revoke", "identity.revoke_sessions"),
         step("join", "identity.add_to_group"),

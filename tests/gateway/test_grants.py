@@ -107,6 +107,40 @@ async def test_a_step_under_no_approval_is_planned_only_in_a_dry_run(
     assert await run.leaves() == ["capability:denied"]
 
 
+async def test_a_step_is_undone_only_where_this_run_has_changed_something(stage: Stage) -> None:
+    run = await stage.start()
+    undo = run.at("disable/undo")
+    with pytest.raises(Denied, match="has changed nothing in this run"):
+        await stage.client.apply(undo, identity.ENABLE_ACCOUNT, JAN)
+    assert (await stage.client.apply(run.at("disable"), identity.DISABLE_ACCOUNT, JAN)).state == "received"
+    with pytest.raises(Denied, match="no use for"):
+        await stage.client.apply(undo, identity.DISABLE_ACCOUNT, JAN)
+    assert (await stage.client.apply(undo, identity.ENABLE_ACCOUNT, JAN)).state == "received"
+    # Once, like every step.
+    await stage.client.apply(undo, identity.ENABLE_ACCOUNT, JAN)
+    assert stage.vendor.writes.total() == 2
+    leaves = await run.leaves()
+    assert leaves.count("capability:denied") == 2
+    assert leaves.count("effect:received") == 2
+
+
+async def test_what_was_so_before_is_not_undone(stage: Stage) -> None:
+    first, second = await stage.start(), await stage.start()
+    await stage.client.apply(first.at("disable"), identity.DISABLE_ACCOUNT, JAN)
+    assert (await stage.client.apply(second.at("disable"), identity.DISABLE_ACCOUNT, JAN)).state == "unchanged"
+    with pytest.raises(Denied, match="has changed nothing in this run"):
+        await stage.client.apply(second.at("disable/undo"), identity.ENABLE_ACCOUNT, JAN)
+
+
+@pytest.mark.parametrize("place", ["enable/undo", "disable/undo[0]", "disable/undo/undo", "/undo", "close/undo"])
+async def test_a_step_without_a_way_back_has_none(stage: Stage, place: str) -> None:
+    run = await stage.start()
+    await stage.client.apply(run.at("disable"), identity.DISABLE_ACCOUNT, JAN)
+    with pytest.raises(Denied):
+        await stage.client.apply(run.at(place), identity.ENABLE_ACCOUNT, JAN)
+    assert stage.vendor.writes.total() == 1
+
+
 # --- whose run --------------------------------------------------------------------------------------------------------
 
 

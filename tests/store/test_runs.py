@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 import pytest
 
@@ -356,6 +357,22 @@ async def test_held_asks_for_the_fence(database: Database, start: Start, claim: 
         await runs.park(tx, held.claim, 0)
         with pytest.raises(FencedOut):
             await runs.held(tx, key, held.claim.fence, lock=True)
+
+
+async def test_a_timer_may_be_set_for_a_moment(database: Database, start: Start, claim: Claim) -> None:
+    await start()
+    held = await claim()
+    past, future = datetime(2026, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    async with database.transaction() as tx:
+        waits: dict[str, float | datetime] = {"past": past, "future": future, "soon": 3600.0}
+        await runs.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.WAITING, timers_set=waits))
+    async with database.transaction() as tx:
+        assert await timers.next_due_in(tx, ["identity"]) == 0
+        assert await timers.fire_due(tx, ["identity"]) == 1
+        assert 3590 < (await timers.next_due_in(tx, ["identity"]) or 0) <= 3600
+    async with database.reading() as tx:
+        (row,) = await tx.rows("select due_at from regie.timer where timer = 'future'")
+    assert row["due_at"] == future
 
 
 async def test_due_timers_become_events_once_per_setting(database: Database, start: Start, claim: Claim) -> None:

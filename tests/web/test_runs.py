@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from regie.core.audit import Actor
+from regie.core.run import EVENT, Cancelled
+from regie.store import inbox
 from regie.web import runs as web_runs
 from regie.web.runs import MOST_WAITING, Waiting
 
@@ -299,6 +301,45 @@ async def test_a_run_is_shown_in_full(stage: Stage) -> None:
     audit = (await get(stage, f"/v1/runs/{key.run}/audit")).json()
     assert audit["faults"] == []
     assert audit["leaves"][-1]["event"] == "run:closed"
+
+
+async def cancel(stage: Stage, run: str, person: str | None = None, **body: Any) -> httpx.Response:
+    more: dict[str, Any] = {"auth": httpx.BasicAuth(person, PASSWORD)} if person else {"headers": AS_OPERATOR}
+    return await stage.http.post(f"/v1/runs/{run}/cancel", json=body, **more)
+
+
+async def test_who_asked_for_a_run_or_an_operator_cancels_it(stage: Stage) -> None:
+    for number, person in enumerate((RIK, OLGA, None)):
+        key = await stage.start(trigger=f"t{number}", by=Actor(type="person", id=RIK))
+        for _ in range(2):
+            answer = await cancel(stage, key.run, person, reason="Not needed.")
+            assert answer.status_code == 202
+            assert answer.json() == {"id": key.run, "status": "running", "ends_as": "cancelled"}
+        leaves = (await get(stage, f"/v1/runs/{key.run}/audit")).json()["leaves"]
+        [leaf] = [leaf for leaf in leaves if leaf["event"] == "run:cancelled"]
+        assert "Not needed" not in str(leaf)
+        async with stage.database.reading() as tx:
+            [event] = await inbox.unconsumed(tx, key)
+        assert EVENT.validate_json(event.payload_json) == Cancelled(by=person or "the operator", reason="Not needed.")
+
+
+async def test_others_cancel_nothing(stage: Stage) -> None:
+    key = await stage.start(by=Actor(type="person", id=RIK))
+    await stage.ask(key, ANA)
+    assert (await cancel(stage, key.run, ANA)).status_code == 403
+    assert (await cancel(stage, key.run, SAM)).status_code == 404
+    assert (await cancel(stage, str(uuid.uuid4()))).status_code == 404
+    assert (await cancel(stage, key.run, RIK, reason="x" * 2001)).status_code == 422
+    async with stage.database.reading() as tx:
+        assert await inbox.unconsumed(tx, key) == []
+
+
+async def test_what_is_over_cannot_be_cancelled(stage: Stage) -> None:
+    key = await stage.start()
+    await stage.finish(key)
+    answer = await cancel(stage, key.run)
+    assert answer.status_code == 409
+    assert "This run is over: failed." in answer.text
 
 
 async def test_a_broken_audit_log_is_shown_as_broken(stage: Stage) -> None:

@@ -120,6 +120,28 @@ def show(run: RunId, as_json: Json = False) -> None:
         _show_run(shown)
 
 
+def cancel(
+    run: RunId,
+    reason: Annotated[str, typer.Option(help="Why; the ticket is told so.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Cancel a run: it begins nothing new. What has been changed stays changed.
+
+    Work that is out is awaited, what waits for people or time ends at once, and the ticket is told.
+    """
+
+    async def ask() -> dict[str, Any]:
+        async with connected(Settings(), say) as api:
+            said: dict[str, Any] = await api.post(f"/v1/runs/{quote(run, safe='')}/cancel", {"reason": reason})
+            return said
+
+    shown = asyncio.run(ask())
+    if as_json:
+        print_json(shown)
+    else:
+        out.print(f"Run {shown['id']}: {shown['status']}, will be {shown['ends_as']}")
+
+
 @audit.command("show")
 def audit_show(run: RunId, as_json: Json = False) -> None:
     """Show a run's entries in the audit log, and whether their chain is whole.

@@ -75,6 +75,7 @@ def outcome_style(outcome: str) -> str:
         "failed": "red",
         "refused": "yellow",
         "timeout": "yellow",
+        "cancelled": "yellow",
         "waiting": "cyan",
         "running": "cyan",
     }.get(outcome, "default")

@@ -22,6 +22,7 @@ from pydantic import JsonValue
 from regie.core import shape
 from regie.core.block import Catalogue
 from regie.core.capabilities.ticket import Ticket
+from regie.core.capability import Effect
 from regie.core.checking_approvals import approval_faults
 from regie.core.checking_arguments import ArgumentCheck
 from regie.core.definition import Definition, Kind, Step
@@ -253,7 +254,7 @@ class _Checker:
         body = _Here(self, spot, inner, is_in_error)
         arguments = ArgumentCheck(self.positions.source, body, facts_at(spot, with_own=True), self.faults)
         self._kind(step, node, arguments)
-        self._undo(node, arguments)
+        self._undo(step, node, arguments)
         if step.kind is Kind.PARALLEL:
             for branch in step.steps:
                 self._step(branch, inner, is_in_error=is_in_error)
@@ -273,22 +274,40 @@ class _Checker:
         if "with" in node.keys:
             arguments.texts(node.below("with"))
         word = step.kind.value
-        if step.kind in (Kind.WAIT, Kind.RUN):
+        if step.kind is Kind.WAIT:
+            wait = node.below(word)
+            arguments.value(wait.below("until") if isinstance(wait.value, dict) else wait, shape.A_TEXT)
+        elif step.kind is Kind.RUN:
             self.faults.append(self.positions.source.fault_at_key(node, word, _NOT_RUN.format(word=word)))
             arguments.texts(node.below(word))
         elif step.message is not None:
             arguments.value(node.below(word), shape.A_TEXT)
 
-    def _undo(self, node: Node, arguments: ArgumentCheck) -> None:
+    def _undo(self, step: Step, node: Node, arguments: ArgumentCheck) -> None:
+        """What takes the step back: a block that writes, on a step that writes."""
         if "undo" not in node.keys:
             return
-        self.faults.append(self.positions.source.fault_at_key(node, "undo", _NOT_RUN.format(word="undo")))
+        source = self.positions.source
         written = node.below("undo")
-        name = written.below("uses")
-        if isinstance(name.value, str) and name.value not in self.catalogue:
+        is_whole = isinstance(written.value, dict)
+        name = written.below("uses") if is_whole else written
+        block = self.catalogue.get(str(name.value))
+        mine = self.catalogue.get(step.uses or "")
+        if step.kind is not Kind.USES:
+            message = f"`undo` does not go with `{step.kind}`"
+            self.faults.append(source.fault_at_key(node, "undo", message, hint="write it on the steps that change"))
+        elif mine is not None and mine.effect is Effect.READ:
+            message = f"{step.uses} only reads: there is nothing to undo"
+            self.faults.append(source.fault_at_key(node, "undo", message))
+        if block is not None:
+            if block.effect is Effect.READ:
+                self.faults.append(source.fault(name, f"{block.name} only reads: it undoes nothing"))
+            arguments.block(written if is_whole else node, block)
+            return
+        if isinstance(name.value, str):
             message, hint = f"there is no block {name.value!r}", did_you_mean(name.value, self.catalogue)
-            self.faults.append(self.positions.source.fault(name, message, hint=hint))
-        if "with" in written.keys:
+            self.faults.append(source.fault(name, message, hint=hint))
+        if is_whole and "with" in written.keys:
             arguments.texts(written.below("with"))
 
     def _condition(self, step: Step, here: _Here) -> None:

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from regie.core import canonical
 
+UNDO = "/undo"
+"""What the place of a step that takes another back has behind that step's own."""
+
 
 class Written(BaseModel):
     """A part of a definition."""
@@ -124,6 +127,22 @@ class Step(Written):
         """What a `for-each` step does for one item: itself without the loop, its condition and its `on-error`."""
         return self.model_copy(update={"for_each": None, "condition": None, "on_error": ()})
 
+    @cached_property
+    def taking_back(self) -> Step | None:
+        """The step that takes this one back, as `undo` says: at `PLACE/undo`, for each item of a loop by itself."""
+        if self.undo is None:
+            return None
+        written = self.undo if isinstance(self.undo, dict) else {"uses": self.undo, "with": self.arguments}
+        arguments = written.get("with", {})
+        return Step(
+            place=f"{self.place}{UNDO}",
+            kind=Kind.USES,
+            uses=str(written.get("uses")),
+            arguments=arguments if isinstance(arguments, dict) else {},
+            line=self.line,
+            column=self.column,
+        )
+
     def walk(self) -> Iterator[Step]:
         """This step and every step below it, in written order."""
         yield self
@@ -167,8 +186,10 @@ class Definition(Written):
 
     @cached_property
     def by_place(self) -> dict[str, Step]:
-        """Every step by its place."""
-        return {step.place: step for top in self.steps for step in top.walk()}
+        """Every step by its place, those that take others back included."""
+        written = [step for top in self.steps for step in top.walk()]
+        undoing = [step.taking_back for step in written if step.taking_back is not None]
+        return {step.place: step for step in (*written, *undoing)}
 
     @cached_property
     def loops(self) -> dict[str, tuple[str, ...]]:
@@ -178,6 +199,8 @@ class Definition(Written):
         def descend(steps: tuple[Step, ...], around: tuple[str, ...]) -> None:
             for step in steps:
                 found[step.place] = around
+                if step.undo is not None:
+                    found[f"{step.place}{UNDO}"] = (*around, step.place) if step.for_each else around
                 descend(step.steps, (*around, step.place) if step.for_each else around)
                 descend(step.on_error, around)
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from pydantic import JsonValue
 
-from regie.core import ladder
+from regie.core import cancelling, ladder, waiting
 from regie.core.block import Catalogue, Retry
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import EvaluationError, Failure, InvalidInput
@@ -27,6 +28,8 @@ from regie.core.run import (
     ApprovalState,
     ApproversFound,
     Begun,
+    Cancellation,
+    Cancelled,
     CloseRun,
     Command,
     Decided,
@@ -45,6 +48,8 @@ from regie.core.run import (
     Succeeded,
     TimerFired,
     Work,
+    undo_place,
+    undone_place,
     written_place,
 )
 from regie.core.scope import Surroundings, place_in, view_steps
@@ -109,8 +114,9 @@ def outstanding(definition: Definition, catalogue: Catalogue, state: RunState) -
 UNDER_WAY = (StepStatus.RUNNING, StepStatus.WAITING)
 BUSY = "busy"
 NEXT = "next"
+CUT = "cut"
 Flow = str | Failure
-"""What a step tells the step around it: still busy, go on, or failed for good."""
+"""What a step tells the step around it: still busy, go on, cut off since the run is cancelled, or failed for good."""
 
 
 @dataclass
@@ -132,6 +138,7 @@ class Life:
         self.ready = self.before.ready
         self.input = self.before.input
         self.ended = self.before.ended
+        self.cancelled = self.before.cancelled
         self.failure = self.before.failure
         self.status = self.before.status
         self.fresh: set[str] = set()
@@ -151,6 +158,7 @@ class Life:
             order=tuple(self.order),
             failure=self.failure,
             ended=self.ended,
+            cancelled=self.cancelled,
         )
 
     # --- taking an event in -------------------------------------------------------------------------------------------
@@ -164,6 +172,8 @@ class Life:
                 self._take_timer(timer)
             case Decided():
                 ladder.take_decision(self, event)
+            case Cancelled():
+                cancelling.take(self, event)
             case Succeeded() | Failed() | Postponed() | PlanMade() | ApproversFound():
                 step = self.steps.get(event.place)
                 is_awaited = step is not None and step.status is StepStatus.RUNNING and step.attempt == event.attempt
@@ -181,6 +191,9 @@ class Life:
             case Succeeded():
                 effects = (*step.effects, *event.effects)
                 self.finish(event.place, StepStatus.DONE, output=event.output, effects=effects)
+            case Postponed() | PlanMade() | ApproversFound() if self._is_stopping(event.place):
+                handle = event.handle if isinstance(event, Postponed) else None
+                cancelling.stop(self, event.place, step.model_copy(update={"handle": handle}))
             case Postponed():
                 self._postpone(event.place, step, event)
             case PlanMade():
@@ -196,8 +209,10 @@ class Life:
         if step is None or step.status is not StepStatus.WAITING:
             return
         match purpose:
-            case "again" if number == str(step.attempt):
+            case "again" if number == str(step.attempt) and step.attempt > 0:
                 self.hand_out(place, step)
+            case "wait" if number == "0" and self._written(place).kind is Kind.WAIT:
+                self.finish(place, StepStatus.DONE)
             case "rung" | "remind":
                 ladder.take_timer(self, place, step, purpose, number)
 
@@ -205,7 +220,7 @@ class Life:
         tries = step.tries + 1
         rule = self._retry_rule(place)
         step = step.model_copy(update={"tries": tries, "effects": (*step.effects, *event.effects)})
-        if event.failure.may_retry and tries < rule.attempts:
+        if event.failure.may_retry and tries < rule.attempts and not self._is_stopping(place):
             pause = _pause(rule, tries, self.facts.id, place, event.failure.after_s)
             self.steps[place] = step.model_copy(update={"status": StepStatus.WAITING})
             self.commands.append(SetTimer(timer=f"again:{place}:{step.attempt}", after_s=pause))
@@ -246,9 +261,9 @@ class Life:
     def fail(self, place: str, failure: Failure) -> None:
         """A step failed for good: its `on-error` takes over, or it is final."""
         written = self._written(place)
-        if (asking := self.steps[place].approval) is not None:
+        if (asking := self.steps[place].approval) is not None and self.cancelled is None:
             ladder.close(self, place, asking)
-        if written.on_error and not self._is_item(place):
+        if written.on_error and not self._is_item(place) and self.cancelled is None:
             self.steps[place] = self.steps[place].model_copy(update={"status": StepStatus.HANDLING, "failure": failure})
             self._note_end(place, self.steps[place].attempt, StepStatus.HANDLING, failure)
         else:
@@ -267,6 +282,10 @@ class Life:
         written = written_place(place)
         indices = place[len(written) :].count(".") + 1 if place != written else 0
         return indices > len(self.definition.loops.get(written, ()))
+
+    def _is_stopping(self, place: str) -> bool:
+        """Whether a step has no further attempt, because the run is cancelled; the ticket is told all the same."""
+        return self.cancelled is not None and place != ANSWER
 
     def _retry_rule(self, place: str) -> Retry:
         written = self._written(place)
@@ -288,16 +307,23 @@ class Life:
         flow = self._prepare()
         if flow == NEXT:
             flow = self._sequence(self.definition.steps, Surroundings())
-            if isinstance(flow, Failure) and self._tell(flow) == BUSY:
+            if isinstance(flow, Failure) and self._stop(flow) == BUSY:
                 flow = BUSY
+        if flow != BUSY and self.cancelled is not None and self._tell_cancelled(self.cancelled) == BUSY:
+            flow = BUSY
         if flow == BUSY:
             self.status = RunStatus.RUNNING if self.is_working else RunStatus.WAITING
             return
-        if isinstance(flow, Failure):
-            self.status, self.failure = RunStatus.FAILED, flow
-        else:
-            self.status = RunStatus.REFUSED if self._was_refused() else RunStatus.DONE
+        self.failure = flow if isinstance(flow, Failure) else None
+        self.status = self._final_status(flow)
         self.commands.append(CloseRun(status=self.status, failure=self.failure))
+
+    def _final_status(self, flow: Flow) -> RunStatus:
+        if self.cancelled is not None:
+            return RunStatus.CANCELLED
+        if isinstance(flow, Failure):
+            return RunStatus.FAILED
+        return RunStatus.REFUSED if self._was_refused() else RunStatus.DONE
 
     def _was_refused(self) -> bool:
         return any(
@@ -314,10 +340,14 @@ class Life:
         # Also read where only an approval needs it: the ticket says who asked, and who asked may not say yes.
         asks_people = any(step.uses == APPROVE for step in self.definition.by_place.values())
         if self.facts.ticket and (needs_ticket(self.definition) or asks_people):
+            if self.cancelled is not None and START not in self.steps:
+                return CUT
             flow = self._implicit(START, READ_TICKET, {"ticket": self.facts.ticket})
             if flow != NEXT:
                 return flow
             ticket = self.steps[START].output
+        if self.cancelled is not None:
+            return CUT
         try:
             self.input = build_input(self.definition, self.facts.given, ticket if isinstance(ticket, dict) else None)
             self.requester = _requester(ticket, must_be_known=asks_people) or self.requester
@@ -330,19 +360,36 @@ class Life:
         text = f"This request cannot be carried out. {failure.message}\n\n{START_AGAIN}"
         return BUSY if self._comment(text) == BUSY else failure
 
+    def _stop(self, failure: Failure) -> Flow:
+        """The run has failed for good: take back what can be, then tell the ticket."""
+        if self._undo() == BUSY:
+            return BUSY
+        return self._tell(failure) if self.cancelled is None else NEXT
+
     def _tell(self, failure: Failure) -> Flow:
-        """Tell the ticket that the run stops, unless an `on-error` of the workflow has told it something."""
+        """Tell the ticket that the run stops, unless an `on-error` of the workflow has told it all there is."""
+        has_undone = any(undone_place(place) is not None for place in self.steps)
         on_error = {
             below.place for step in self.definition.by_place.values() for top in step.on_error for below in top.walk()
         }
         for place, state in self.steps.items():
             is_told = self._written(place).uses == COMMENT_TICKET and state.status is StepStatus.DONE
-            if is_told and written_place(place) in on_error:
+            if is_told and written_place(place) in on_error and not has_undone:
                 return NEXT
+        return self._comment(f"This request was stopped. {failure.message}\n\n{self._what_was_changed()}")
+
+    def _tell_cancelled(self, cancellation: Cancellation) -> Flow:
+        return self._comment(cancelling.in_words(cancellation, self._what_was_changed()))
+
+    def _what_was_changed(self) -> str:
         has_touched = any(note.changed for step in self.steps.values() for note in step.effects)
-        is_in_doubt = any(step.failure and step.failure.kind in DOUBTFUL for step in self.steps.values())
-        rest = self._reported() if has_touched or is_in_doubt else f"Nothing was changed. Run {self.facts.id}."
-        return self._comment(f"This request was stopped. {failure.message}\n\n{rest}")
+        is_in_doubt = any(
+            (step.failure and step.failure.kind in DOUBTFUL)
+            # Cut off between two tries: nobody says what the last one has done.
+            or (step.status is StepStatus.CANCELLED and step.attempt and step.approval is None and place != START)
+            for place, step in self.steps.items()
+        )
+        return self._reported() if has_touched or is_in_doubt else f"Nothing was changed. Run {self.facts.id}."
 
     def _comment(self, text: str) -> Flow:
         """Say something on the ticket, if there is one and this is no dry run."""
@@ -373,8 +420,8 @@ class Life:
         place = place_in(step, around.loop)
         state = self.steps.get(place)
         if state is None:
-            if self.ended:
-                return NEXT
+            if self.ended or self.cancelled is not None:
+                return CUT if self.cancelled is not None else NEXT
             self._begin(step, place, around)
             state = self.steps[place]
         if state.status in UNDER_WAY:
@@ -385,10 +432,12 @@ class Life:
                 if isinstance(flow, Failure):
                     self.fail(place, flow)
                 else:
-                    self.finish(place, StepStatus.DONE)
+                    self.finish(place, StepStatus.CANCELLED if flow == CUT else StepStatus.DONE)
             state = self.steps[place]
         if state.status is StepStatus.HANDLING:
             return self._handle(step, place, state, around)
+        if state.status is StepStatus.CANCELLED:
+            return CUT
         return state.failure if state.status is StepStatus.FAILED and state.failure and not state.handled else NEXT
 
     def _handle(self, step: Step, place: str, state: StepState, around: Surroundings) -> Flow:
@@ -397,6 +446,9 @@ class Life:
         flow = self._sequence(step.on_error, around.handling(error))
         if flow == BUSY:
             return BUSY
+        if flow == CUT:
+            self.finish(place, StepStatus.CANCELLED)
+            return CUT
         if isinstance(flow, Failure):
             self.finish(place, StepStatus.FAILED, failure=flow)
             return flow
@@ -412,6 +464,8 @@ class Life:
                 return self._sequence(step.steps, around)
             case Kind.PARALLEL:
                 return self._parallel(step.steps, around)
+            case Kind.WAIT:
+                return BUSY
             case Kind.USES if step.uses == APPROVE:
                 self._emit(place, state, lambda: ladder.work(self, step, place, state, around))
             case _:
@@ -429,6 +483,35 @@ class Life:
                 self.fail(place, Failure.of(error))
                 return
         self.is_working = True
+
+    def _way_back(self, step: Step, around: Surroundings) -> dict[str, JsonValue] | None:
+        """What it would take to take a step back, worked out before it changes anything."""
+        if step.taking_back is None:
+            return None
+        arguments = render(step.taking_back.arguments, self.scope(step, around))
+        return arguments if isinstance(arguments, dict) else {}
+
+    def _undo(self) -> Flow:
+        """Take back what the run has changed, the latest first, one after the other; one that fails stops no other."""
+        if self.facts.dry:
+            return NEXT
+        for done in reversed(self.order):
+            arguments = self.steps[done].undo
+            if arguments is None or not any(note.changed for note in self.steps[done].effects):
+                continue
+            place = undo_place(done)
+            if place not in self.steps and self.cancelled is not None:
+                continue
+            if place not in self.steps:
+                self.hand_out(place, StepState(status=StepStatus.RUNNING), arguments=arguments)
+            step = self.steps[place]
+            if not step.status.is_final:
+                self._emit(place, step, partial(self._take_back, place, step))
+                return BUSY
+        return NEXT
+
+    def _take_back(self, place: str, step: StepState) -> Perform:
+        return self._perform(place, step, self._written(place).uses or "", None)
 
     def _perform(self, place: str, state: StepState, uses: str, timeout_s: float | None) -> Perform:
         default_s = self.catalogue[uses].timeout_s if uses in self.catalogue else 60.0
@@ -489,15 +572,26 @@ class Life:
             case Kind.USES:
                 arguments = render(step.arguments, self.scope(step, around))
                 given = arguments if isinstance(arguments, dict) else {}
-                self.hand_out(place, self.steps[place], arguments=given)
+                self.hand_out(place, self.steps[place], arguments=given, undo=self._way_back(step, around))
             case Kind.FAIL:
                 message = render(step.message or "", self.scope(step, around))
                 self.fail(place, Failure(kind="Failed", message=str(message)))
             case Kind.END:
                 self.ended = True
                 self.finish(place, StepStatus.DONE)
+            case Kind.WAIT:
+                timer = waiting.timer_of(step, place, self.scope(step, around), self.facts.time_zone)
+                self._wait(place, timer)
             case _:
                 self.fail(place, Failure(kind="DefinitionError", message=f"`{step.kind}` is not run by this version."))
+
+    def _wait(self, place: str, timer: SetTimer) -> None:
+        """Hold the step until its timer fires; nothing would change meanwhile, so a dry run goes on."""
+        if self.facts.dry:
+            self.finish(place, StepStatus.DONE)
+            return
+        self.steps[place] = StepState(status=StepStatus.WAITING)
+        self.commands.append(timer)
 
     # --- what expressions see -----------------------------------------------------------------------------------------
 
@@ -540,9 +634,10 @@ def _requester(ticket: JsonValue, *, must_be_known: bool) -> str:
 
 
 def _joined(flows: list[Flow]) -> Flow:
-    """What several branches come to: busy while any is, else the first failure in written order, else on."""
-    if BUSY in flows:
-        return BUSY
+    """What several branches come to: busy while any is, else cut off, else the first failure as written, else on."""
+    for flow in (BUSY, CUT):
+        if flow in flows:
+            return flow
     return next((flow for flow in flows if isinstance(flow, Failure)), NEXT)
 
 

@@ -20,6 +20,7 @@ from regie.core.run import (
     ApprovalPhase,
     ApprovalState,
     ApproversFound,
+    Cancellation,
     ClearTimer,
     CloseApproval,
     Command,
@@ -49,6 +50,7 @@ class Life(Protocol):
     requester: str
     steps: dict[str, StepState]
     assumed: dict[str, JsonValue]
+    cancelled: Cancellation | None
 
     def scope(self, step: Step, around: Surroundings) -> dict[str, JsonValue]:
         """Everything an expression at a step may name."""
@@ -209,7 +211,7 @@ def take_timer(life: Life, place: str, state: StepState, purpose: str, number: s
 def take_decision(life: Life, event: Decided) -> None:
     """Somebody decided. A decision by somebody who may not decide is ignored here as well as refused at the door."""
     state = life.steps.get(event.place)
-    if state is None or state.approval is None or not state.approval.asked:
+    if state is None or state.approval is None or not state.approval.asked or life.cancelled is not None:
         return
     if state.status not in (StepStatus.RUNNING, StepStatus.WAITING):
         return
@@ -234,6 +236,13 @@ def _next_rung(life: Life, place: str, state: StepState, approval: ApprovalState
     close(life, place, approval)
     outcome = ApprovalOutcome(decision="timeout")
     life.finish(place, StepStatus.DONE, approval=approval, output=outcome.model_dump(mode="json"))
+
+
+def withdraw(life: Life, place: str, approval: ApprovalState) -> None:
+    """Nobody needs to decide any more, since the run is cancelled."""
+    _clear_timers(life, place, approval)
+    if approval.asked:
+        life.commands.append(CloseApproval(place=place, decision="cancelled"))
 
 
 def close(life: Life, place: str, approval: ApprovalState) -> None:

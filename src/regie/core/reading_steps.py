@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC
 
 from pydantic import JsonValue
 
@@ -12,6 +13,7 @@ from regie.core.definition import ForEach, Kind, RetryRule, Step
 from regie.core.dialect import RESERVED_NAMES
 from regie.core.expression import has_expression
 from regie.core.located import Node
+from regie.core.moments import read_moment
 from regie.core.nearest import did_you_mean
 from regie.core.reading_values import Reader
 
@@ -219,11 +221,28 @@ class StepReader:
         return node.plain()
 
     def _wait(self, node: Node) -> JsonValue:
-        if isinstance(node.value, str) and has_expression(node.value):
+        if isinstance(node.value, dict):
+            fields = self.reader.fields(node, "`wait`", ("until", "event"))
+            if "event" in fields:
+                self.reader.note_key(node, "event", "this version does not wait for events yet")
+            elif "until" in fields:
+                self._moment(fields["until"])
+            else:
+                self.reader.note(node, "`wait` has no 'until'")
+        elif isinstance(node.value, str) and has_expression(node.value):
             self.reader.texts(node)
         else:
             self.reader.duration(node, "`wait`")
         return node.plain()
+
+    def _moment(self, node: Node) -> None:
+        if isinstance(node.value, str) and has_expression(node.value):
+            self.reader.texts(node)
+            return
+        try:
+            read_moment(node.plain(), UTC)
+        except ValueError as error:
+            self.reader.note(node, str(error))
 
     def _message(self, node: Node, kind: Kind) -> str | None:
         if kind is Kind.END and node.value is None:

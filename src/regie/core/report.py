@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from regie.core.approval import ApprovalOutcome
-from regie.core.run import EffectNote, RunState, StepStatus
+from regie.core.run import EffectNote, RunState, StepStatus, undone_place
+
+_UNWELL = (StepStatus.FAILED, StepStatus.HANDLING, StepStatus.CANCELLED)
 
 
 def report(state: RunState) -> str:
     """Paragraphs and `- ` list items: who agreed, what was changed, what needed no change, what failed."""
     parts = [*_decisions(state)]
-    notes = [note for place in state.order if place in state.steps for note in state.steps[place].effects]
+    notes = [
+        note
+        for place in state.order
+        if place in state.steps and undone_place(place) is None
+        for note in state.steps[place].effects
+    ]
+    undone = [note for place in state.order if undone_place(place) is not None for note in state.steps[place].effects]
     parts += _listed("Would change:" if state.facts.dry else "Changed:", [note for note in notes if note.changed])
     parts += _listed("Already as wanted:", [note for note in notes if not note.changed])
+    parts += _listed("Taken back:", undone)
     failed = [
         f"- {place}: {step.failure.message}"
         for place, step in state.steps.items()
-        if step.failure and step.status in (StepStatus.FAILED, StepStatus.HANDLING) and step.attempt
+        if step.failure and step.status in _UNWELL and step.attempt
     ]
     if failed:
         parts.append("Failed:\n" + "\n".join(failed))

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from regie.core.approval import ApprovalArguments
+from regie.core.definition import UNDO
 from regie.core.errors import Failure
 from regie.core.plan import PlannedStep
 
@@ -34,6 +35,18 @@ def written_place(place: str) -> str:
     return re.sub(r"\[[0-9.]+\]$", "", place)
 
 
+def undo_place(place: str) -> str:
+    """Where the step stands that takes a step of a run back (`close/1[3]` -> `close/1/undo[3]`)."""
+    written = written_place(place)
+    return f"{written}{UNDO}{place[len(written) :]}"
+
+
+def undone_place(place: str) -> str | None:
+    """Which step of a run is taken back at a place; none when the place is no such one."""
+    written = written_place(place)
+    return written.removesuffix(UNDO) + place[len(written) :] if written.endswith(UNDO) else None
+
+
 class StepStatus(StrEnum):
     """Where one step of a run stands; a step that has not begun has no state."""
 
@@ -46,21 +59,27 @@ class StepStatus(StrEnum):
     DONE = "done"
     FAILED = "failed"
     SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    """The run was cancelled before it came to its own end."""
 
     @property
     def is_final(self) -> bool:
         """Whether nothing changes it any more."""
-        return self in (StepStatus.DONE, StepStatus.FAILED, StepStatus.SKIPPED)
+        return self not in (StepStatus.RUNNING, StepStatus.WAITING, StepStatus.HANDLING)
 
 
 class RunStatus(StrEnum):
-    """Where a run stands. `refused` is an orderly end in which some approval did not say yes."""
+    """Where a run stands. `refused` is an orderly end in which some approval did not say yes.
+
+    A run that is being cancelled is `running` or `waiting` until the last work that was out is back.
+    """
 
     RUNNING = "running"
     WAITING = "waiting"
     DONE = "done"
     REFUSED = "refused"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
     @property
     def is_final(self) -> bool:
@@ -124,6 +143,7 @@ class StepState(Data):
         failure: Why it failed; kept while `on-error` handles it.
         handled: It failed, its `on-error` finished, and the run went on.
         handle: What a change that takes effect later is asked about with.
+        undo: What the block of its `undo` would be given, worked out when the step began.
     """
 
     status: StepStatus
@@ -138,6 +158,7 @@ class StepState(Data):
     effects: tuple[EffectNote, ...] = ()
     handle: JsonValue = None
     approval: ApprovalState | None = None
+    undo: dict[str, JsonValue] | None = None
 
 
 class RunFacts(Data):
@@ -149,6 +170,7 @@ class RunFacts(Data):
         given: Input handed in with the start, by field name.
         settings: The domain's settings with the tenant's values.
         dry: Show what would change; write nothing.
+        time_zone: The tenant's, as an IANA name: where a date's day is meant.
     """
 
     id: str
@@ -160,6 +182,14 @@ class RunFacts(Data):
     given: dict[str, JsonValue] = {}
     settings: dict[str, JsonValue] = {}
     dry: bool = False
+    time_zone: str = "UTC"
+
+
+class Cancellation(Data):
+    """Who cancelled a run, and why."""
+
+    by: str
+    reason: str = ""
 
 
 class RunState(Data):
@@ -170,6 +200,7 @@ class RunState(Data):
         ready: The input was read and accepted; the written steps may begin.
         order: Places in the order in which they became final.
         ended: An `end` step was reached: nothing new starts.
+        cancelled: Somebody cancelled the run: nothing new starts, and what has begun is not gone on with.
     """
 
     facts: RunFacts
@@ -181,6 +212,7 @@ class RunState(Data):
     order: tuple[str, ...] = ()
     failure: Failure | None = None
     ended: bool = False
+    cancelled: Cancellation | None = None
 
 
 # --- events: what happened --------------------------------------------------------------------------------------------
@@ -258,8 +290,16 @@ class TimerFired(Data):
     timer: str
 
 
+class Cancelled(Data):
+    """Somebody who may do so cancels the run."""
+
+    kind: Literal["cancelled"] = "cancelled"
+    by: str
+    reason: str = ""
+
+
 Event = Annotated[
-    Begun | Succeeded | Failed | Postponed | PlanMade | ApproversFound | Decided | TimerFired,
+    Begun | Succeeded | Failed | Postponed | PlanMade | ApproversFound | Decided | TimerFired | Cancelled,
     Field(discriminator="kind"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
@@ -319,11 +359,16 @@ Work = Perform | MakePlan | FindApprovers
 
 
 class SetTimer(Data):
-    """Fire a timer after so many seconds; setting it again replaces it."""
+    """Fire a timer after so many seconds, or at a moment; setting it again replaces it.
+
+    Attributes:
+        at: RFC 3339 time in UTC; when it is given, the seconds do not count. In the past means at once.
+    """
 
     kind: Literal["set_timer"] = "set_timer"
     timer: str
-    after_s: float
+    after_s: float = 0.0
+    at: str = ""
 
 
 class ClearTimer(Data):
@@ -363,11 +408,11 @@ class Remind(Data):
 
 
 class CloseApproval(Data):
-    """Silence went on past the last rung: nobody may decide any more, and the answer is no."""
+    """Silence went on past the last rung, or the run was cancelled: nobody may decide any more."""
 
     kind: Literal["close_approval"] = "close_approval"
     place: str
-    decision: Literal["timeout"] = "timeout"
+    decision: Literal["timeout", "cancelled"] = "timeout"
 
 
 class StepEnded(Data):

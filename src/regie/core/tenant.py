@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints
+
+from regie.core.moments import read_zone
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}$")]
 Address = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$")]
@@ -13,6 +15,11 @@ Address = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$")]
 _REFERENCE = re.compile(
     r"^secret://(?P<domain>[a-z][a-z0-9_-]*)/(?P<name>[a-z][a-z0-9_-]*)(?:#(?P<field>[a-z0-9_]+))?$"
 )
+
+
+def _known_zone(name: str) -> str:
+    read_zone(name)
+    return name
 
 
 class Written(BaseModel):
@@ -74,6 +81,7 @@ class Tenant(Written):
         tenant: Its slug, part of every key of every row.
         roles: Who holds a role, as addresses, by role name.
         settings: Values for the domains' settings, by domain.
+        time_zone: IANA name; where a date without a time is meant.
     """
 
     tenant: Slug
@@ -82,6 +90,7 @@ class Tenant(Written):
     connections: dict[Slug, Connection]
     roles: dict[str, tuple[Address, ...]] = {}
     settings: dict[str, dict[str, JsonValue]] = {}
+    time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
 
 
 class Setting(Written):

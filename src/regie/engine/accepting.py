@@ -37,4 +37,5 @@ def accept(request: StartRequest, release: Release, run: str) -> RunFacts:
         given=request.given,
         settings=domain.settings_of(tenant),
         dry=request.dry,
+        time_zone=tenant.time_zone,
     )

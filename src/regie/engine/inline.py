@@ -10,6 +10,7 @@ import itertools
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import structlog
 
@@ -33,6 +34,9 @@ from regie.engine.accepting import accept
 from regie.engine.port import Performer, Started, StartRequest, Task, broken
 from regie.store.keys import RunKey
 
+BEGAN_AT = datetime(2026, 1, 1, tzinfo=UTC)
+"""Beginning of time, if nothing else is said."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -53,12 +57,16 @@ class InlineEngine:
         release: What every run is pinned to.
         catalogue: The blocks.
         performer: Carries out the work, one piece after the other.
+        began_at: What its clock says at the beginning.
     """
 
-    def __init__(self, release: Release, catalogue: Catalogue, performer: Performer) -> None:
+    def __init__(
+        self, release: Release, catalogue: Catalogue, performer: Performer, began_at: datetime = BEGAN_AT
+    ) -> None:
         self.release = release
         self.catalogue = catalogue
         self.performer = performer
+        self.began_at = began_at
         self.now_s = 0.0
         self._runs: dict[RunKey, _Run] = {}
         self._by_trigger: dict[tuple[str, str, str], RunKey] = {}
@@ -140,12 +148,18 @@ class InlineEngine:
             log.exception("work:broke", run=task.key.run, place=task.work.place)
             return broken(task.work, error)
 
+    def _due_s(self, command: SetTimer) -> float:
+        """Seconds since the beginning."""
+        if command.at:
+            return max(self.now_s, (datetime.fromisoformat(command.at) - self.began_at).total_seconds())
+        return self.now_s + command.after_s
+
     def _carry_out(self, key: RunKey, run: _Run, command: Command, work: deque[Work]) -> None:
         match command:
             case SetTimer():
                 number = next(self._numbers)
                 run.timers[command.timer] = number
-                heapq.heappush(self._due, (self.now_s + command.after_s, number, key, command.timer))
+                heapq.heappush(self._due, (self._due_s(command), number, key, command.timer))
             case ClearTimer():
                 run.timers.pop(command.timer, None)
             case _ if isinstance(command, Work):

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 import structlog
@@ -20,6 +21,7 @@ from regie.core.run import (
     EVENT,
     ApproversFound,
     Begun,
+    Cancelled,
     Decided,
     Event,
     Failed,
@@ -39,7 +41,7 @@ from regie.engine.records import Timing, input_digest, to_commit
 from regie.store import inbox, runs
 from regie.store.approvals import DecidedMeanwhile
 from regie.store.database import Database
-from regie.store.inbox import InboxEvent
+from regie.store.inbox import HeardMeanwhile, InboxEvent
 
 LOOKUP_TIMEOUT_S = 120.0
 """Longest that planning or finding approvers may take in one attempt; blocks state their own."""
@@ -172,7 +174,7 @@ class LiveRun:
         self.is_let_go = True
 
     async def _take(self, event: Event, inbox_key: str | None = None) -> None:
-        """Take one event in: advance, commit, hand out. A decision made meanwhile goes first."""
+        """Take one event in: advance, commit, hand out. What a person decided or cancelled meanwhile goes first."""
         if isinstance(event, TimerFired):
             crashpoint(CrashPoint.IN_TIMER)
         step = advance(self.definition, self.catalogue, self.state, event)
@@ -180,10 +182,10 @@ class LiveRun:
             return
         try:
             await self._commit(step, [inbox_key] if inbox_key else [])
-        except DecidedMeanwhile as late:
+        except HeardMeanwhile as late:
             self.waiting.append((inbox_key, event))
             await self._look_in_inbox()
-            if not any(isinstance(other, Decided) and other.place == late.place for _, other in self.waiting):
+            if not any(_is_about(other, late) for _, other in self.waiting):
                 raise
             return
         except (InvalidInput, AuditBroken, ValueError) as error:
@@ -200,7 +202,7 @@ class LiveRun:
         """Write state, records and audit leaves in one transaction, or find out that it was written.
 
         Raises:
-            FencedOut, DecidedMeanwhile: Nothing was written.
+            FencedOut, HeardMeanwhile: Nothing was written.
         """
         has_more = bool(self.waiting or self.tasks) or any(isinstance(command, Work) for command in step.commands)
         is_last = step.state.status.is_final or not has_more
@@ -214,6 +216,7 @@ class LiveRun:
             inputs=self.inputs,
             now_s=time.monotonic(),
             park_seen=self.inbox_n if is_last and not step.state.status.is_final else None,
+            heard=None if step.state.cancelled is not None else self.inbox_n,
         )
         crashpoint(CrashPoint.BEFORE_COMMIT)
         committed = await self._write(record)
@@ -223,7 +226,8 @@ class LiveRun:
             # What has arrived counts as seen only when it has been read: letting go before that would lose it.
             if committed.inbox_n > self.inbox_n:
                 self.nudged.set()
-        if min(record.timers_set.values(), default=POLL_S) < POLL_S:
+        # A moment may be near, or past.
+        if any(isinstance(due, datetime) or due < POLL_S for due in record.timers_set.values()):
             self.timed.set()
         self.is_let_go = is_last
         if is_last and any(isinstance(command, OpenApproval) for command in step.commands):
@@ -265,13 +269,13 @@ class LiveRun:
         self._note(await _until_answered(read))
 
     def _note(self, arrived: Sequence[InboxEvent]) -> None:
-        """Keep what arrived, decisions before timers: a person's answer beats the silence that would end it."""
+        """Keep what arrived, what people say first: an answer beats the silence that would end it."""
         for item in arrived:
             if item.n > self.seen_n:
                 self.waiting.append((item.key, EVENT.validate_json(item.payload_json)))
                 self.seen_n = item.n
         self.inbox_n = max(self.inbox_n, self.seen_n)
-        self.waiting = deque(sorted(self.waiting, key=lambda entry: not isinstance(entry[1], Decided)))
+        self.waiting = deque(sorted(self.waiting, key=lambda entry: _turn(entry[1])))
 
     def _hand_out(self, works: Sequence[Work]) -> None:
         if self.is_leaving and works:
@@ -300,6 +304,18 @@ class LiveRun:
             return broken(work, error)
         finally:
             self.timings[mark] = Timing(self.queued_s[mark], started_s, time.monotonic())
+
+
+def _turn(event: Event) -> int:
+    """In which order events are taken in that wait at the same time."""
+    return {Cancelled: 0, Decided: 1}.get(type(event), 2)
+
+
+def _is_about(event: Event, late: HeardMeanwhile) -> bool:
+    """Whether that is the event that the commit has heard of."""
+    if isinstance(late, DecidedMeanwhile):
+        return isinstance(event, Decided) and event.place == late.place
+    return isinstance(event, Cancelled)
 
 
 async def _until_answered(ask: Callable[[], Awaitable[Answer]]) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import JsonValue
 
@@ -53,6 +54,7 @@ def to_commit(
     inputs: Mapping[tuple[str, int], str] | None = None,
     now_s: float = 0.0,
     park_seen: int | None = None,
+    heard: int | None = None,
 ) -> StepCommit:
     """Everything one event leads to, for one transaction.
 
@@ -66,6 +68,7 @@ def to_commit(
         inputs: Input digests of the attempts that ended, by place and attempt.
         now_s: The monotonic clock now.
         park_seen: Let go of the run in the same statement, having seen so many inbox events.
+        heard: How many inbox events have been read.
     """
     return StepCommit(
         state_json=state.model_dump_json(),
@@ -76,12 +79,17 @@ def to_commit(
             for command in commands
             if isinstance(command, StepEnded)
         ],
-        timers_set={command.timer: command.after_s for command in commands if isinstance(command, SetTimer)},
+        timers_set={
+            command.timer: datetime.fromisoformat(command.at) if command.at else command.after_s
+            for command in commands
+            if isinstance(command, SetTimer)
+        },
         timers_cleared=[command.timer for command in commands if isinstance(command, ClearTimer)],
         consumed=consumed,
         facts=[fact for command in commands if (fact := _fact(key, state, command, actor, inputs or {})) is not None],
         approvals=[command for command in commands if isinstance(command, OpenApproval | Remind | CloseApproval)],
         park_seen=park_seen,
+        heard=heard,
     )
 
 
@@ -135,8 +143,10 @@ def _fact(
             reminded: dict[str, JsonValue] = {"id": approval_id(key, command.place), "rung": command.rung}
             return Fact(event=Event.APPROVAL_REMINDED, actor=actor, detail={"approval": reminded})
         case CloseApproval():
-            expired: dict[str, JsonValue] = {"id": approval_id(key, command.place), "decision": "timeout"}
-            return Fact(event=Event.APPROVAL_EXPIRED, actor=actor, detail={"approval": expired})
+            closed: dict[str, JsonValue] = {"id": approval_id(key, command.place), "decision": command.decision}
+            is_late = command.decision == "timeout"
+            event = Event.APPROVAL_EXPIRED if is_late else Event.APPROVAL_WITHDRAWN
+            return Fact(event=event, actor=actor, detail={"approval": closed})
         case _:
             return None
 

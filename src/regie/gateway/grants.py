@@ -1,6 +1,7 @@
 """What one step of one run may do, from the run's pinned release. A worker names its step and cannot widen this.
 
 Every question passes here first: is the run still the asker's, does the step exist, does its block need the capability.
+An undo needs no approval, and may only take back what the effect ledger says this very run has changed there.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from regie.core.audit import Actor, Event, Fact
 from regie.core.capabilities import identity, ticket
 from regie.core.definition import Definition, Step
+from regie.core.effect import EffectState, attempt_key
 from regie.core.errors import Denied
 from regie.core.release import Release
-from regie.core.run import ANSWER, START, written_place
+from regie.core.run import ANSWER, START, undone_place, written_place
 from regie.core.tenant import Grant
 from regie.gateway.identify import Caller
 from regie.gateway_client import Question, StepRef
-from regie.store import audit, releases, runs
+from regie.store import audit, effects, releases, runs
 from regie.store.database import Database
 from regie.store.keys import RunKey
 
@@ -74,11 +76,16 @@ class Grants:
         async with self._database.reading() as tx:
             held = await runs.held(tx, key, step.fence, lock=False)
             release = await releases.get(tx, held.release)
+            undone = undone_place(step.place)
+            row = None if undone is None else await effects.find(tx, key, attempt_key(step.run, undone))
         definition = release.definition(held.workflow)
         capabilities, approvals, is_approval = _allowed(definition, release, step.place)
         if question.capability not in capabilities:
             await self.deny(key, question, "step_has_no_need")
             raise Denied(f"Step {step.place} of {held.workflow} has no use for {question.capability}.")
+        if undone is not None and (row is None or row.state is not EffectState.RECEIVED):
+            await self.deny(key, question, "nothing_to_undo")
+            raise Denied(f"Step {undone} of {held.workflow} has changed nothing in this run that could be undone.")
         if step.place in _IMPLICIT and (not held.ticket or question.want.get("ticket") != held.ticket):
             await self.deny(key, question, "not_the_runs_ticket")
             raise Denied(f"The place {step.place} is there for the run's own ticket.")

@@ -15,19 +15,20 @@ from pydantic import TypeAdapter
 
 from regie.core.approval import may_decide
 from regie.core.audit import Actor, Event, Fact
-from regie.core.errors import Denied, InvalidInput, RegieError
+from regie.core.errors import Denied, InvalidInput
 from regie.core.plan import PlannedStep, change_digests, plan_digest
 from regie.core.run import CloseApproval, Decided, OpenApproval, Remind
 from regie.store import audit, inbox
 from regie.store.database import Transaction
+from regie.store.inbox import HeardMeanwhile
 from regie.store.keys import Cursor, RunKey
 
-Status = Literal["open", "approved", "refused", "timeout"]
+Status = Literal["open", "approved", "refused", "timeout", "cancelled"]
 
 _PLAN: TypeAdapter[list[PlannedStep]] = TypeAdapter(list[PlannedStep])
 
 
-class DecidedMeanwhile(RegieError):
+class DecidedMeanwhile(HeardMeanwhile):
     """A person decided while the engine was about to move on without a decision. Read the inbox: it is there.
 
     Args:
@@ -140,10 +141,12 @@ async def open_or_extend(tx: Transaction, key: RunKey, command: OpenApproval) ->
 
 
 async def close(tx: Transaction, key: RunKey, command: CloseApproval) -> None:
-    """End an approval that nobody decided in time. Nothing happens when it has ended that way already.
+    """End an approval that nobody decided in time, or whose run is cancelled.
+
+    Nothing happens when it has ended that way already. What was decided stays so when the run is cancelled.
 
     Raises:
-        DecidedMeanwhile: Somebody has decided it.
+        DecidedMeanwhile: Somebody has decided it, so that time is not up.
     """
     touched = await tx.change(
         """update regie.approval set status = %(decision)s, decided_at = coalesce(decided_at, clock_timestamp())
@@ -151,7 +154,7 @@ async def close(tx: Transaction, key: RunKey, command: CloseApproval) -> None:
              and status in ('open', %(decision)s)""",
         {**key._asdict(), "place": command.place, "decision": command.decision},
     )
-    if touched == 0:
+    if touched == 0 and command.decision == "timeout":
         await _refuse_late(tx, key, command.place)
 
 
@@ -315,6 +318,8 @@ async def _refuse_late(tx: Transaction, key: RunKey, place: str) -> None:
 
 def _too_late(row: DictRow) -> str:
     at = row["decided_at"].astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if row["status"] == "cancelled":
+        return f"The run was cancelled at {at}: nobody needs to decide any more."
     if row["status"] == "timeout":
         return f"Nobody decided in time: this approval ended at {at}."
     return f"{row['decided_by']} has already decided this: {row['status']}, {at}."

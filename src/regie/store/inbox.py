@@ -5,9 +5,23 @@ from typing import NamedTuple
 
 from psycopg.rows import DictRow
 
-from regie.core.errors import InvalidInput
+from regie.core.errors import InvalidInput, RegieError
 from regie.store.database import Transaction
 from regie.store.keys import READY, RunKey
+
+CANCEL = "cancel"
+"""Inbox key of the event that cancels a run."""
+
+
+class HeardMeanwhile(RegieError):
+    """Something arrived that goes before what the engine was about to write. Read the inbox: it is there."""
+
+
+class CancelledMeanwhile(HeardMeanwhile):
+    """Somebody cancelled the run, so it must not begin anything new, nor end otherwise."""
+
+    def __init__(self, key: RunKey) -> None:
+        super().__init__(f"Run {key.run} is cancelled.", hint="Take the cancellation from the inbox first.")
 
 
 class InboxEvent(NamedTuple):
@@ -97,6 +111,17 @@ async def unconsumed_of(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey,
         key = RunKey(row["tenant"], row["domain"], str(row["run"]))
         waiting[key].append(opened(tx, key, row))
     return waiting
+
+
+async def is_cancelled(tx: Transaction, key: RunKey) -> bool:
+    """Whether somebody has cancelled the run and no commit has taken that in."""
+    row = await tx.row(
+        """select from regie.inbox
+           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and key = %(key)s
+             and consumed_seq is null""",
+        {**key._asdict(), "key": CANCEL},
+    )
+    return row is not None
 
 
 async def consume(tx: Transaction, key: RunKey, seq: int, inbox_keys: Sequence[str]) -> None:

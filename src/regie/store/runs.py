@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import AuditBroken, FencedOut, InvalidInput
-from regie.core.run import CloseApproval, OpenApproval, Remind, RunStatus
+from regie.core.run import Cancelled, CloseApproval, OpenApproval, Remind, RunStatus
 from regie.store import approvals, audit, inbox, steps, timers
 from regie.store.database import Transaction
 from regie.store.inbox import InboxEvent
@@ -29,6 +29,7 @@ _BARE: LiteralString = """
     requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n
     from regie.run where """
 """What a list shows: everything but the sealed state."""
+_STATE: LiteralString = "select state from regie.run where "
 _LISTED: LiteralString = """
     (%(tenant)s::text is null or tenant = %(tenant)s)
     and (%(domain)s::text is null or domain = %(domain)s)
@@ -106,22 +107,24 @@ class StepCommit:
 
     Attributes:
         requester: None leaves it as it is.
-        timers_set: Seconds from now, by timer.
+        timers_set: Seconds from now, or a moment, by timer.
         consumed: Keys of inbox events.
         facts: In order. A final status adds `run:closed` behind them.
         park_seen: Let go of the run in the same transaction, having seen its inbox up to this number.
+        heard: How much of its inbox was seen; what has cancelled the run behind that goes first.
     """
 
     state_json: str
     status: RunStatus
     requester: str | None = None
     steps: Sequence[StepRow] = ()
-    timers_set: Mapping[str, float] = field(default_factory=dict)
+    timers_set: Mapping[str, float | datetime] = field(default_factory=dict)
     timers_cleared: Sequence[str] = ()
     consumed: Sequence[str] = ()
     facts: Sequence[Fact] = ()
     approvals: Sequence[OpenApproval | Remind | CloseApproval] = ()
     park_seen: int | None = None
+    heard: int | None = None
 
 
 class Committed(NamedTuple):
@@ -298,13 +301,16 @@ async def commit(tx: Transaction, claim: Claim, step: StepCommit) -> Committed:
 
     Raises:
         FencedOut: Somebody else has the run, or it has moved on; nothing was written.
-        approvals.DecidedMeanwhile: A person decided in the meantime; leave the transaction, nothing is written.
+        inbox.HeardMeanwhile: A person decided or cancelled in the meantime; leave the transaction, nothing is written.
         AuditBroken: The leaves cannot be written; leave the transaction, nothing is written.
     """
     key, seq = claim.key, claim.seq + 1
     row = await _locked(tx, key)
     if row is None or row["owner"] is None or (row["fence"], row["seq"]) != (claim.fence, claim.seq):
         raise FencedOut(f"Run {key.run} is no longer held under fence {claim.fence} at {claim.seq}.")
+    if step.heard is not None and row["inbox_n"] > step.heard and await inbox.is_cancelled(tx, key):
+        tx.doom = inbox.CancelledMeanwhile(key)
+        raise tx.doom
     if step.approvals:
         await approvals.carry_out(tx, key, step.approvals)
     facts = list(step.facts)
@@ -397,6 +403,20 @@ async def park(tx: Transaction, claim: Claim, seen_inbox_n: int) -> bool:
     return bool(row["sleeps"])
 
 
+async def cancel(tx: Transaction, key: RunKey, by: Actor, event: Cancelled) -> bool:
+    """Cancel a run that is locked and not over: tells it, and writes the leaf.
+
+    From here on it begins nothing new and ends as cancelled, whatever the worker that holds it is about to write.
+
+    Returns:
+        Whether it had not been cancelled before.
+    """
+    is_new = await inbox.deliver(tx, key, inbox.CANCEL, event.model_dump_json())
+    if is_new:
+        await audit.append(tx, key, [Fact(event=Event.RUN_CANCELLED, actor=by)])
+    return is_new
+
+
 async def held(tx: Transaction, key: RunKey, fence: int, *, lock: bool) -> HeldRun:
     """Make sure that a worker still holds a run.
 
@@ -479,15 +499,17 @@ async def find(tx: Transaction, run: str) -> RunKey | None:
     return _key(rows[0]) if len(rows) == 1 else None
 
 
-async def state_of(tx: Transaction, key: RunKey) -> str:
+async def state_of(tx: Transaction, key: RunKey, *, lock: bool = False) -> str:
     """The state of a run as JSON text.
+
+    Args:
+        lock: Keep it so until the end of the transaction.
 
     Raises:
         InvalidInput: There is no such run.
     """
-    row = await tx.row(
-        "select state from regie.run where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s", key._asdict()
-    )
+    query: LiteralString = _STATE + _THIS
+    row = await tx.row(query + " for no key update" if lock else query, key._asdict())
     if row is None:
         raise InvalidInput(f"There is no run {key.run}.")
     return _opened_state(tx, key, row)

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from regie.store import inbox
 from regie.store.database import Transaction
@@ -10,9 +11,9 @@ from regie.store.keys import RunKey
 
 
 async def change(
-    tx: Transaction, key: RunKey, seq: int, *, to_set: Mapping[str, float], to_clear: Sequence[str]
+    tx: Transaction, key: RunKey, seq: int, *, to_set: Mapping[str, float | datetime], to_clear: Sequence[str]
 ) -> None:
-    """Set timers to fire after so many seconds, replacing earlier settings, and forget others."""
+    """Set timers to fire after so many seconds or at a moment, replacing earlier settings, and forget others."""
     if to_clear:
         await tx.change(
             """delete from regie.timer
@@ -22,11 +23,18 @@ async def change(
     if to_set:
         await tx.change(
             """insert into regie.timer (tenant, domain, run, timer, set_seq, due_at)
-               select %(tenant)s, %(domain)s, %(run)s, t.timer, %(seq)s, clock_timestamp() + make_interval(secs => t.s)
-               from unnest(%(timers)s::text[], %(seconds)s::float8[]) as t (timer, s)
+               select %(tenant)s, %(domain)s, %(run)s, t.timer, %(seq)s,
+                      coalesce(t.at, clock_timestamp() + make_interval(secs => t.s))
+               from unnest(%(timers)s::text[], %(seconds)s::float8[], %(moments)s::timestamptz[]) as t (timer, s, at)
                on conflict (tenant, domain, run, timer) do update
                set set_seq = excluded.set_seq, due_at = excluded.due_at""",
-            {**key._asdict(), "seq": seq, "timers": list(to_set), "seconds": list(to_set.values())},
+            {
+                **key._asdict(),
+                "seq": seq,
+                "timers": list(to_set),
+                "seconds": [None if isinstance(due, datetime) else due for due in to_set.values()],
+                "moments": [due if isinstance(due, datetime) else None for due in to_set.values()],
+            },
         )
 
 

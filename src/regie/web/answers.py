@@ -156,7 +156,7 @@ class ApprovalLine(Answer):
     tenant: str
     domain: str
     place: str
-    status: Literal["open", "approved", "refused", "timeout"]
+    status: Literal["open", "approved", "refused", "timeout", "cancelled"]
     question: str
     requester: str
     rung: int
@@ -223,6 +223,14 @@ class Outcome(Answer):
 
     status: RunStatus
     failure: Failure | None
+
+
+class RunCancelled(Answer):
+    """A run that is being cancelled: how it stands now, and how it will end once what is out is back."""
+
+    id: str
+    status: RunStatus
+    ends_as: Literal[RunStatus.CANCELLED] = RunStatus.CANCELLED
 
 
 class RunDetail(RunLine):

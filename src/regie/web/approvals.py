@@ -88,6 +88,8 @@ def _require_open(approval: Approval) -> None:
     if approval.status == "open" or approval.decided_at is None:
         return
     at = approval.decided_at.strftime("%Y-%m-%d %H:%M UTC")
+    if approval.status == "cancelled":
+        raise Conflict(f"The run was cancelled at {at}: nobody needs to decide any more.")
     if approval.decided_by is None:
         raise Conflict(f"Nobody decided in time: this approval ended at {at}.")
     raise Conflict(f"{approval.decided_by} has already decided this: {approval.status}, {at}.")

@@ -12,17 +12,29 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from regie.core import canonical
-from regie.core.errors import InvalidInput
+from regie.core.cancelling import is_too_late
+from regie.core.errors import Denied, InvalidInput
 from regie.core.inputs import build_input
-from regie.core.run import RunState, RunStatus
+from regie.core.run import Cancelled, RunState, RunStatus
 from regie.engine.port import StartRequest
 from regie.store import approvals, audit, effects, releases, runs, steps
 from regie.store.database import Transaction
 from regie.store.keys import Cursor, RunKey
 from regie.store.runs import RunRow
-from regie.web.answers import LeafLine, Page, RunAudit, RunDetail, RunLine, RunStarted, RunWaited, run_detail
+from regie.web.answers import (
+    LeafLine,
+    Page,
+    RunAudit,
+    RunCancelled,
+    RunDetail,
+    RunLine,
+    RunStarted,
+    RunWaited,
+    run_detail,
+)
 from regie.web.identify import Caller
 from regie.web.means import Asking, Having, Means, body_of, current_release
+from regie.web.problems import Conflict
 from regie.web.seeing import Asked, asked_for, run_for
 
 LARGEST_PAGE = 200
@@ -53,6 +65,14 @@ class StartRun(BaseModel):
         """Numbers that are not finite come in, but JSON cannot carry them further."""
         canonical.encode(given)
         return given
+
+
+class CancelRun(BaseModel):
+    """Why a run is cancelled; the ticket is told so."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reason: str = Field(default="", max_length=2000)
 
 
 class Filter(BaseModel):
@@ -196,6 +216,26 @@ async def show_run(means: Having, caller: Asking, run: str) -> RunDetail:
             asked=await approvals.of_run(tx, row.key),
             ledger=await effects.list_effects(tx, row.key),
         )
+
+
+@router.post("/{run}/cancel", status_code=status.HTTP_202_ACCEPTED)
+async def cancel_run(
+    means: Having, caller: Asking, run: str, wanted: Annotated[CancelRun, Depends(body_of(CancelRun))]
+) -> RunCancelled:
+    """Cancel a run. It begins nothing new, and ends as cancelled when what is out is back. Nothing is undone."""
+    async with means.database.transaction() as tx:
+        row = await run_for(tx, caller, run)
+        if not caller.is_operator and not asked_for(caller, row):
+            raise Denied("Only who asked for a run, or an operator, can cancel it.")
+        # Locked, so that no worker ends it otherwise from here on.
+        state = RunState.model_validate_json(await runs.state_of(tx, row.key, lock=True))
+        if state.status.is_final:
+            raise Conflict(f"This run is over: {state.status}.")
+        if is_too_late(state):
+            raise Conflict("This run has come to its end and is telling the ticket so.")
+        event = Cancelled(by=caller.address or "the operator", reason=wanted.reason)
+        await runs.cancel(tx, row.key, caller.actor, event)
+    return RunCancelled(id=row.key.run, status=state.status)
 
 
 @router.get("/{run}/audit")

@@ -24,6 +24,7 @@ OUTCOMES: dict[str, str] = {
     RunStatus.DONE: "Done",
     RunStatus.REFUSED: "Refused",
     RunStatus.FAILED: "Failed",
+    RunStatus.CANCELLED: "Cancelled",
     StepStatus.HANDLING: "Handling a failure",
     StepStatus.SKIPPED: "Skipped",
     "open": "Waiting for an answer",

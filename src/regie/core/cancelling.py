@@ -1,0 +1,58 @@
+"""How a run is cancelled: nothing new begins, what is out comes back, the rest ends where it stands.
+
+Called by the interpreter with its working copy of the run. A step that only waits (for a time, a person, its next try,
+a change that takes effect later) ends at once; so cancelling leads to the end as soon as the last work is back.
+"""
+
+from __future__ import annotations
+
+from regie.core import ladder
+from regie.core.errors import Failure
+from regie.core.run import (
+    ANSWER,
+    Cancellation,
+    Cancelled,
+    ClearTimer,
+    RunState,
+    StepState,
+    StepStatus,
+)
+
+PENDING = Failure(
+    kind="OutcomeUnknown",
+    message="The change was accepted, and had not taken effect yet when the run was cancelled.",
+)
+
+
+def is_too_late(state: RunState) -> bool:
+    """Whether a run is over, or has nothing left to do but to tell its ticket how it ended."""
+    return state.status.is_final or ANSWER in state.steps
+
+
+def take(life: ladder.Life, event: Cancelled) -> None:
+    """Somebody cancels the run: whatever only waits, ends; whatever is out, is awaited."""
+    if life.cancelled is not None or ANSWER in life.steps:
+        return
+    life.cancelled = Cancellation(by=event.by, reason=event.reason)
+    for place, state in list(life.steps.items()):
+        if state.approval is not None and not state.status.is_final:
+            ladder.withdraw(life, place, state.approval)
+        if state.status is StepStatus.WAITING:
+            life.commands.append(ClearTimer(timer=_timer(place, state)))
+            stop(life, place, state)
+
+
+def stop(life: ladder.Life, place: str, state: StepState) -> None:
+    """End a step that has not come to its own end."""
+    life.finish(place, StepStatus.CANCELLED, failure=PENDING if state.handle is not None else state.failure)
+
+
+def in_words(cancellation: Cancellation, rest: str) -> str:
+    """What the ticket is told."""
+    reason = f" {cancellation.reason}" if cancellation.reason else ""
+    return f"This request was cancelled by {cancellation.by}.{reason}\n\n{rest}"
+
+
+def _timer(place: str, state: StepState) -> str:
+    """What a step waits for besides people; one that waits by its own word has had no attempt."""
+    return f"again:{place}:{state.attempt}" if state.attempt else f"wait:{place}:0"
