@@ -7,7 +7,7 @@ READY := .venv/.ready
 FRONT_END := src/regie/web/pages/front_end
 SCRIPTS := $(FRONT_END)/node_modules/.package-lock.json
 
-.PHONY: help setup demo up test check browser lock format torture torture-long bench clean
+.PHONY: docs help setup demo up test check browser lock format torture torture-long bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ check: $(READY) $(SCRIPTS)  ## format, lint, types, import contracts, fast tests
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/pytest -q -n 2 -m "not slow"
+
+docs: $(READY)  ## write the reference pages from the code
+	@$(BIN)/python docs/generate.py
 
 format: $(READY)  ## format the code and mend what lint can mend
 	@$(BIN)/ruff format --quiet .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from regie.cli import approvals, definitions, demo, doctor, proving, releases, runs, secrets, services
+from regie.cli import accounts, approvals, definitions, demo, doctor, proving, releases, runs, secrets, services
 
 program = typer.Typer(
     name="regie",
@@ -37,5 +37,6 @@ program.command(rich_help_panel=DOING)(runs.cancel)
 program.command(rich_help_panel=DOING)(approvals.approve)
 program.command(rich_help_panel=DOING)(approvals.refuse)
 program.add_typer(releases.program, name="release", rich_help_panel=DOING)
+program.add_typer(accounts.program, name="account", rich_help_panel=DOING)
 program.add_typer(secrets.program, name="secret", rich_help_panel=DOING)
 program.add_typer(proving.program, name="prove", rich_help_panel=DOING)
