@@ -27,12 +27,21 @@ async def _until_told(
     trying = asyncio.create_task(
         trial(seed, given.seconds, schedule, say, in_flight=given.in_flight, keep_logs=given.logs)
     )
+    told = asyncio.Event()
+
+    def stop(number: signal.Signals) -> None:
+        say(f"Told to stop ({number.name})")
+        told.set()
+        trying.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, trying.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
     try:
         return await trying
     except asyncio.CancelledError:
-        sys.exit("Stopped before the end: nothing was examined.")
+        if told.is_set():
+            sys.exit("Stopped before the end: nothing was examined.")
+        raise
 
 
 def main() -> None:

@@ -51,7 +51,12 @@ class Storm:
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
         while self._under_way:
-            await asyncio.gather(*self._under_way)
+            done, _ = await asyncio.wait(self._under_way)
+            for task in done:
+                if not task.cancelled():
+                    task.result()
+                else:
+                    self.counts["skipped"] += 1
 
     async def _strike(self, disturbance: Disturbance) -> None:
         target, detail = disturbance.target, disturbance.detail
