@@ -6,7 +6,11 @@ import sys
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
+import pytest
+
 import regie
+
+pytestmark = pytest.mark.slow
 
 SOURCE = Path(regie.__file__).parent
 TESTS = Path(__file__).parent.parent

@@ -868,6 +868,7 @@ def test_the_simple_resolver_knows_dead_references() -> None:
         assert list(dead_references(OFFBOARD.replace(old, new)))
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mutants())
 def test_no_mutant_crashes_or_slips_through(text: str) -> None:
@@ -881,6 +882,7 @@ def test_no_mutant_crashes_or_slips_through(text: str) -> None:
     assert min(places) >= (1, 1)
 
 
+@pytest.mark.slow
 def test_every_token_dropped_once() -> None:
     accepted = 0
     for at in range(len(PIECES)):

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,8 @@ from regie.core.run import (
 )
 
 from .trial import CATALOGUE, EVA, JAN, OLE, failure
+
+pytestmark = pytest.mark.slow
 
 SEVERAL = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FACTS = RunFacts(id="run-1", tenant="acme", domain="things", workflow="things.try", started_by=JAN)
