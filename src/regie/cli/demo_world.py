@@ -146,7 +146,8 @@ async def _start_sandbox(settings: Settings, supervisor: Supervisor, world: Worl
     arguments = (
         *("--port", str(world.sandbox_port), "--state", str(settings.home / "sandbox")),
         *("--webhook-url", f"http://127.0.0.1:{settings.port}/v1/inbound/{TENANT}/jira"),
-        *("--webhook-secret", secret.read_text()),
+        # In one word: a secret may begin with a dash, and would be taken for an option.
+        f"--webhook-secret={secret.read_text()}",
     )
     return await supervisor.add(Process("sandbox", "regie_sandbox", settings.home / "logs", arguments=arguments))
 
