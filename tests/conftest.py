@@ -20,6 +20,14 @@ from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
 
 TEMPLATE = "regie_template"
+LONGEST_FIRST = ("e2e", "torture", "docs", "pages")
+"""Folders whose files take minutes: begun last, each would keep one process busy while the others have nothing left."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in LONGEST_FIRST)
 
 
 @pytest.fixture(scope="session")

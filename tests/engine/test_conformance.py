@@ -188,10 +188,7 @@ async def test_a_run_that_waits_is_cancelled_at_once(
 
 
 async def test_a_run_is_cancelled_before_it_begins(stage: Stage) -> None:
-    keys = [await stage.start("five") for _ in range(5)]
-    for key in keys:
-        await stage.cancel(key)
-    for key in keys:
+    for key in [await stage.start_cancelled("five") for _ in range(5)]:
         assert (await stage.until(key, is_over)).status is RunStatus.CANCELLED
 
 
