@@ -39,6 +39,8 @@ class Event(StrEnum):
     RUN_SET_ASIDE = "run:set_aside"
     """Nobody can go on with the run as it is stored: a person must mend it."""
     RUN_CLOSED = "run:closed"
+    EVENT_RECEIVED = "event:received"
+    EVENT_REPEATED = "event:repeated"
     STEP_FINISHED = "step:finished"
     STEP_FAILED = "step:failed"
     STEP_RETRIED = "step:retried"

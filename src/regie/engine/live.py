@@ -24,6 +24,7 @@ from regie.core.run import (
     Cancelled,
     Decided,
     Event,
+    EventArrived,
     Failed,
     MakePlan,
     OpenApproval,
@@ -37,7 +38,7 @@ from regie.core.run import (
 )
 from regie.crashpoints import CrashPoint, crashpoint
 from regie.engine.port import Performer, Task, broken
-from regie.engine.records import Timing, input_digest, to_commit
+from regie.engine.records import Timing, input_digest, new_children, to_commit
 from regie.store import inbox, runs
 from regie.store.approvals import DecidedMeanwhile
 from regie.store.database import Database
@@ -217,6 +218,7 @@ class LiveRun:
             now_s=time.monotonic(),
             park_seen=self.inbox_n if is_last and not step.state.status.is_final else None,
             heard=None if step.state.cancelled is not None else self.inbox_n,
+            children=new_children(self.claimed, self.release, step.state, step.commands),
         )
         crashpoint(CrashPoint.BEFORE_COMMIT)
         committed = await self._write(record)
@@ -308,7 +310,7 @@ class LiveRun:
 
 def _turn(event: Event) -> int:
     """In which order events are taken in that wait at the same time."""
-    return {Cancelled: 0, Decided: 1}.get(type(event), 2)
+    return {Cancelled: 0, Decided: 1, EventArrived: 1}.get(type(event), 2)
 
 
 def _is_about(event: Event, late: HeardMeanwhile) -> bool:

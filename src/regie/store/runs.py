@@ -12,11 +12,12 @@ from typing import LiteralString, NamedTuple
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
+from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import AuditBroken, FencedOut, InvalidInput
-from regie.core.run import Cancelled, CloseApproval, OpenApproval, Remind, RunStatus
-from regie.store import approvals, audit, inbox, steps, timers
+from regie.core.run import AwaitEvent, Cancelled, CloseApproval, OpenApproval, Parent, Remind, RunStatus
+from regie.store import approvals, audit, events, inbox, steps, timers
 from regie.store.database import Transaction
 from regie.store.inbox import InboxEvent
 from regie.store.keys import READY, Cursor, RunKey, id_span
@@ -26,7 +27,8 @@ from regie.store.steps import StepRow
 _THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(run)s"
 _BARE: LiteralString = """
     select tenant, domain, id, workflow, status, release, definition_digest, ticket, corr, trigger_key, started_by,
-    requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n
+    requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n, parent, parent_place,
+    lineage
     from regie.run where """
 """What a list shows: everything but the sealed state."""
 _STATE: LiteralString = "select state from regie.run where "
@@ -53,6 +55,7 @@ class NewRun:
         key: With a new UUID, chosen by the caller.
         trigger_key: What started it, such as a webhook's delivery: the same one never starts a second run.
         prio: Lower goes first.
+        parent: The run of the same tenant and domain whose child it is.
     """
 
     key: RunKey
@@ -67,6 +70,7 @@ class NewRun:
     requester: str = ""
     dry: bool = False
     prio: int = 100
+    parent: Parent | None = None
 
 
 class Started(NamedTuple):
@@ -99,6 +103,22 @@ class Claimed:
     corr: str
     dry: bool
     prio: int
+    started_by: Actor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kin:
+    """What one advance of a run means for other runs.
+
+    Attributes:
+        children: To start.
+        cancels: The event that cancels a child, by its id.
+        told: The parent that hears of the run's end: its key, the key in its inbox, the event.
+    """
+
+    children: Sequence[NewRun] = ()
+    cancels: Mapping[str, str] = field(default_factory=dict)
+    told: tuple[RunKey, str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +132,9 @@ class StepCommit:
         facts: In order. A final status adds `run:closed` behind them.
         park_seen: Let go of the run in the same transaction, having seen its inbox up to this number.
         heard: How much of its inbox was seen; what has cancelled the run behind that goes first.
+        kin: What it means for parent and children.
+        awaits: Events that steps wait for from now on.
+        forgets: Places of steps that wait for their event no longer.
     """
 
     state_json: str
@@ -125,6 +148,9 @@ class StepCommit:
     approvals: Sequence[OpenApproval | Remind | CloseApproval] = ()
     park_seen: int | None = None
     heard: int | None = None
+    kin: Kin | None = None
+    awaits: Sequence[AwaitEvent] = ()
+    forgets: Sequence[str] = ()
 
 
 class Committed(NamedTuple):
@@ -150,6 +176,7 @@ class HeldRun:
     status: RunStatus
     requester: str
     started_by: Actor
+    lineage: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +203,8 @@ class RunRow:
     ended_at: datetime | None
     audit_n: int
     inbox_n: int
+    parent: str | None
+    parent_place: str
 
     @property
     def cursor(self) -> Cursor:
@@ -192,9 +221,10 @@ async def start(tx: Transaction, new: NewRun) -> Started:
     key = new.key
     row = await tx.row(
         """insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket, corr,
-                                  started_by, requester, dry, prio, status, state)
+                                  started_by, requester, dry, prio, status, state, parent, parent_place, lineage)
            values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s, %(trigger_key)s,
-                   %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s, 'running', %(state)s)
+                   %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s, 'running', %(state)s,
+                   %(parent)s, %(parent_place)s, %(lineage)s)
            on conflict (tenant, domain, trigger_key) do nothing
            returning pg_notify(%(channel)s, domain)""",
         {
@@ -210,13 +240,18 @@ async def start(tx: Transaction, new: NewRun) -> Started:
             "dry": new.dry,
             "prio": new.prio,
             "state": _sealed_state(tx, key, new.state_json),
+            "parent": new.parent and new.parent.run,
+            "parent_place": new.parent.place if new.parent else "",
+            "lineage": list(new.parent.lineage) if new.parent else [],
             "channel": READY,
         },
     )
     trigger = {"trigger": new.trigger_key}
     if row is not None:
-        workflow = {"name": new.workflow, "def_sha256": new.definition_digest}
-        about = {"workflow": workflow, "release": new.release, "dry": new.dry}
+        workflow: JsonValue = {"name": new.workflow, "def_sha256": new.definition_digest}
+        about: dict[str, JsonValue] = {"workflow": workflow, "release": new.release, "dry": new.dry}
+        if new.parent is not None:
+            about["parent"] = {"run": new.parent.run, "place": new.parent.place}
         accepted = Fact(event=Event.TRIGGER_ACCEPTED, actor=new.started_by, detail={**trigger})
         started = Fact(event=Event.RUN_STARTED, actor=new.started_by, detail={**about})
         await audit.append(tx, key, [accepted, started])
@@ -278,6 +313,7 @@ def _claimed(tx: Transaction, key: RunKey, row: DictRow, arrived: list[InboxEven
         corr=row["corr"],
         dry=row["dry"],
         prio=row["prio"],
+        started_by=Actor.model_validate(row["started_by"]),
     )
 
 
@@ -305,6 +341,9 @@ async def commit(tx: Transaction, claim: Claim, step: StepCommit) -> Committed:
         AuditBroken: The leaves cannot be written; leave the transaction, nothing is written.
     """
     key, seq = claim.key, claim.seq + 1
+    if step.kin is not None and step.kin.told is not None:
+        # Parents are locked before their children, always, so that none waits for the other.
+        await _locked(tx, step.kin.told[0])
     row = await _locked(tx, key)
     if row is None or row["owner"] is None or (row["fence"], row["seq"]) != (claim.fence, claim.seq):
         raise FencedOut(f"Run {key.run} is no longer held under fence {claim.fence} at {claim.seq}.")
@@ -324,6 +363,9 @@ async def commit(tx: Transaction, claim: Claim, step: StepCommit) -> Committed:
     except AuditBroken as error:
         tx.doom = error
         raise
+    if step.kin is not None:
+        await _tell_kin(tx, key, step.kin, Actor(type="engine", id=str(row["owner"])))
+    inbox_n = row["inbox_n"] + await events.wait(tx, key, step.awaits, since=row["started_at"], inbox_n=row["inbox_n"])
     async with tx.together():
         await tx.change(
             """update regie.run set
@@ -351,12 +393,31 @@ async def commit(tx: Transaction, claim: Claim, step: StepCommit) -> Committed:
         )
         await steps.write(tx, key, seq, step.steps)
         await inbox.consume(tx, key, seq, step.consumed)
+        if step.forgets:
+            await events.forget(tx, key, step.forgets)
         if step.status.is_final:
             await timers.clear_all(tx, key)
+            await events.forget_all(tx, key)
         else:
             await timers.change(tx, key, seq, to_set=step.timers_set, to_clear=step.timers_cleared)
     await audit.write(tx, key, entries, chain.at)
-    return Committed(Claim(key, claim.fence, seq), row["inbox_n"], chain.at)
+    return Committed(Claim(key, claim.fence, seq), inbox_n, chain.at)
+
+
+async def _tell_kin(tx: Transaction, key: RunKey, kin: Kin, by: Actor) -> None:
+    """Start children, cancel children, tell the parent. Repeated, it changes nothing."""
+    for child in kin.children:
+        await start(tx, child)
+    for run, payload in kin.cancels.items():
+        child_key = RunKey(key.tenant, key.domain, run)
+        row = await _locked(tx, child_key)
+        if row is not None and row["ended_at"] is None and await inbox.deliver(tx, child_key, inbox.CANCEL, payload):
+            # Who did it is in the parent's own leaf.
+            about: dict[str, JsonValue] = {"parent": {"run": key.run}}
+            await audit.append(tx, child_key, [Fact(event=Event.RUN_CANCELLED, actor=by, detail=about)])
+    if kin.told is not None:
+        parent, inbox_key, payload = kin.told
+        await inbox.deliver(tx, parent, inbox_key, payload)
 
 
 async def was_committed(tx: Transaction, claim: Claim) -> bool:
@@ -442,6 +503,7 @@ async def held(tx: Transaction, key: RunKey, fence: int, *, lock: bool) -> HeldR
         status=RunStatus(row["status"]),
         requester=row["requester"],
         started_by=Actor.model_validate(row["started_by"]),
+        lineage=tuple(row["lineage"]),
     )
 
 
@@ -474,6 +536,15 @@ async def list_runs(
             "id": before and before.id,
             "limit": limit,
         },
+    )
+    return [_run_row(row) for row in rows]
+
+
+async def children_of(tx: Transaction, key: RunKey) -> list[RunRow]:
+    """The runs that a run has started, in the order in which it did."""
+    rows = await tx.rows(
+        _BARE + "tenant = %(tenant)s and domain = %(domain)s and parent = %(run)s order by started_at, id",
+        key._asdict(),
     )
     return [_run_row(row) for row in rows]
 
@@ -533,8 +604,8 @@ async def _locked(tx: Transaction, key: RunKey) -> DictRow | None:
     # The clock is read outside the locking query, so after any wait for the lock.
     return await tx.row(
         """with locked as materialized (
-               select owner, fence, seq, inbox_n, corr, ticket, audit_n, audit_head from regie.run
-               where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s for no key update)
+               select owner, fence, seq, inbox_n, corr, ticket, audit_n, audit_head, started_at, ended_at
+               from regie.run where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s for no key update)
            select *, clock_timestamp() as at from locked""",
         key._asdict(),
     )
@@ -566,6 +637,8 @@ def _run_row(row: DictRow) -> RunRow:
         ended_at=row["ended_at"],
         audit_n=row["audit_n"],
         inbox_n=row["inbox_n"],
+        parent=None if row["parent"] is None else str(row["parent"]),
+        parent_place=row["parent_place"],
     )
 
 

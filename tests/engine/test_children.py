@@ -1,0 +1,214 @@
+"""Children and events from outside, the same with every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from regie.core.children import child_id
+from regie.core.errors import InvalidInput
+from regie.core.outside_event import OutsideEvent
+from regie.core.run import RunState, RunStatus, StepStatus
+
+from .stage import EVA, OPERATOR, PostgresStage, Stage, at_work, contract
+
+
+def is_over(state: RunState) -> bool:
+    return state.status.is_final
+
+
+def holds_at(place: str) -> Callable[[RunState], bool]:
+    """Whether a run waits at a place, and for nothing else."""
+    return lambda state: state.status is RunStatus.WAITING and state.steps[place].status is StepStatus.WAITING
+
+
+async def test_a_child_runs_and_its_parent_waits(stage: Stage) -> None:
+    key = await stage.start("parent", word="Hello")
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.DONE
+    [child] = await stage.children(key)
+    assert child.run == child_id(key.run, "child")
+    assert state.steps["after"].output == {"value": f"done {child.run}"}
+    # It has ended before its parent went on.
+    theirs = await stage.engine.state(child)
+    assert theirs.status is RunStatus.DONE
+    assert theirs.steps["first"].output == {"value": "Hello"}
+    assert theirs.facts.parent is not None
+    assert (theirs.facts.parent.run, theirs.facts.parent.place) == (key.run, "child")
+    assert theirs.facts.started_by == state.facts.started_by
+    assert [note.words for note in state.steps["child"].effects] == ["on: false -> true"]
+
+
+async def test_a_child_that_fails_fails_its_step(stage: Stage) -> None:
+    key = await stage.start("parent_of_failing")
+    state = await stage.until(key, is_over)
+    assert state.steps["comfort"].output == {"value": "ChildFailed"}
+    assert state.status is RunStatus.FAILED
+    assert state.failure is not None
+    assert state.failure.kind == "ChildFailed"
+    assert state.failure.message.endswith("of things.refused failed: No.")
+    assert len(await stage.children(key)) == 2
+
+
+async def test_a_child_that_is_refused_is_a_result(stage: Stage) -> None:
+    key = await stage.start("parent_of_asking")
+    await stage.until(key, holds_at("child"))
+    [child] = await stage.children(key)
+    await stage.until(child, holds_at("approval"))
+    await stage.decide(child, EVA, "refused")
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.REFUSED
+    assert state.steps["after"].output == {"value": "refused"}
+
+
+async def test_children_in_branches_and_items_each_once(stage: Stage) -> None:
+    key = await stage.start("family")
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.DONE
+    assert state.steps["count"].output == {"value": "5 done"}
+    children = await stage.children(key)
+    assert sorted(child.run for child in children) == sorted(
+        child_id(key.run, place) for place in ("free", *(f"all[{number}]" for number in range(5)))
+    )
+    for number in range(5):
+        [grandchild] = await stage.children(key._replace(run=child_id(key.run, f"all[{number}]")))
+        theirs = await stage.engine.state(grandchild)
+        assert theirs.steps["first"].output == {"value": str(number)}
+        assert theirs.facts.parent is not None
+        assert theirs.facts.parent.lineage == (f"things.family:all[{number}]", "things.parent:child")
+    free = key._replace(run=child_id(key.run, "free"))
+    assert (await stage.until(free, is_over)).status is RunStatus.DONE
+
+
+@pytest.mark.slow
+async def test_a_parent_that_is_cancelled_cancels_its_children_and_awaits_them(postgres: PostgresStage) -> None:
+    async with at_work(postgres.worker()):
+        await cancelled_with_its_children(postgres)
+
+
+async def cancelled_with_its_children(stage: PostgresStage) -> None:
+    key = await stage.start("parent_of_holding")
+    child, waiting, free = (key._replace(run=child_id(key.run, place)) for place in ("child", "waiting", "free"))
+    grandchild = key._replace(run=child_id(waiting.run, "child"))
+    assert {await stage.script.held.get(), await stage.script.held.get()} == {child.run, free.run}
+    await stage.until(waiting, holds_at("child"))
+    await stage.until(grandchild, holds_at("signed"))
+    await stage.cancel(key)
+    # All that only waits has ended; the work that is out in one child is awaited.
+    for over in (grandchild, waiting):
+        assert (await stage.until(over, is_over)).status is RunStatus.CANCELLED
+    assert (await stage.until(key, lambda state: "waiting" in state.order)).status is RunStatus.WAITING
+    stage.script.let_go(child.run)
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.CANCELLED
+    assert state.steps["child"].status is StepStatus.CANCELLED
+    theirs = await stage.engine.state(child)
+    assert (theirs.status, theirs.steps["it"].status) == (RunStatus.CANCELLED, StepStatus.DONE)
+    assert theirs.cancelled is not None
+    assert theirs.cancelled.by == "ole@example.com"
+    stage.script.let_go(free.run)
+    assert (await stage.until(free, is_over)).status is RunStatus.DONE
+
+
+async def test_a_waiting_child_is_cancelled_with_its_parent(stage: Stage) -> None:
+    key = await stage.start("parent_of_waiting")
+    await stage.until(key, holds_at("child"))
+    await stage.cancel(key)
+    assert (await stage.until(key, is_over)).status is RunStatus.CANCELLED
+    [child] = await stage.children(key)
+    assert (await stage.engine.state(child)).status is RunStatus.CANCELLED
+
+
+async def test_a_child_that_is_cancelled_by_itself_fails_its_step(stage: Stage) -> None:
+    key = await stage.start("parent_of_waiting")
+    await stage.until(key, holds_at("child"))
+    [child] = await stage.children(key)
+    await stage.cancel(child)
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.FAILED
+    assert state.failure is not None
+    assert state.failure.kind == "ChildFailed"
+    assert "was cancelled" in state.failure.message
+
+
+async def test_a_dry_run_has_dry_children(stage: Stage) -> None:
+    key = await stage.start("family", dry=True)
+    assert (await stage.until(key, is_over)).status is RunStatus.DONE
+    for child in await stage.children(key):
+        assert (await stage.until(child, is_over)).facts.dry
+
+
+# --- events from outside ----------------------------------------------------------------------------------------------
+
+
+async def test_an_event_with_the_wanted_fields_moves_who_waits_for_it(stage: Stage) -> None:
+    key, other = await stage.start("waits_for_event", word="Ann"), await stage.start("waits_for_event", word="Bo")
+    for waiting in (key, other):
+        await stage.until(waiting, holds_at("signed"))
+    for number, data in enumerate(({}, {"who": "Ann"}, {"who": "Ann", "pages": 3}, {"who": "Ann", "pages": "2"})):
+        assert await stage.engine.publish(contract(f"near-{number}", **data), OPERATOR)
+    assert await stage.engine.publish(contract("it", who="Ann", pages=2.0, more=[1]), OPERATOR)
+    state = await stage.until(key, is_over)
+    assert state.steps["signed"].output == {
+        "timed_out": False,
+        "event": {"who": "Ann", "pages": 2, "more": [1]},
+    }
+    assert state.steps["after"].output == {"value": {"who": "Ann", "pages": 2, "more": [1]}}
+    assert holds_at("signed")(await stage.engine.state(other))
+
+
+async def test_an_event_counts_once_by_its_id(stage: Stage) -> None:
+    assert await stage.engine.publish(contract("one", who="Ann"), OPERATOR)
+    assert not await stage.engine.publish(contract("one", who="Ann"), OPERATOR)
+    with pytest.raises(InvalidInput, match="another event"):
+        await stage.engine.publish(contract("one", who="Bo"), OPERATOR)
+
+
+@pytest.mark.slow
+async def test_an_event_that_came_after_the_start_meets_a_wait_that_begins_later(postgres: PostgresStage) -> None:
+    async with at_work(postgres.worker()):
+        await met_by_an_earlier_event(postgres)
+
+
+async def met_by_an_earlier_event(stage: PostgresStage) -> None:
+    await stage.engine.publish(contract("too early", number=0), OPERATOR)
+    key = await stage.start("event_came_before")
+    assert await stage.script.held.get() == key.run
+    await stage.engine.publish(contract("first", number=1), OPERATOR)
+    await stage.engine.publish(contract("second", number=2), OPERATOR)
+    stage.script.let_go(key.run)
+    state = await stage.until(key, is_over)
+    assert state.steps["signed"].output == {"timed_out": False, "event": {"number": 1}}
+
+
+async def test_silence_until_the_deadline_is_a_result(stage: Stage) -> None:
+    key = await stage.start("waits_too_long")
+    await stage.until(key, holds_at("signed"))
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.DONE
+    assert state.steps["signed"].output == {"timed_out": True, "event": {}}
+    assert state.steps["after"].output == {"value": True}
+    assert await stage.engine.publish(contract("late", who="nobody"), OPERATOR)
+    assert await stage.until(key, is_over) == state
+
+
+async def test_several_waits_and_timers_in_one_run(stage: Stage) -> None:
+    key = await stage.start("waits_for_many")
+    await stage.until(key, holds_at("0/0/0[2]"))
+    await stage.engine.publish(contract("two", page=2), OPERATOR)
+    met = {"0/0/0[1]", "0/1", "0/2"}
+    state = await stage.until(key, lambda state: met | {"0/0/1[1]"} <= set(state.order))
+    assert {place for place in state.order if "/" in place} <= met | {"0/0[1]", "0/0/1[1]", "0/3"}
+    for page in (1, 3):
+        await stage.engine.publish(contract(f"page {page}", page=page), OPERATOR)
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.DONE
+    assert stage.script.places(key).count("0/0/1[1]") == 1
+
+
+@pytest.mark.parametrize(("tenant", "domain"), [("nobody", "things"), ("acme", "nothing")])
+async def test_an_event_for_nobody_is_refused(stage: Stage, tenant: str, domain: str) -> None:
+    event = OutsideEvent(tenant=tenant, domain=domain, id="one", name="contract.sign")
+    with pytest.raises(InvalidInput):
+        await stage.engine.publish(event, OPERATOR)
