@@ -70,8 +70,8 @@ def _wrong_name(definition: Definition, name: str, workflows: Workflows | None) 
     if circle := _way(name, definition.workflow, known, ()):
         way = " -> ".join((definition.workflow, *circle))
         return f"workflows run each other in a circle: {way}", None
-    if (length := 1 + _depth(name, known)) > DEEPEST:
-        return f"{length} runs would stand in a row, each started by the one before; at most {DEEPEST} may", None
+    if 1 + _depth(name, known) > DEEPEST:
+        return f"more than {DEEPEST} runs would stand in a row, each started by the one before", None
     return "", None
 
 
