@@ -342,6 +342,6 @@ def test_an_approval_cannot_cover_a_child() -> None:
 
 
 def test_a_file_by_itself_is_checked_as_far_as_can_be() -> None:
-    assert validate(PARENT + "  - run: identity.whatever\n    with: { a: 1 }\n", "x.yaml", CATALOGUE, SETTINGS)
+    validate(PARENT + "  - run: identity.whatever\n    with: { a: 1 }\n", "x.yaml", CATALOGUE, SETTINGS)
     with pytest.raises(DefinitionError, match="nope"):
         validate(PARENT + "  - run: identity.whatever\n    with: { a: '${{ nope }}' }\n", "x.yaml", CATALOGUE, SETTINGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from pydantic import JsonValue
 
 from regie.core.children import child_id
 from regie.core.errors import InvalidInput
@@ -146,7 +147,8 @@ async def test_an_event_with_the_wanted_fields_moves_who_waits_for_it(stage: Sta
     key, other = await stage.start("waits_for_event", word="Ann"), await stage.start("waits_for_event", word="Bo")
     for waiting in (key, other):
         await stage.until(waiting, holds_at("signed"))
-    for number, data in enumerate(({}, {"who": "Ann"}, {"who": "Ann", "pages": 3}, {"who": "Ann", "pages": "2"})):
+    near: list[dict[str, JsonValue]] = [{}, {"who": "Ann"}, {"who": "Ann", "pages": 3}, {"who": "Ann", "pages": "2"}]
+    for number, data in enumerate(near):
         assert await stage.engine.publish(contract(f"near-{number}", **data), OPERATOR)
     assert await stage.engine.publish(contract("it", who="Ann", pages=2.0, more=[1]), OPERATOR)
     state = await stage.until(key, is_over)
