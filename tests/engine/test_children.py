@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import random
 from collections.abc import Callable
 
 import pytest
 from pydantic import JsonValue
 
+from regie.core.audit import Actor, Event
 from regie.core.children import child_id
-from regie.core.errors import InvalidInput
+from regie.core.errors import InvalidInput, RegieError
 from regie.core.outside_event import OutsideEvent
 from regie.core.run import RunState, RunStatus, StepStatus
+from regie.crashpoints import CrashPoint, arm
+from regie.engine.live import LiveRun
+from regie.store import audit, runs, timers, workers
+from regie.store.keys import RunKey
 
-from .stage import EVA, OPERATOR, PostgresStage, Stage, at_work, contract
+from .stage import CATALOGUE, EVA, OPERATOR, RELEASE, PostgresStage, Stage, at_work, contract
 
 
 def is_over(state: RunState) -> bool:
@@ -214,3 +222,118 @@ async def test_an_event_for_nobody_is_refused(stage: Stage, tenant: str, domain:
     event = OutsideEvent(tenant=tenant, domain=domain, id="one", name="contract.sign")
     with pytest.raises(InvalidInput):
         await stage.engine.publish(event, OPERATOR)
+
+
+# --- crashes ----------------------------------------------------------------------------------------------------------
+
+
+class Crash(BaseException):
+    """What ends a worker in these tests; nothing in the engine catches it."""
+
+
+async def lives_until_it_crashes(stage: PostgresStage, point: CrashPoint, passes: int) -> bool:
+    """One worker's life: it takes what is ready, moves it, and dies at a point. Whether there was anything to do."""
+
+    def end() -> None:
+        raise Crash
+
+    async with workers.registered(stage.database, name="doomed", domains=["things"]) as worker:
+        async with stage.database.transaction() as tx:
+            await workers.rescue(tx)
+            await timers.fire_due(tx, ["things"])
+            claimed = await runs.claim(tx, worker.id, ["things"], 3)
+        actor = Actor(type="worker", id=worker.id)
+        arm(f"{point}:{passes}", end=end)
+        try:
+            for each in claimed:
+                await LiveRun(stage.database, each, RELEASE, CATALOGUE, stage.script, actor).live()
+        except Crash:
+            pass
+        finally:
+            arm("")
+    return bool(claimed)
+
+
+async def leaves_of(stage: PostgresStage, key: RunKey) -> list[audit.Leaf]:
+    async with stage.database.reading() as tx:
+        assert await audit.verify(tx, key) == []
+        return await audit.read(tx, key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+async def test_wherever_workers_die_each_child_is_started_once_and_its_end_is_told_once(
+    postgres: PostgresStage, seed: int
+) -> None:
+    chance = random.Random(seed)  # noqa: S311  chooses where workers die
+    key, failing = await postgres.start("family"), await postgres.start("parent_of_failing")
+    lives = 0
+    while not (is_over(await postgres.engine.state(key)) and is_over(await postgres.engine.state(failing))):
+        point = chance.choice([CrashPoint.BEFORE_COMMIT, CrashPoint.AFTER_COMMIT])
+        await lives_until_it_crashes(postgres, point, chance.randint(1, 4))
+        lives += 1
+        assert lives < 500
+    while await lives_until_it_crashes(postgres, CrashPoint.IN_TIMER, 99):
+        pass
+    assert (await postgres.engine.state(key)).status is RunStatus.DONE
+    family = await postgres.children(key)
+    assert len(family) == 6
+    grandchildren = [each for child in family for each in await postgres.children(child)]
+    assert len(grandchildren) == 5
+    assert len(await postgres.children(failing)) == 2
+    async with postgres.database.reading() as tx:
+        assert sum((await runs.count_by_status(tx)).values()) == 2 + 6 + 5 + 2
+    for run in (key, failing, *family, *grandchildren):
+        leaves = await leaves_of(postgres, run)
+        started = [leaf for leaf in leaves if leaf.event is Event.RUN_STARTED]
+        ended = [str(leaf.fields["step"]) for leaf in leaves if leaf.event.noun == "step"]
+        assert len(started) == 1
+        assert len(set(ended)) == len(ended), "no step ends twice"
+    [start] = [leaf for leaf in await leaves_of(postgres, family[0]) if leaf.event is Event.RUN_STARTED]
+    assert start.fields["parent"] == {"run": key.run, "place": (await row_of(postgres, family[0])).parent_place}
+
+
+async def row_of(stage: PostgresStage, key: RunKey) -> runs.RunRow:
+    async with stage.database.reading() as tx:
+        row = await runs.get(tx, key)
+    assert row is not None
+    return row
+
+
+@pytest.mark.slow
+async def test_a_parent_that_waits_is_held_by_nobody_and_shares_what_its_child_has(postgres: PostgresStage) -> None:
+    async with at_work(postgres.worker(slots=1)):
+        key = await postgres.start("parent_of_waiting")
+        await postgres.until(key, holds_at("child"))
+        [child] = await postgres.children(key)
+        await postgres.until(child, holds_at("signed"))
+        await postgres.until(await postgres.start("five"), is_over)
+        theirs, ours = await row_of(postgres, child), await row_of(postgres, key)
+        assert ours.owner is None
+        assert (theirs.release, theirs.corr, theirs.started_by, theirs.parent) == (
+            ours.release,
+            ours.corr,
+            ours.started_by,
+            key.run,
+        )
+        await postgres.cancel(key)
+        await postgres.until(key, is_over)
+    cancelled = [leaf for leaf in await leaves_of(postgres, child) if leaf.event is Event.RUN_CANCELLED]
+    assert [leaf.fields["parent"] for leaf in cancelled] == [{"run": key.run}]
+
+
+@pytest.mark.slow
+async def test_who_is_cancelled_while_a_child_ends_hears_of_both(postgres: PostgresStage) -> None:
+    """Parents are locked before children, whoever writes: no pair of them waits for each other."""
+    async with at_work(postgres.worker(), postgres.worker()):
+        keys = [await postgres.start("family") for _ in range(12)]
+        for number, key in enumerate(keys):
+            await asyncio.sleep(0.01 * (number % 3))
+            with contextlib.suppress(RegieError):
+                await postgres.cancel(key)
+        for key in keys:
+            state = await postgres.until(key, is_over)
+            assert state.status in (RunStatus.CANCELLED, RunStatus.DONE)
+            for child in await postgres.children(key):
+                assert (await postgres.until(child, is_over)).status in (RunStatus.CANCELLED, RunStatus.DONE)
+            await leaves_of(postgres, key)
