@@ -16,11 +16,12 @@ from regie.core import audit as leaves_of
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import AuditBroken, InvalidInput
 from regie.core.run import RunStatus, StepStatus
-from regie.store import approvals, audit, runs, steps
+from regie.store import approvals, audit, commits, runs, steps
 from regie.store.audit import Leaf
+from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed, StepCommit
+from regie.store.runs import Claimed
 from regie.store.steps import StepRow
 
 Start = Callable[..., Awaitable[RunKey]]
@@ -152,14 +153,14 @@ async def test_without_its_leaf_nothing_is_written(
     async def do_commit() -> None:
         async with database.transaction() as tx:
             try:
-                await runs.commit(tx, held.claim, commit)
+                await commits.commit(tx, held.claim, commit)
             except AuditBroken:
                 if not is_caught:
                     raise
 
     async def do_append() -> None:
         async with database.transaction() as tx:
-            await steps.write(tx, key, 1, [step])
+            await steps.write(tx, [(key, 1, [step])])
             await audit.append(tx, key, [fact(Event.EFFECT_INTENDED, **detail)])
 
     for act in (do_commit, do_append):
