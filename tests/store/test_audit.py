@@ -11,6 +11,7 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from regie.core import audit as leaves_of
 from regie.core.audit import Actor, Event, Fact
@@ -31,8 +32,8 @@ GATEWAY = Actor(type="gateway", id="gateway")
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def fact(event: Event = Event.EFFECT_INTENDED, **detail: object) -> Fact:
-    return Fact.model_validate({"event": event, "actor": GATEWAY, "detail": detail})
+def fact(event: Event = Event.EFFECT_INTENDED, **detail: JsonValue) -> Fact:
+    return Fact(event=event, actor=GATEWAY, detail=detail)
 
 
 def chain(count: int) -> list[Leaf]:
@@ -131,7 +132,7 @@ async def test_without_its_leaf_nothing_is_written(
 ) -> None:
     key = await start()
     held = await claim()
-    detail: dict[str, object] = {}
+    detail: dict[str, JsonValue] = {}
     async with await psycopg.AsyncConnection.connect(database_url) as owner:
         match why:
             case "no table":

@@ -7,7 +7,7 @@ run's row and advance under its lock, so engine, gateway and web can write to th
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from uuid import uuid4
@@ -78,6 +78,22 @@ class Entry:
 def chain_of(key: RunKey, row: DictRow) -> Chain:
     """The chain of a run from its row, which must be locked and bring the database clock as `at`."""
     return Chain(key, row["corr"], row["ticket"], row["audit_n"], row["audit_head"], row["at"])
+
+
+async def begin(
+    tx: Transaction, key: RunKey, *, corr: str, ticket: str, facts: Sequence[Fact]
+) -> tuple[Chain, list[Entry]]:
+    """The chain of a run that is about to be inserted, and its first leaves, to be written behind it.
+
+    Raises:
+        AuditBroken: A fact does not fit into a leaf.
+    """
+    chain = Chain(key, corr, ticket, 0, b"", await _clock(tx))
+    try:
+        return link(chain, facts)
+    except AuditBroken as error:
+        tx.doom = error
+        raise
 
 
 def link(chain: Chain, facts: Sequence[Fact]) -> tuple[Chain, list[Entry]]:
@@ -155,7 +171,7 @@ async def append(tx: Transaction, key: RunKey, facts: Sequence[Fact]) -> None:
         raise InvalidInput(f"There is no run {key.run}.")
     if row["ended_at"] is not None:
         about: dict[str, JsonValue] = {"closed_run": key.run}
-        late = [fact.model_copy(update={"detail": {**fact.detail, **about}}) for fact in facts]
+        late = [replace(fact, detail={**fact.detail, **about}) for fact in facts]
         await append_outside(tx, key.tenant, key.domain, late)
         return
     try:
@@ -177,8 +193,7 @@ async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Seque
     Raises:
         AuditBroken: They cannot be written; the transaction can no longer be committed.
     """
-    row = await tx.row("select clock_timestamp() as at")
-    at: datetime = row["at"] if row is not None else _no_clock()
+    at = await _clock(tx)
     entries = []
     try:
         for fact in facts:
@@ -315,5 +330,9 @@ def _written(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _no_clock() -> datetime:
-    raise AuditBroken("The database does not tell the time.")
+async def _clock(tx: Transaction) -> datetime:
+    row = await tx.row("select clock_timestamp() as at")
+    if row is None:
+        raise AuditBroken("The database does not tell the time.")
+    at: datetime = row["at"]
+    return at

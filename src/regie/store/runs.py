@@ -12,6 +12,7 @@ from typing import LiteralString, NamedTuple
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
+from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import FencedOut, InvalidInput
@@ -155,13 +156,24 @@ async def start(tx: Transaction, new: NewRun) -> Started:
         InvalidInput: Something in it cannot be stored.
     """
     key = new.key
+    workflow: dict[str, JsonValue] = {"name": new.workflow, "def_sha256": new.definition_digest}
+    trigger: dict[str, JsonValue] = {"trigger": new.trigger_key}
+    about: dict[str, JsonValue] = {"workflow": workflow, "release": new.release, "dry": new.dry}
+    first = [
+        Fact(event=Event.TRIGGER_ACCEPTED, actor=new.started_by, detail=trigger),
+        Fact(event=Event.RUN_STARTED, actor=new.started_by, detail=about),
+    ]
+    chain, entries = await audit.begin(tx, key, corr=new.corr, ticket=new.ticket, facts=first)
     row = await tx.row(
-        """insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket, corr,
-                                  started_by, requester, dry, prio, status, state)
-           values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s, %(trigger_key)s,
-                   %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s, 'running', %(state)s)
-           on conflict (tenant, domain, trigger_key) do nothing
-           returning pg_notify(%(channel)s, domain)""",
+        """with started as (
+               insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket,
+                                      corr, started_by, requester, dry, prio, status, state, audit_n, audit_head)
+               values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s,
+                       %(trigger_key)s, %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s,
+                       'running', %(state)s, %(audit_n)s, %(audit_head)s)
+               on conflict (tenant, domain, trigger_key) do nothing
+               returning domain)
+           select pg_notify(%(channel)s, domain) from started""",
         {
             **key._asdict(),
             "workflow": new.workflow,
@@ -175,16 +187,13 @@ async def start(tx: Transaction, new: NewRun) -> Started:
             "dry": new.dry,
             "prio": new.prio,
             "state": sealed_state(tx, key, new.state_json),
+            "audit_n": chain.n,
+            "audit_head": chain.head,
             "channel": READY,
         },
     )
-    trigger = {"trigger": new.trigger_key}
     if row is not None:
-        workflow = {"name": new.workflow, "def_sha256": new.definition_digest}
-        about = {"workflow": workflow, "release": new.release, "dry": new.dry}
-        accepted = Fact(event=Event.TRIGGER_ACCEPTED, actor=new.started_by, detail={**trigger})
-        started = Fact(event=Event.RUN_STARTED, actor=new.started_by, detail={**about})
-        await audit.append(tx, key, [accepted, started])
+        await audit.write_chains(tx, [(key, entries)], chain.at)
         return Started(key, is_new=True)
     before = await tx.row(
         "select id from regie.run where tenant = %(t)s and domain = %(d)s and trigger_key = %(k)s",
@@ -193,7 +202,7 @@ async def start(tx: Transaction, new: NewRun) -> Started:
     if before is None:
         raise InvalidInput(f"The run of trigger {new.trigger_key} is gone.")
     earlier = RunKey(key.tenant, key.domain, str(before["id"]))
-    repeated = Fact(event=Event.TRIGGER_REPEATED, actor=new.started_by, detail={**trigger})
+    repeated = Fact(event=Event.TRIGGER_REPEATED, actor=new.started_by, detail=trigger)
     await audit.append(tx, earlier, [repeated])
     return Started(earlier, is_new=False)
 
