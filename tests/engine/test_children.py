@@ -16,6 +16,7 @@ from regie.core.errors import InvalidInput, RegieError
 from regie.core.outside_event import OutsideEvent
 from regie.core.run import RunState, RunStatus, StepStatus
 from regie.crashpoints import CrashPoint, arm
+from regie.engine.committing import GroupCommit
 from regie.engine.live import LiveRun
 from regie.store import audit, runs, timers, workers
 from regie.store.keys import RunKey
@@ -246,7 +247,7 @@ async def lives_until_it_crashes(stage: PostgresStage, point: CrashPoint, passes
         arm(f"{point}:{passes}", end=end)
         try:
             for each in claimed:
-                await LiveRun(stage.database, each, RELEASE, CATALOGUE, stage.script, actor).live()
+                await LiveRun(GroupCommit(stage.database), each, RELEASE, CATALOGUE, stage.script, actor).live()
         except Crash:
             pass
         finally:

@@ -13,10 +13,11 @@ from regie.core.audit import Actor, Event
 from regie.core.errors import InvalidInput
 from regie.core.outside_event import OutsideEvent
 from regie.core.run import AwaitEvent, RunStatus
-from regie.store import audit, events, inbox, runs
+from regie.store import audit, commits, events, inbox, runs
+from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed, StepCommit
+from regie.store.runs import Claimed
 from regie.store.workers import Worker
 
 pytestmark = pytest.mark.slow
@@ -44,7 +45,7 @@ async def waits(database: Database, held: Claimed, *awaits: AwaitEvent) -> None:
         step = StepCommit(
             state_json="{}", status=RunStatus.WAITING, awaits=awaits, park_seen=held.inbox_n, heard=held.inbox_n
         )
-        await runs.commit(tx, held.claim, step)
+        await commits.commit(tx, held.claim, step)
 
 
 async def heard(database: Database, key: RunKey) -> list[str]:
@@ -110,12 +111,12 @@ async def test_who_waits_no_longer_hears_nothing(database: Database, start: Star
     key = await start()
     await waits(database, await claim(), await_at("a"), await_at("b"), AwaitEvent(place="c", event="contract.close"))
     async with database.transaction() as tx:
-        await events.forget(tx, key, ["a"])
+        await events.forget(tx, [(key, ["a"])])
     await tell(database, happened("one"))
     assert await heard(database, key) == ["event:b"]
     held = await claim()
     async with database.transaction() as tx:
-        await runs.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.DONE))
+        await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.DONE))
     await tell(database, happened("two", name="contract.close"))
     assert await heard(database, key) == ["event:b"]
 
@@ -159,4 +160,4 @@ async def test_neither_who_waits_nor_who_tells_misses_the_other(
         assert [await heard(database, key) for key in keys] == [["event:it"]] * lanes, f"missed in round {at}"
         async with database.transaction() as tx:
             for held in await runs.claim(tx, worker.id, ["identity"], lanes):
-                await runs.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.DONE))
+                await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.DONE))

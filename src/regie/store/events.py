@@ -20,7 +20,7 @@ from regie.core.outside_event import OutsideEvent, marks_of
 from regie.core.run import AwaitEvent, EventArrived
 from regie.store import audit, inbox
 from regie.store.database import Transaction
-from regie.store.keys import RunKey
+from regie.store.keys import RunKey, as_json
 
 KEPT: Final = timedelta(days=30)
 """How long an event is kept, for steps that begin to wait later and for the same event told again."""
@@ -113,21 +113,27 @@ async def wait(tx: Transaction, key: RunKey, awaits: Sequence[AwaitEvent], *, si
     return await inbox.put(tx, key, found, inbox_n) if found else 0
 
 
-async def forget(tx: Transaction, key: RunKey, places: Sequence[str]) -> None:
-    """Wait no longer at some places of a run."""
-    await tx.change(
-        """delete from regie.event_wait
-           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and place = any(%(places)s)""",
-        {**key._asdict(), "places": list(places)},
-    )
+async def forget(tx: Transaction, commits: Sequence[tuple[RunKey, Sequence[str]]]) -> None:
+    """Wait no longer at some places of several runs."""
+    rows = [{**key._asdict(), "place": place} for key, places in commits for place in places]
+    if rows:
+        await tx.change(
+            """delete from regie.event_wait w
+               using json_to_recordset(%(rows)s::json) as c (tenant text, domain text, run uuid, place text)
+               where (w.tenant, w.domain, w.run, w.place) = (c.tenant, c.domain, c.run, c.place)""",
+            {"rows": as_json(rows)},
+        )
 
 
-async def forget_all(tx: Transaction, key: RunKey) -> None:
-    """Nothing is waited for any more by a run that is over."""
-    await tx.change(
-        "delete from regie.event_wait where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s",
-        key._asdict(),
-    )
+async def forget_all(tx: Transaction, keys: Sequence[RunKey]) -> None:
+    """Nothing is waited for any more by runs that are over."""
+    if keys:
+        await tx.change(
+            """delete from regie.event_wait w
+               using json_to_recordset(%(rows)s::json) as c (tenant text, domain text, run uuid)
+               where (w.tenant, w.domain, w.run) = (c.tenant, c.domain, c.run)""",
+            {"rows": as_json(key._asdict() for key in keys)},
+        )
 
 
 async def route(tx: Transaction, domains: Sequence[str]) -> bool:
