@@ -337,4 +337,5 @@ async def test_who_is_cancelled_while_a_child_ends_hears_of_both(postgres: Postg
             assert state.status in (RunStatus.CANCELLED, RunStatus.DONE)
             for child in await postgres.children(key):
                 assert (await postgres.until(child, is_over)).status in (RunStatus.CANCELLED, RunStatus.DONE)
+                await leaves_of(postgres, child)
             await leaves_of(postgres, key)
