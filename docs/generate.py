@@ -85,6 +85,10 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
         "`outside_event`: id, name, data_sha256",
     ),
     Event.EVENT_REPEATED: ("It told so again; nothing follows.", "`outside_event`: id, name, data_sha256"),
+    Event.EVENT_SET_ASIDE: (
+        "What is kept of an event cannot be opened, so it reaches nobody; let it be told again under another id.",
+        "`outside_event`: id, name",
+    ),
     Event.STEP_FINISHED: (
         "A step is done.",
         "`step`: place, uses, attempt, outcome; `input_sha256`, `output_sha256`; `child`: run, workflow",

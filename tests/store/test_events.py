@@ -161,3 +161,20 @@ async def test_neither_who_waits_nor_who_tells_misses_the_other(
         async with database.transaction() as tx:
             for held in await runs.claim(tx, worker.id, ["identity"], lanes):
                 await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.DONE))
+
+
+async def test_an_event_that_somebody_has_altered_reaches_nobody_and_stops_nothing(
+    database: Database, start: Start, claim: Claim
+) -> None:
+    key, late = await start(), await start()
+    await waits(database, await claim(), await_at("it", n=1))
+    await tell(database, happened("bad", n=1), is_routed=False)
+    async with database.transaction() as tx:
+        await tx.change("update regie.event set data = %(data)s", {"data": b"x"})
+    await tell(database, happened("good", n=2))
+    assert await heard(database, key) == []
+    await waits(database, await claim(), await_at("it", n=1), await_at("other", n=2))
+    assert await heard(database, late) == ["event:other"]
+    async with database.reading() as tx:
+        leaves = await audit.read_outside(tx, "acme", "identity", limit=10)
+    assert [leaf.event for leaf in leaves].count(Event.EVENT_SET_ASIDE) == 1

@@ -42,6 +42,8 @@ class Event(StrEnum):
     RUN_CLOSED = "run:closed"
     EVENT_RECEIVED = "event:received"
     EVENT_REPEATED = "event:repeated"
+    EVENT_SET_ASIDE = "event:set_aside"
+    """What is kept of it cannot be opened: it reaches nobody."""
     STEP_FINISHED = "step:finished"
     STEP_FAILED = "step:failed"
     STEP_RETRIED = "step:retried"

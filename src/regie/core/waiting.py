@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
+from regie.core import canonical
 from regie.core.definition import Step
 from regie.core.durations import parse_duration
 from regie.core.errors import EvaluationError
@@ -56,7 +57,7 @@ def event_of(step: Step, place: str, scope: Mapping[str, JsonValue]) -> tuple[Aw
         scope: What its expressions see, now: the values to look for do not change any more.
 
     Raises:
-        EvaluationError: An expression does not work out, or `within` is no length of time.
+        EvaluationError: An expression does not work out, `within` is no length of time, or no event can be like that.
     """
     wanted = render(step.wait, scope)
     fields = wanted if isinstance(wanted, dict) else {}
@@ -65,6 +66,7 @@ def event_of(step: Step, place: str, scope: Mapping[str, JsonValue]) -> tuple[Aw
         if not isinstance(within, str):
             raise ValueError(f"{within!r} is not a length of time: write it like 90s, 15m, 8h, 2d, 1w or 1h30m")  # noqa: TRY301  joins the texts that are none
         timer = SetTimer(timer=deadline(place), after_s=parse_duration(within.strip()))
+        canonical.encode(where if isinstance(where, dict) else {})
     except ValueError as error:
         raise EvaluationError(f"The step {step.id or step.place} cannot wait: {error}.") from error
     event = str(fields.get("event"))

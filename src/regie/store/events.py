@@ -21,6 +21,7 @@ from regie.core.run import AwaitEvent, EventArrived
 from regie.store import audit, inbox
 from regie.store.database import Transaction
 from regie.store.keys import RunKey, as_json
+from regie.store.sealer import SealBroken
 
 KEPT: Final = timedelta(days=30)
 """How long an event is kept, for steps that begin to wait later and for the same event told again."""
@@ -101,8 +102,9 @@ async def wait(tx: Transaction, key: RunKey, awaits: Sequence[AwaitEvent], *, si
                order by m.arrived_at, m.event limit 1""",
             {**values, "since": since},
         )
-        if row is not None:
-            found.append(_arrived(tx, row, awaited.place))
+        data = None if row is None else _data(tx, row)
+        if row is not None and data is not None:
+            found.append(_arrived(row, data, awaited.place))
             continue
         await tx.change(
             """insert into regie.event_wait (tenant, domain, run, place, name, mark, marks)
@@ -152,6 +154,10 @@ async def route(tx: Transaction, domains: Sequence[str]) -> bool:
     )
     if event is None:
         return False
+    data = _data(tx, event)
+    if data is None:
+        await _set_aside(tx, event)
+        return True
     lock = {"name": _lock_name(event["tenant"], event["domain"], event["name"]), "seed": SEED}
     await tx.row("select pg_advisory_xact_lock(" + _NAMED + ")", lock)
     values = {name: event[name] for name in ("tenant", "domain", "id", "marks", "arrived_at")}
@@ -166,7 +172,7 @@ async def route(tx: Transaction, domains: Sequence[str]) -> bool:
     arrived: dict[tuple[RunKey, int], list[tuple[str, str]]] = {}
     for row in waits:
         key = RunKey(row["tenant"], row["domain"], str(row["run"]))
-        arrived.setdefault((key, row["inbox_n"]), []).append(_arrived(tx, event, row["place"]))
+        arrived.setdefault((key, row["inbox_n"]), []).append(_arrived(event, data, row["place"]))
     for (key, inbox_n), events in arrived.items():
         await inbox.put(tx, key, events, inbox_n)
     await tx.change_each(
@@ -199,10 +205,31 @@ async def clear_old(tx: Transaction, domains: Sequence[str], limit: int = 1000) 
     )
 
 
-def _arrived(tx: Transaction, row: DictRow, place: str) -> tuple[str, str]:
+def _data(tx: Transaction, row: DictRow) -> dict[str, JsonValue] | None:
+    """The data of an event; none when somebody has altered what is kept, which must stop no run and no worker."""
+    try:
+        opened = tx.sealer.open(row["data"], **_address(row["tenant"], row["domain"], row["id"]))
+    except SealBroken:
+        return None
+    data: dict[str, JsonValue] = json.loads(opened)
+    return data
+
+
+async def _set_aside(tx: Transaction, row: DictRow) -> None:
+    """Leave an event that nobody can read to a person."""
+    await tx.change(
+        """update regie.event set routed_at = clock_timestamp()
+           where tenant = %(tenant)s and domain = %(domain)s and id = %(id)s""",
+        {name: row[name] for name in ("tenant", "domain", "id")},
+    )
+    about: dict[str, JsonValue] = {"outside_event": {"id": row["id"], "name": row["name"]}}
+    fact = Fact(event=Event.EVENT_SET_ASIDE, actor=Actor(type="engine", id="engine"), detail=about)
+    await audit.append_outside(tx, row["tenant"], row["domain"], [fact])
+
+
+def _arrived(row: DictRow, data: dict[str, JsonValue], place: str) -> tuple[str, str]:
     """The event as it goes into an inbox: a step is told of one, once."""
-    data = tx.sealer.open(row["data"], **_address(row["tenant"], row["domain"], row["id"]))
-    event = EventArrived(place=place, event=row["name"], id=row["id"], data=json.loads(data))
+    event = EventArrived(place=place, event=row["name"], id=row["id"], data=data)
     return f"event:{place}", event.model_dump_json()
 
 

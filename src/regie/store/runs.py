@@ -177,11 +177,11 @@ async def start(tx: Transaction, new: NewRun) -> Started:
         """with started as (
                insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket,
                                       corr, started_by, requester, dry, prio, status, state, audit_n, audit_head,
-                                      parent, parent_place, lineage)
+                                      parent, parent_place, lineage, detached)
                values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s,
                        %(trigger_key)s, %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s,
                        'running', %(state)s, %(audit_n)s, %(audit_head)s,
-                       %(parent)s, %(parent_place)s, %(lineage)s)
+                       %(parent)s, %(parent_place)s, %(lineage)s, %(detached)s)
                on conflict (tenant, domain, trigger_key) do nothing
                returning domain)
            select pg_notify(%(channel)s, domain) from started""",
@@ -203,6 +203,7 @@ async def start(tx: Transaction, new: NewRun) -> Started:
             "parent": new.parent and new.parent.run,
             "parent_place": new.parent.place if new.parent else "",
             "lineage": list(new.parent.lineage) if new.parent else [],
+            "detached": new.parent is not None and new.parent.detached,
             "channel": READY,
         },
     )

@@ -1,9 +1,11 @@
 -- A run may be the child of another run of its tenant and domain. The lineage names the steps that lead to it from the
--- outermost run, each as workflow:place, so that what two children mean for one ticket is told apart.
+-- outermost run, each as workflow:place, so that what two children mean for one ticket is told apart. Nobody waits for a
+-- detached one.
 alter table regie.run
     add column parent uuid,
     add column parent_place text not null default '',
     add column lineage text[] not null default '{}',
+    add column detached boolean not null default false,
     add constraint run_parent_fkey foreign key (tenant, domain, parent) references regie.run;
 create index run_children on regie.run (tenant, domain, parent) where parent is not null;
 
