@@ -3,8 +3,8 @@
 Every commit names its claim, so that a worker which lost its run cannot write to it. Rows of several runs go to the
 database as one JSON text a table, which costs a tenth of a statement a row.
 
-Runs are looked up by their id; tenant and domain are compared in a way that no index serves. In a table that has not yet
-been analysed any index that begins with them looks as good as the primary key, and is read to its end.
+Runs are looked up by their id; tenant and domain are compared in a way that no index serves. In a table that has not
+been analysed yet any index that begins with them looks as good as the primary key, and is read to its end.
 """
 
 from collections.abc import Mapping, Sequence
