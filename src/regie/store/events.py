@@ -163,7 +163,8 @@ async def route(tx: Transaction, domains: Sequence[str]) -> bool:
     values = {name: event[name] for name in ("tenant", "domain", "id", "marks", "arrived_at")}
     waits = await tx.rows(
         """select w.tenant, w.domain, w.run, w.place, r.inbox_n
-           from regie.event_wait w join regie.run r on (r.tenant, r.domain, r.id) = (w.tenant, w.domain, w.run)
+           from regie.event_wait w
+           join regie.run r on r.id = w.run and (r.tenant, r.domain) is not distinct from (w.tenant, w.domain)
            where w.tenant = %(tenant)s and w.domain = %(domain)s and w.mark = any(%(marks)s)
              and w.marks <@ %(marks)s::text[] and r.started_at <= %(arrived_at)s
            order by w.run, w.place limit %(limit)s for no key update of r skip locked""",
