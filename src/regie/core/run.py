@@ -60,7 +60,7 @@ class StepStatus(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
-    """The run was cancelled before it came to its own end."""
+    """The run was cancelled, or stopped as a whole, before it came to its own end."""
 
     @property
     def is_final(self) -> bool:
@@ -71,11 +71,13 @@ class StepStatus(StrEnum):
 class RunStatus(StrEnum):
     """Where a run stands. `refused` is an orderly end in which some approval did not say yes.
 
-    A run that is being cancelled is `running` or `waiting` until the last work that was out is back.
+    A run that is being cancelled is `running` or `waiting` until the last work that was out is back; one that is
+    paused is `paused`, also while work that was out has not come back.
     """
 
     RUNNING = "running"
     WAITING = "waiting"
+    PAUSED = "paused"
     DONE = "done"
     REFUSED = "refused"
     FAILED = "failed"
@@ -84,7 +86,7 @@ class RunStatus(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether the run is over."""
-        return self not in (RunStatus.RUNNING, RunStatus.WAITING)
+        return self not in (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED)
 
 
 class EffectNote(Data):
@@ -144,6 +146,7 @@ class StepState(Data):
         handled: It failed, its `on-error` finished, and the run went on.
         handle: What a change that takes effect later is asked about with.
         undo: What the block of its `undo` would be given, worked out when the step began.
+        kept: It was not done by this run: its result was taken over from the run that this one repeats in part.
     """
 
     status: StepStatus
@@ -159,6 +162,7 @@ class StepState(Data):
     handle: JsonValue = None
     approval: ApprovalState | None = None
     undo: dict[str, JsonValue] | None = None
+    kept: bool = False
 
 
 class RunFacts(Data):
@@ -171,6 +175,7 @@ class RunFacts(Data):
         settings: The domain's settings with the tenant's values.
         dry: Show what would change; write nothing.
         time_zone: The tenant's, as an IANA name: where a date's day is meant.
+        rerun_of: The run that this one repeats from some step on; empty for any other.
     """
 
     id: str
@@ -183,10 +188,18 @@ class RunFacts(Data):
     settings: dict[str, JsonValue] = {}
     dry: bool = False
     time_zone: str = "UTC"
+    rerun_of: str = ""
 
 
 class Cancellation(Data):
     """Who cancelled a run, and why."""
+
+    by: str
+    reason: str = ""
+
+
+class Pause(Data):
+    """Who holds a run up, and why."""
 
     by: str
     reason: str = ""
@@ -201,6 +214,9 @@ class RunState(Data):
         order: Places in the order in which they became final.
         ended: An `end` step was reached: nothing new starts.
         cancelled: Somebody cancelled the run: nothing new starts, and what has begun is not gone on with.
+        paused: Somebody holds the run up: nothing new starts until it is resumed.
+        held: What has arrived meanwhile and is taken in then, in order of arrival.
+        stopped: Why the run as a whole has failed, whatever its steps come to: nothing new starts but taking back.
     """
 
     facts: RunFacts
@@ -213,6 +229,9 @@ class RunState(Data):
     failure: Failure | None = None
     ended: bool = False
     cancelled: Cancellation | None = None
+    paused: Pause | None = None
+    held: tuple[Event, ...] = ()
+    stopped: Failure | None = None
 
 
 # --- events: what happened --------------------------------------------------------------------------------------------
@@ -298,11 +317,38 @@ class Cancelled(Data):
     reason: str = ""
 
 
+class Paused(Data):
+    """Somebody who may do so holds the run up."""
+
+    kind: Literal["paused"] = "paused"
+    by: str
+    reason: str = ""
+
+
+class Resumed(Data):
+    """Somebody who may do so lets a paused run go on."""
+
+    kind: Literal["resumed"] = "resumed"
+    by: str
+    reason: str = ""
+
+
 Event = Annotated[
-    Begun | Succeeded | Failed | Postponed | PlanMade | ApproversFound | Decided | TimerFired | Cancelled,
+    Begun
+    | Succeeded
+    | Failed
+    | Postponed
+    | PlanMade
+    | ApproversFound
+    | Decided
+    | TimerFired
+    | Cancelled
+    | Paused
+    | Resumed,
     Field(discriminator="kind"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+RunState.model_rebuild()
 
 
 # --- commands: work ---------------------------------------------------------------------------------------------------
@@ -408,7 +454,7 @@ class Remind(Data):
 
 
 class CloseApproval(Data):
-    """Silence went on past the last rung, or the run was cancelled: nobody may decide any more."""
+    """Silence went on past the last rung, or the run was cancelled or stopped: nobody may decide any more."""
 
     kind: Literal["close_approval"] = "close_approval"
     place: str
