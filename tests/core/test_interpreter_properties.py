@@ -51,7 +51,9 @@ from .trial import CATALOGUE, EVA, JAN, OLE, failure
 
 pytestmark = pytest.mark.slow
 
-SEVERAL = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SEVERAL = settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 FACTS = RunFacts(id="run-1", tenant="acme", domain="things", workflow="things.try", started_by=JAN)
 WITH_TICKET = FACTS.model_copy(update={"ticket": "ITSM-1"})
 MOST_REMINDERS = 2

@@ -1,4 +1,4 @@
-"""A run that is paused: nothing new begins, what is out comes back, and what arrives takes effect when it is resumed."""
+"""A run that is paused: nothing new begins, what is out comes back, what arrives takes effect when it is resumed."""
 
 from __future__ import annotations
 

@@ -103,10 +103,14 @@ def advance(definition: Definition, catalogue: Catalogue, state: RunState, event
     return Advance(life.state(), tuple(life.commands))
 
 
+def has_begun(state: RunState) -> bool:
+    """Whether a run has been moved since it was accepted. Until then `Begun` is to come."""
+    return state.ready or any(not step.kept for step in state.steps.values())
+
+
 def outstanding(definition: Definition, catalogue: Catalogue, state: RunState) -> tuple[Work, ...]:
     """The work that is out, to hand out again after a crash. Empty for a parked or finished run."""
-    has_begun = state.ready or bool(state.steps)
-    if state.status.is_final or not has_begun:
+    if state.status.is_final or not has_begun(state):
         return ()
     life = Life(definition, catalogue, state, is_replaying=True)
     life.progress()
@@ -373,6 +377,9 @@ class Life:
 
     def _prepare(self) -> Flow:
         """Read the ticket, then accept the input or tell the ticket what is wrong with it."""
+        if self.facts.rerun_of and not self.is_cut:
+            # Input and requester were taken over: the ticket may say something else by now.
+            self.ready = True
         if self.ready:
             return NEXT
         ticket: JsonValue = None

@@ -1,8 +1,8 @@
 """How a run is held up by a person and let go on: nothing new begins, what is out comes back, the rest is kept.
 
-Called by the interpreter with its working copy of the run. What a block has done is taken in at once; answers of people,
-timers and lookups for approvals are kept in order of arrival and taken in when the run is resumed. So a run that was
-paused comes to the same end as one that was not, only later.
+Called by the interpreter with its working copy of the run. What a block has done is taken in at once; answers of
+people, timers and lookups for approvals are kept in order of arrival and taken in when the run is resumed. So a run
+that was paused comes to the same end as one that was not, only later.
 """
 
 from __future__ import annotations

@@ -90,7 +90,6 @@ def read_draft(text: str, file: str) -> Draft:
     reader = Reader(source)
     fields = reader.fields(source.root, "a workflow file", KEYWORDS, _REQUIRED)
     steps = StepReader(reader)
-    sla = fields.get("sla")
     finish_s, stop_s = _sla(reader, fields.get("sla"))
     parts = {
         "workflow": _workflow_name(reader, fields.get("workflow")) or "",

@@ -1,8 +1,8 @@
 """How a run fails as a whole, whatever its steps come to: its deadline is over, or it has reached its limit of changes.
 
-Nothing new begins, `on-error` included; work that is out is awaited and recorded; what only waits ends. Then what can be
-taken back is, and the ticket is told, as after any failure. An engine sets the deadline's timer when it accepts the run;
-the interpreter calls the rest with its working copy of the run.
+Nothing new begins, `on-error` included; work that is out is awaited and recorded; what only waits ends. Then what can
+be taken back is, and the ticket is told, as after any failure. An engine sets the deadline's timer when it accepts the
+run; the interpreter calls the rest with its working copy of the run.
 """
 
 from __future__ import annotations

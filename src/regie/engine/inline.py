@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from regie.core import stopping
 from regie.core.block import Catalogue
 from regie.core.errors import InvalidInput
 from regie.core.interpreter import advance, begin, outstanding
@@ -30,8 +31,8 @@ from regie.core.run import (
     TimerFired,
     Work,
 )
-from regie.engine.accepting import accept
-from regie.engine.port import Performer, Started, StartRequest, Task, broken
+from regie.engine.accepting import accept, accept_rerun
+from regie.engine.port import Performer, RerunRequest, Started, StartRequest, Task, broken, turn
 from regie.store.keys import RunKey
 
 BEGAN_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,15 +76,26 @@ class InlineEngine:
 
     async def start(self, request: StartRequest) -> Started:
         """Accept a run. See `port.Engine`."""
-        facts = accept(request, self.release, str(uuid.uuid4()))
-        trigger = (facts.tenant, facts.domain, request.trigger_key)
+        return self._put(begin(accept(request, self.release, str(uuid.uuid4()))), request.trigger_key)
+
+    async def rerun(self, request: RerunRequest) -> Started:
+        """Accept a run that repeats another in part. See `port.Engine`."""
+        before = await self.state(request.key)
+        state = accept_rerun(request, before, self.release, self.release, str(uuid.uuid4()))
+        return self._put(state, request.trigger_key)
+
+    def _put(self, state: RunState, trigger_key: str) -> Started:
+        facts = state.facts
+        trigger = (facts.tenant, facts.domain, trigger_key)
         if trigger in self._by_trigger:
             return Started(self._by_trigger[trigger], is_new=False)
         key = RunKey(facts.tenant, facts.domain, facts.id)
-        run = _Run(facts, begin(facts).model_dump_json())
+        run = _Run(facts, state.model_dump_json())
         run.inbox.append(Begun())
         self._runs[key] = run
         self._by_trigger[trigger] = key
+        for timer in stopping.timers(self.release.definition(facts.workflow), facts):
+            self._carry_out(key, run, timer, deque())
         return Started(key, is_new=True)
 
     async def deliver(self, key: RunKey, inbox_key: str, event: Event) -> bool:
@@ -132,7 +144,8 @@ class InlineEngine:
         work: deque[Work] = deque(outstanding(definition, self.catalogue, state))
         while run.inbox or work:
             if run.inbox:
-                event = run.inbox.popleft()
+                event = min(run.inbox, key=turn)
+                run.inbox.remove(event)
             else:
                 event = await self._perform(Task(key, 1, run.facts, self.release, work.popleft()))
             step = advance(definition, self.catalogue, state, EVENT.validate_json(EVENT.dump_json(event)))

@@ -95,7 +95,7 @@ class Grants:
             run=step.run,
             workflow=held.workflow,
             place=step.place,
-            intent=held.ticket or step.run,
+            intent=held.intent,
             capabilities=capabilities,
             dry=held.dry,
         )

@@ -12,10 +12,11 @@ from typing import LiteralString, NamedTuple
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
+from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import AuditBroken, FencedOut, InvalidInput
-from regie.core.run import Cancelled, CloseApproval, OpenApproval, Remind, RunStatus
+from regie.core.run import Cancelled, CloseApproval, OpenApproval, Paused, Remind, Resumed, RunStatus
 from regie.store import approvals, audit, inbox, steps, timers
 from regie.store.database import Transaction
 from regie.store.inbox import InboxEvent
@@ -26,7 +27,8 @@ from regie.store.steps import StepRow
 _THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(run)s"
 _BARE: LiteralString = """
     select tenant, domain, id, workflow, status, release, definition_digest, ticket, corr, trigger_key, started_by,
-    requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n
+    requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n, first_run, rerun_of,
+    finish_by, finish_by < coalesce(ended_at, clock_timestamp()) as is_late
     from regie.run where """
 """What a list shows: everything but the sealed state."""
 _STATE: LiteralString = "select state from regie.run where "
@@ -36,6 +38,7 @@ _LISTED: LiteralString = """
     and (%(status)s::text is null or status = %(status)s)
     and (%(workflow)s::text is null or workflow = %(workflow)s)
     and (%(ticket)s::text is null or ticket = %(ticket)s)
+    and (not %(late)s or finish_by < coalesce(ended_at, clock_timestamp()))
     and (%(seen_by)s::text is null or lower(requester) = lower(%(seen_by)s)
          or (started_by->>'type' = 'person' and lower(started_by->>'id') = lower(%(seen_by)s))
          or exists (select from regie.approval a
@@ -43,6 +46,23 @@ _LISTED: LiteralString = """
                       and exists (select from unnest(a.approvers) p where lower(p) = lower(%(seen_by)s))))
     and (%(at)s::timestamptz is null or (started_at, id) < (%(at)s, %(id)s::uuid))
     order by started_at desc, id desc limit %(limit)s"""
+
+
+class Repeated(NamedTuple):
+    """What a run repeats in part: from which step on, by whose wish, and how much it took over.
+
+    Attributes:
+        run: The run it repeats, of the same tenant and domain.
+        first_run: The first of the line, which may be that one.
+        kept: How many steps' results were taken over.
+        kept_sha256: Digest of these results.
+    """
+
+    run: str
+    first_run: str
+    from_step: str
+    kept: int
+    kept_sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +73,9 @@ class NewRun:
         key: With a new UUID, chosen by the caller.
         trigger_key: What started it, such as a webhook's delivery: the same one never starts a second run.
         prio: Lower goes first.
+        finish_within_s: Seconds after which it is late; None when it never is.
+        timers: Seconds from now, by timer.
+        repeats: What it repeats, if it does.
     """
 
     key: RunKey
@@ -67,6 +90,9 @@ class NewRun:
     requester: str = ""
     dry: bool = False
     prio: int = 100
+    finish_within_s: float | None = None
+    timers: Mapping[str, float] = field(default_factory=dict)
+    repeats: Repeated | None = None
 
 
 class Started(NamedTuple):
@@ -111,7 +137,7 @@ class StepCommit:
         consumed: Keys of inbox events.
         facts: In order. A final status adds `run:closed` behind them.
         park_seen: Let go of the run in the same transaction, having seen its inbox up to this number.
-        heard: How much of its inbox was seen; what has cancelled the run behind that goes first.
+        heard: How much of its inbox was seen; what has cancelled or paused the run behind that goes first.
     """
 
     state_json: str
@@ -150,11 +176,23 @@ class HeldRun:
     status: RunStatus
     requester: str
     started_by: Actor
+    first_run: str = ""
+
+    @property
+    def intent(self) -> str:
+        """What it was asked for: its ticket, or the first of the runs that repeat each other, or itself."""
+        return self.ticket or self.first_run or self.key.run
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow:
-    """A run without its state. `owner` is the worker that holds it; times are the database's."""
+    """A run without its state. `owner` is the worker that holds it; times are the database's.
+
+    Attributes:
+        rerun_of, first_run: The run it repeats, and the first of that line; empty when it repeats none.
+        finish_by: When it should be finished; None when nothing says so.
+        is_late: It was not finished by then.
+    """
 
     key: RunKey
     workflow: str
@@ -176,6 +214,10 @@ class RunRow:
     ended_at: datetime | None
     audit_n: int
     inbox_n: int
+    rerun_of: str = ""
+    first_run: str = ""
+    finish_by: datetime | None = None
+    is_late: bool = False
 
     @property
     def cursor(self) -> Cursor:
@@ -192,9 +234,10 @@ async def start(tx: Transaction, new: NewRun) -> Started:
     key = new.key
     row = await tx.row(
         """insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket, corr,
-                                  started_by, requester, dry, prio, status, state)
+                                  started_by, requester, dry, prio, status, state, finish_by, rerun_of, first_run)
            values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s, %(trigger_key)s,
-                   %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s, 'running', %(state)s)
+                   %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s, 'running', %(state)s,
+                   clock_timestamp() + make_interval(secs => %(finish_within_s)s::float8), %(rerun_of)s, %(first_run)s)
            on conflict (tenant, domain, trigger_key) do nothing
            returning pg_notify(%(channel)s, domain)""",
         {
@@ -211,15 +254,25 @@ async def start(tx: Transaction, new: NewRun) -> Started:
             "prio": new.prio,
             "state": _sealed_state(tx, key, new.state_json),
             "channel": READY,
+            "finish_within_s": new.finish_within_s,
+            "rerun_of": new.repeats and new.repeats.run,
+            "first_run": new.repeats and new.repeats.first_run,
         },
     )
     trigger = {"trigger": new.trigger_key}
     if row is not None:
         workflow = {"name": new.workflow, "def_sha256": new.definition_digest}
-        about = {"workflow": workflow, "release": new.release, "dry": new.dry}
+        about: dict[str, JsonValue] = {"workflow": {**workflow}, "release": new.release, "dry": new.dry}
+        if new.repeats is not None:
+            about["rerun"] = dict(new.repeats._asdict())
         accepted = Fact(event=Event.TRIGGER_ACCEPTED, actor=new.started_by, detail={**trigger})
         started = Fact(event=Event.RUN_STARTED, actor=new.started_by, detail={**about})
         await audit.append(tx, key, [accepted, started])
+        await timers.change(tx, key, 0, to_set=new.timers, to_clear=())
+        if new.repeats is not None:
+            again: dict[str, JsonValue] = {"run": key.run, "from_step": new.repeats.from_step}
+            repeated = Fact(event=Event.RUN_REPEATED, actor=new.started_by, detail={"rerun": again})
+            await audit.append(tx, key._replace(run=new.repeats.run), [repeated])
         return Started(key, is_new=True)
     before = await tx.row(
         "select id from regie.run where tenant = %(t)s and domain = %(d)s and trigger_key = %(k)s",
@@ -244,7 +297,7 @@ async def claim(tx: Transaction, worker: str, domains: Sequence[str], limit: int
                where domain = any(%(domains)s) and owner is null and ready_at is not null
                  and exists (select from regie.worker where id = %(worker)s)
                order by prio, ready_at limit %(limit)s for no key update skip locked)
-           update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null
+           update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null, set_aside = null
            from chosen c where (r.tenant, r.domain, r.id) = (c.tenant, c.domain, c.id)
            returning r.*, c.ready_since""",
         {"worker": worker, "domains": list(domains), "limit": limit},
@@ -288,9 +341,9 @@ async def set_aside(tx: Transaction, claim: Claim, kind: str) -> None:
         kind: Class name of the error met.
     """
     await tx.change(
-        """update regie.run set owner = null, ready_at = null
+        """update regie.run set owner = null, ready_at = null, set_aside = %(kind)s
            where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s and fence = %(fence)s""",
-        {**claim.key._asdict(), "fence": claim.fence},
+        {**claim.key._asdict(), "fence": claim.fence, "kind": kind},
     )
     actor = Actor(type="engine", id="engine")
     await audit.append(tx, claim.key, [Fact(event=Event.RUN_SET_ASIDE, actor=actor, detail={"failure": kind})])
@@ -301,15 +354,16 @@ async def commit(tx: Transaction, claim: Claim, step: StepCommit) -> Committed:
 
     Raises:
         FencedOut: Somebody else has the run, or it has moved on; nothing was written.
-        inbox.HeardMeanwhile: A person decided or cancelled in the meantime; leave the transaction, nothing is written.
+        inbox.HeardMeanwhile: A person decided, cancelled or paused in the meantime; leave the transaction, nothing is
+            written.
         AuditBroken: The leaves cannot be written; leave the transaction, nothing is written.
     """
     key, seq = claim.key, claim.seq + 1
     row = await _locked(tx, key)
     if row is None or row["owner"] is None or (row["fence"], row["seq"]) != (claim.fence, claim.seq):
         raise FencedOut(f"Run {key.run} is no longer held under fence {claim.fence} at {claim.seq}.")
-    if step.heard is not None and row["inbox_n"] > step.heard and await inbox.is_cancelled(tx, key):
-        tx.doom = inbox.CancelledMeanwhile(key)
+    if step.heard is not None and row["inbox_n"] > step.heard and await inbox.is_steered(tx, key, step.heard):
+        tx.doom = inbox.SteeredMeanwhile(key)
         raise tx.doom
     if step.approvals:
         await approvals.carry_out(tx, key, step.approvals)
@@ -417,6 +471,79 @@ async def cancel(tx: Transaction, key: RunKey, by: Actor, event: Cancelled) -> b
     return is_new
 
 
+async def pause(tx: Transaction, key: RunKey, by: Actor, event: Paused) -> bool:
+    """Pause a run that is locked and not over: tells it, and writes the leaf. From here on it begins nothing new.
+
+    Returns:
+        Whether it had not been paused already.
+    """
+    if await pause_of(tx, key) is not None:
+        return False
+    number = 1 + sum(each.key.startswith(inbox.PAUSE) for each in await inbox.pauses(tx, key))
+    await inbox.deliver(tx, key, f"{inbox.PAUSE}:{number}", event.model_dump_json())
+    await audit.append(tx, key, [Fact(event=Event.RUN_PAUSED, actor=by)])
+    return True
+
+
+async def resume(tx: Transaction, key: RunKey, by: Actor, event: Resumed) -> bool:
+    """Let a run that is locked and paused go on: tells it, and writes the leaf.
+
+    Returns:
+        Whether it was paused.
+    """
+    if await pause_of(tx, key) is None:
+        return False
+    number = sum(each.key.startswith(inbox.PAUSE) for each in await inbox.pauses(tx, key))
+    await inbox.deliver(tx, key, f"{inbox.RESUME}:{number}", event.model_dump_json())
+    await audit.append(tx, key, [Fact(event=Event.RUN_RESUMED, actor=by)])
+    return True
+
+
+async def pause_of(tx: Transaction, key: RunKey) -> Paused | None:
+    """What holds a run up, whether a worker has taken it in or not; None when nothing does."""
+    found = await inbox.pauses(tx, key)
+    return Paused.model_validate_json(found[-1].payload_json) if len(found) % 2 else None
+
+
+async def wake(tx: Transaction, key: RunKey, by: Actor) -> bool:
+    """Make a run ready for a worker, set aside or not, and write the leaf.
+
+    Returns:
+        Whether it slept; one that is over, ready, paused or in the hands of a worker does not.
+    """
+    touched = await tx.change(
+        """update regie.run set ready_at = clock_timestamp(), set_aside = null, woken_seq = null
+           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s
+             and ended_at is null and owner is null and ready_at is null and status <> 'paused'""",
+        key._asdict(),
+    )
+    if touched:
+        await audit.append(tx, key, [Fact(event=Event.RUN_WOKEN, actor=by)])
+        await tx.row("select pg_notify(%(channel)s, %(domain)s)", {"channel": READY, "domain": key.domain})
+    return touched == 1
+
+
+async def reruns(tx: Transaction, key: RunKey) -> list[str]:
+    """The ids of the runs that repeat this one, the oldest first."""
+    rows = await tx.rows(
+        """select id from regie.run
+           where tenant = %(tenant)s and domain = %(domain)s and rerun_of = %(run)s order by started_at, id""",
+        key._asdict(),
+    )
+    return [str(row["id"]) for row in rows]
+
+
+async def unfinished_of_ticket(tx: Transaction, tenant: str, domains: Sequence[str], ticket: str) -> list[RunRow]:
+    """The runs for a ticket that are not over, oldest first, locked until the end of the transaction."""
+    query: LiteralString = (
+        _BARE
+        + """tenant = %(tenant)s and domain = any(%(domains)s) and ticket = %(ticket)s and ended_at is null
+           order by started_at, id for no key update"""
+    )
+    rows = await tx.rows(query, {"tenant": tenant, "domains": list(domains), "ticket": ticket})
+    return [_run_row(row) for row in rows]
+
+
 async def held(tx: Transaction, key: RunKey, fence: int, *, lock: bool) -> HeldRun:
     """Make sure that a worker still holds a run.
 
@@ -442,6 +569,7 @@ async def held(tx: Transaction, key: RunKey, fence: int, *, lock: bool) -> HeldR
         status=RunStatus(row["status"]),
         requester=row["requester"],
         started_by=Actor.model_validate(row["started_by"]),
+        first_run=str(row["first_run"] or ""),
     )
 
 
@@ -453,13 +581,15 @@ async def list_runs(
     status: RunStatus | None = None,
     workflow: str | None = None,
     ticket: str | None = None,
+    is_late: bool = False,
     seen_by: str | None = None,
     limit: int = 50,
     before: Cursor | None = None,
 ) -> list[RunRow]:
     """Runs, newest first, from behind `before`.
 
-    `seen_by` leaves those that concern a person: asked for by them, or with an approval they were asked for.
+    `is_late` leaves those that are or were not finished when they should have been, `seen_by` those that concern a
+    person: asked for by them, or with an approval they were asked for.
     """
     rows = await tx.rows(
         _BARE + _LISTED,
@@ -469,6 +599,7 @@ async def list_runs(
             "status": status and status.value,
             "workflow": workflow,
             "ticket": ticket,
+            "late": is_late,
             "seen_by": seen_by,
             "at": before and before.at,
             "id": before and before.id,
@@ -566,6 +697,10 @@ def _run_row(row: DictRow) -> RunRow:
         ended_at=row["ended_at"],
         audit_n=row["audit_n"],
         inbox_n=row["inbox_n"],
+        rerun_of=str(row["rerun_of"] or ""),
+        first_run=str(row["first_run"] or ""),
+        finish_by=row["finish_by"],
+        is_late=bool(row["is_late"]),
     )
 
 
