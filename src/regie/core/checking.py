@@ -199,8 +199,6 @@ class _Checker:
     def run(self) -> None:
         """Check the whole file."""
         root = self.positions.source.root
-        if self.definition.limit is not None:
-            self.faults.append(self.positions.source.fault_at_key(root, "limit", _NOT_RUN.format(word="limit")))
         for field in self.definition.input:
             if field.source is not None:
                 self._input_source(root.below("input", field.name, "from"), field.source)

@@ -175,7 +175,7 @@ class RunFacts(Data):
         settings: The domain's settings with the tenant's values.
         dry: Show what would change; write nothing.
         time_zone: The tenant's, as an IANA name: where a date's day is meant.
-        rerun_of: The run that this one repeats from some step on; empty for any other.
+        rerun_of, rerun_from: The run that this one repeats, and from which step on; empty for any other.
     """
 
     id: str
@@ -189,6 +189,7 @@ class RunFacts(Data):
     dry: bool = False
     time_zone: str = "UTC"
     rerun_of: str = ""
+    rerun_from: str = ""
 
 
 class Cancellation(Data):

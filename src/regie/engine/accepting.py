@@ -65,5 +65,5 @@ def accept_rerun(request: RerunRequest, before: RunState, was: Release, now: Rel
         given=old.given,
         dry=old.dry,
     )
-    facts = accept(asked, now, run).model_copy(update={"rerun_of": old.id})
+    facts = accept(asked, now, run).model_copy(update={"rerun_of": old.id, "rerun_from": request.from_step})
     return repeat(before, was.definition(old.workflow), now.definition(old.workflow), request.from_step, facts)

@@ -21,6 +21,7 @@ from regie.core.effect import EffectState, Repeat, attempt_key, effect_key, mark
 from regie.core.errors import (
     Denied,
     InvalidInput,
+    LimitReached,
     NotVerified,
     OutcomeUnknown,
     RegieError,
@@ -116,6 +117,7 @@ class Effects:
         Raises:
             Denied: An approval that covers the step is missing, or the step has made another change before.
             WorldMoved: The change is not what was approved.
+            LimitReached: The run has made as many changes as it may.
             Retryable: Nothing happened, or the next attempt finds out; try again.
             OutcomeUnknown: It may have happened and must not be repeated: a person decides.
             NotVerified: It was made, but reading back does not show it.
@@ -155,9 +157,17 @@ class Effects:
                 return ApplyReply(state="pending", planned=change, again_after_s=ASKED_ELSEWHERE_AGAIN_S)
             approval = await self._approval(meant, change)
             crashpoint(CrashPoint.BEFORE_INTENT)
-            await self._ledger.intend(meant, change, approval=approval)
+            await self._intend(meant, change, approval)
             crashpoint(CrashPoint.AFTER_INTENT)
             return await self._make(meant, change)
+
+    async def _intend(self, meant: Meant, change: Change, approval: str) -> None:
+        """Write the intent; what goes beyond the run's limit is written down before it is raised."""
+        try:
+            await self._ledger.intend(meant, change, approval=approval)
+        except LimitReached:
+            await self._ledger.limit(meant, change)
+            raise
 
     async def _make(self, meant: Meant, change: Change) -> ApplyReply:
         """Call the vendor, and settle whatever comes of it."""

@@ -198,6 +198,26 @@ async def list_effects(tx: Transaction, key: RunKey) -> list[Effect]:
     return [_opened(tx, row) for row in rows]
 
 
+async def count_changes(tx: Transaction, key: RunKey, *, besides: str, not_of: str) -> int:
+    """How many changes a run has made or may have made, in steps of its own; what undoes others does not count.
+
+    Lock the run first: then no other step's change comes between counting and intending.
+
+    Args:
+        besides: Attempt key of a step that is left out.
+        not_of: A target whose changes are left out.
+    """
+    row = await tx.row(
+        """select count(*) as n from regie.effect
+           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s
+             and state in ('intended', 'pending', 'received', 'unknown')
+             and attempt_key <> %(besides)s and target <> %(not_of)s
+             and place not in ('start', 'answer') and place !~ '/undo(\\[[0-9.]+\\])?$'""",
+        {**key._asdict(), "besides": besides, "not_of": not_of},
+    )
+    return row["n"] if row is not None else 0
+
+
 async def _why_not(tx: Transaction, key: RunKey, attempt_key: str, fence: int) -> Denied | FencedOut | OutcomeUnknown:
     effect = await find(tx, key, attempt_key)
     if effect is None:

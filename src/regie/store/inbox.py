@@ -115,6 +115,16 @@ async def unconsumed_of(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey,
     return waiting
 
 
+async def has(tx: Transaction, key: RunKey, inbox_key: str) -> bool:
+    """Whether an event has ever arrived, consumed or not."""
+    row = await tx.row(
+        """select from regie.inbox
+           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and key = %(key)s""",
+        {**key._asdict(), "key": inbox_key},
+    )
+    return row is not None
+
+
 async def is_steered(tx: Transaction, key: RunKey, after_n: int) -> bool:
     """Whether somebody has cancelled or paused the run behind event `after_n`, and no commit has taken that in."""
     row = await tx.row(

@@ -471,6 +471,11 @@ async def cancel(tx: Transaction, key: RunKey, by: Actor, event: Cancelled) -> b
     return is_new
 
 
+async def is_cancelled(tx: Transaction, key: RunKey) -> bool:
+    """Whether somebody has cancelled a run, whether a worker has taken it in or not."""
+    return await inbox.has(tx, key, inbox.CANCEL)
+
+
 async def pause(tx: Transaction, key: RunKey, by: Actor, event: Paused) -> bool:
     """Pause a run that is locked and not over: tells it, and writes the leaf. From here on it begins nothing new.
 
