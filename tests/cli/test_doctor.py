@@ -22,7 +22,7 @@ from regie.cli.installation import Installation
 from regie.core.tenant import SecretRef
 from regie.gateway.keeping import keep_secrets
 from regie.settings import Settings
-from regie.store import accounts, checkup
+from regie.store import accounts, liveness
 from regie.store.sealer import Sealer
 
 from .stage import OPERATOR, TENANT, Stage, regie
@@ -290,7 +290,7 @@ async def add_account(stage: Stage, address: str) -> None:
 
 async def test_looking_is_possible_in_a_database_that_may_only_be_read(stage: Stage) -> None:
     async with stage.database.reading() as tx:
-        assert await checkup.stuck_runs(tx) == []
+        assert await liveness.asleep(tx) == []
 
 
 # --- everything runs --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from regie.core.release import Release
 from regie.core.run import StepStatus
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer
-from regie.store import releases, runs, timers, workers
+from regie.store import liveness, releases, runs, timers, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 
@@ -25,6 +25,8 @@ BEAT_S = 5.0
 """How often a worker says it is alive; silence of 15 s counts as dead."""
 RESCUE_S = 1.0
 """How often a worker looks for runs whose owner is gone."""
+SWEEP_S = 30.0
+"""How often a worker looks for runs that nothing would wake. There are none, unless something is broken."""
 GIVE_BACK_S = 2.0
 """Pause before a dropped run is ready again."""
 
@@ -69,6 +71,7 @@ class WorkerLoop:
                 claiming,
                 asyncio.create_task(self._repeat(BEAT_S, lambda: self._beat(worker.id))),
                 asyncio.create_task(self._repeat(RESCUE_S, self._rescue)),
+                asyncio.create_task(self._repeat(SWEEP_S, self._sweep)),
             }
             try:
                 await self._until(claiming, duties)
@@ -200,6 +203,14 @@ class WorkerLoop:
             rescued = await workers.rescue(tx)
         if rescued:
             log.info("runs:rescued", runs=len(rescued))
+
+    async def _sweep(self) -> None:
+        async with self.database.transaction() as tx:
+            swept = await liveness.sweep(tx, list(self.domains))
+        for key in swept.woken:
+            log.error("run:woken", run=key.run, reason="nothing would have woken it")
+        for key in swept.set_aside:
+            log.error("run:set_aside", run=key.run, reason="it fell asleep again")
 
     async def _repeat(self, every_s: float, duty: Callable[[], Awaitable[None]]) -> None:
         """Do something again and again; once more or less does not matter."""

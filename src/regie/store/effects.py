@@ -198,6 +198,18 @@ async def list_effects(tx: Transaction, key: RunKey) -> list[Effect]:
     return [_opened(tx, row) for row in rows]
 
 
+async def was_closed_since(tx: Transaction, tenant: str, ticket: str, since: datetime) -> bool:
+    """Whether a run of the tenant has closed a ticket since then, or may have."""
+    row = await tx.row(
+        """select from regie.effect
+           where tenant = %(tenant)s and capability = 'ticket.close' and target = %(target)s
+             and state in ('intended', 'pending', 'received', 'unknown') and intended_at >= %(since)s
+           limit 1""",
+        {"tenant": tenant, "target": f"ticket:{ticket}", "since": since},
+    )
+    return row is not None
+
+
 async def count_changes(tx: Transaction, key: RunKey, *, besides: str, not_of: str) -> int:
     """How many changes a run has made or may have made, in steps of its own; what undoes others does not count.
 

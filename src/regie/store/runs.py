@@ -457,17 +457,22 @@ async def park(tx: Transaction, claim: Claim, seen_inbox_n: int) -> bool:
     return bool(row["sleeps"])
 
 
-async def cancel(tx: Transaction, key: RunKey, by: Actor, event: Cancelled) -> bool:
+async def cancel(
+    tx: Transaction, key: RunKey, by: Actor, event: Cancelled, *, told: dict[str, JsonValue] | None = None
+) -> bool:
     """Cancel a run that is locked and not over: tells it, and writes the leaf.
 
     From here on it begins nothing new and ends as cancelled, whatever the worker that holds it is about to write.
+
+    Args:
+        told: What the leaf says besides, about whoever an outside system names.
 
     Returns:
         Whether it had not been cancelled before.
     """
     is_new = await inbox.deliver(tx, key, inbox.CANCEL, event.model_dump_json())
     if is_new:
-        await audit.append(tx, key, [Fact(event=Event.RUN_CANCELLED, actor=by)])
+        await audit.append(tx, key, [Fact(event=Event.RUN_CANCELLED, actor=by, detail=told or {})])
     return is_new
 
 
@@ -542,7 +547,7 @@ async def unfinished_of_ticket(tx: Transaction, tenant: str, domains: Sequence[s
     """The runs for a ticket that are not over, oldest first, locked until the end of the transaction."""
     query: LiteralString = (
         _BARE
-        + """tenant = %(tenant)s and domain = any(%(domains)s) and ticket = %(ticket)s and ended_at is null
+        + """tenant = %(tenant)s and domain = any(%(domains)s) and ticket = %(ticket)s and ticket <> '' and ended_at is null
            order by started_at, id for no key update"""
     )
     rows = await tx.rows(query, {"tenant": tenant, "domains": list(domains), "ticket": ticket})

@@ -413,6 +413,13 @@ class DeliveryAccepted(Answer):
     runs: list[StartedByDelivery]
 
 
+class DeliveryCancelled(Answer):
+    """A delivery told that a ticket was closed: these runs are cancelled, now or since it came before."""
+
+    accepted: Literal[True] = True
+    cancelled: list[str]
+
+
 class DeliveryIgnored(Answer):
     """A delivery was taken and is about nothing that we act on."""
 

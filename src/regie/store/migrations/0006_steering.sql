@@ -15,3 +15,7 @@ alter table regie.run
 create index run_repeated on regie.run (tenant, domain, rerun_of) where rerun_of is not null;
 -- What a ticket has under way, when people close it.
 create index run_of_ticket on regie.run (tenant, domain, ticket) where ended_at is null and ticket <> '';
+-- Every run that is not over, for the look at those that nothing would wake; workers look for all tenants of a domain.
+create index run_unfinished on regie.run (domain) where ended_at is null;
+-- Which tickets we have closed ourselves. Without the domain: another domain of the tenant may have closed it.
+create index effect_of_closing on regie.effect (tenant, target) where capability = 'ticket.close';

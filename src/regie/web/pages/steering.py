@@ -1,4 +1,4 @@
-"""Pages on which a person steers a run: cancel, pause, resume, repeat from a step. Each asks once more before it acts."""
+"""Pages on which a person steers a run: cancel, pause, resume, repeat from a step. Each asks before it acts."""
 
 from __future__ import annotations
 
