@@ -547,7 +547,8 @@ async def unfinished_of_ticket(tx: Transaction, tenant: str, domains: Sequence[s
     """The runs for a ticket that are not over, oldest first, locked until the end of the transaction."""
     query: LiteralString = (
         _BARE
-        + """tenant = %(tenant)s and domain = any(%(domains)s) and ticket = %(ticket)s and ticket <> '' and ended_at is null
+        + """tenant = %(tenant)s and domain = any(%(domains)s) and ticket = %(ticket)s and ticket <> ''
+           and ended_at is null
            order by started_at, id for no key update"""
     )
     rows = await tx.rows(query, {"tenant": tenant, "domains": list(domains), "ticket": ticket})
