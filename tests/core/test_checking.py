@@ -480,7 +480,6 @@ def test_what_may_be_missing_is_a_fault(steps: str) -> None:
     ("steps", "line", "column", "word"),
     [
         ("  - run: identity.other_thing\n", 0, 5, "run"),
-        ("  - uses: test.odd\nlimit: 5\n", 1, 1, "limit"),
     ],
 )
 def test_what_this_version_does_not_run_is_said_here(steps: str, line: int, column: int, word: str) -> None:

@@ -109,9 +109,9 @@ async def rerun(means: Means, caller: Caller, run: str, wanted: Rerun, idempoten
         NotFound, Denied: The caller may not see it, or not start runs.
         InvalidInput: It cannot be repeated from there; or the key was used for another request.
     """
-    caller.require_operator()
     async with means.database.transaction() as tx:
         row = await run_for(tx, caller, run)
+        caller.require_operator()
         await current_release(tx)
         key = str(uuid.uuid4())
         if idempotency_key is not None:
