@@ -7,8 +7,8 @@ import pytest
 from regie.core.audit import Event
 from regie.core.run import RunStatus
 from regie.engine.postgres import PostgresEngine
-from regie.store import audit, runs, workers
-from regie.store.runs import StepCommit
+from regie.store import audit, commits, runs, workers
+from regie.store.commits import StepCommit
 
 from .stage import Stage
 
@@ -35,7 +35,7 @@ async def test_a_run_is_paused_woken_resumed_and_repeated_from_the_command_line(
     ):
         [claimed] = await runs.claim(tx, worker.id, ["identity"], 1)
         over = StepCommit(state_json=state.model_dump_json(), status=RunStatus.CANCELLED)
-        await runs.commit(tx, claimed.claim, over)
+        await commits.commit(tx, claimed.claim, over)
     async with stage.database.reading() as tx:
         row = await runs.get(tx, key)
         leaves = [leaf.event for leaf in await audit.read(tx, key)]

@@ -9,8 +9,8 @@ import pytest
 from regie.core.audit import Actor
 from regie.core.run import RunStatus
 from regie.store import runs, workers
+from regie.store.commits import StepCommit
 from regie.store.keys import RunKey
-from regie.store.runs import StepCommit
 
 from .conftest import Browser
 from .stage import ANA, OLGA, RIK, SAM, Stage

@@ -6,11 +6,11 @@ import pytest
 
 from regie.core.audit import Actor, Event
 from regie.core.run import OpenApproval, Paused, Resumed, RunStatus
-from regie.store import audit, inbox, liveness, runs
+from regie.store import audit, commits, inbox, liveness, runs
+from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.liveness import Sleeper
-from regie.store.runs import StepCommit
 
 from .conftest import OPERATOR, Claim, Start
 
@@ -35,7 +35,7 @@ async def park(database: Database, claim: Claim, status: RunStatus = RunStatus.W
     claimed = await claim()
     step = StepCommit(state_json="{}", status=status, park_seen=claimed.inbox_n, **more)  # type: ignore[arg-type]  # any of its fields
     async with database.transaction() as tx:
-        await runs.commit(tx, claimed.claim, step)
+        await commits.commit(tx, claimed.claim, step)
 
 
 def opened(*approvers: str) -> OpenApproval:
@@ -145,10 +145,10 @@ async def test_a_commit_that_has_not_heard_of_a_pause_is_not_written(
     step = StepCommit(state_json='{"at": 1}', status=RunStatus.RUNNING, heard=claimed.inbox_n)
     with pytest.raises(inbox.SteeredMeanwhile):
         async with database.transaction() as tx:
-            await runs.commit(tx, claimed.claim, step)
+            await commits.commit(tx, claimed.claim, step)
     heard = StepCommit(state_json='{"at": 1}', status=RunStatus.PAUSED, heard=1, consumed=["pause:1"])
     async with database.transaction() as tx:
-        await runs.commit(tx, claimed.claim, heard)
+        await commits.commit(tx, claimed.claim, heard)
 
 
 async def test_a_run_is_late_once_its_time_is_over_and_stays_so(database: Database, start: Start, claim: Claim) -> None:

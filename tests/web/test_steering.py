@@ -13,9 +13,9 @@ from regie.core.audit import Actor, Event
 from regie.core.effect import EffectState
 from regie.core.run import EVENT, Cancelled, RunStatus
 from regie.store import audit, effects, inbox, runs, workers
+from regie.store.commits import StepCommit
 from regie.store.effects import Intent
 from regie.store.keys import RunKey
-from regie.store.runs import StepCommit
 
 from .stage import ANA, AS_OPERATOR, OLGA, PASSWORD, RIK, SAM, Stage
 
