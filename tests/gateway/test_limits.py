@@ -93,6 +93,19 @@ async def rerun_of(stage: Stage, first: RunKey) -> Run:
     return await stage.claim(key)
 
 
+async def test_what_a_run_left_pending_is_asked_about_and_not_asked_for_again(stage: Stage) -> None:
+    first = await stage.start()
+    want = identity.Membership(user=JAN.user, group="g1")
+    stage.vendor.polls_until_joined = 3
+    assert (await stage.client.apply(first.at("join"), identity.ADD_TO_GROUP, want)).state == "pending"
+    await stage.finish(first)
+    again = await rerun_of(stage, first.key)
+    while (asked := await stage.client.apply(again.at("join"), identity.ADD_TO_GROUP, want)).state == "pending":
+        pass
+    assert (asked.state, stage.vendor.writes.total()) == ("received", 1)
+    assert await again.leaves() == ["effect:intended", "effect:received"]
+
+
 async def test_what_must_not_be_repeated_is_not_done_again_by_a_run_that_repeats(stage: Stage) -> None:
     first = await stage.start()
     await stage.client.apply(first.at("revoke"), identity.REVOKE_SESSIONS, EVA)

@@ -156,6 +156,9 @@ class Effects:
                 # Nothing is written: whatever it comes to, the next attempt looks from the top.
                 return ApplyReply(state="pending", planned=change, again_after_s=ASKED_ELSEWHERE_AGAIN_S)
             approval = await self._approval(meant, change)
+            earlier = await self._ledger.abandoned(meant)
+            if earlier is not None and earlier.change is not None and earlier.change.digest == change.digest:
+                return await self._take_over(meant, earlier, change, approval)
             crashpoint(CrashPoint.BEFORE_INTENT)
             await self._intend(meant, change, approval)
             crashpoint(CrashPoint.AFTER_INTENT)
@@ -168,6 +171,13 @@ class Effects:
         except LimitReached:
             await self._ledger.limit(meant, change)
             raise
+
+    async def _take_over(self, meant: Meant, earlier: Effect, change: Change, approval: str) -> ApplyReply:
+        """Go on asking about what an earlier run for the same request has had accepted; nothing is sent twice."""
+        await self._intend(meant, change, approval)
+        kept = Pending(handle=earlier.handle, again_after_s=0.0, receipt=earlier.receipt or Receipt())
+        await self._ledger.postpone(meant, kept)
+        return await self._resume(meant, earlier)
 
     async def _make(self, meant: Meant, change: Change) -> ApplyReply:
         """Call the vendor, and settle whatever comes of it."""

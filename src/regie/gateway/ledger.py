@@ -78,6 +78,12 @@ class Ledger:
             rows = await effects.by_effect_key(tx, grant.tenant, grant.domain, meant.effect_key)
         return [row for row in rows if row.attempt_key != meant.attempt_key]
 
+    async def abandoned(self, meant: Meant) -> effects.Effect | None:
+        """The same effect, accepted for a run that is over by now: nobody asks any more what came of it."""
+        grant = meant.granted.grant
+        async with self._database.reading() as tx:
+            return await effects.abandoned(tx, grant.tenant, grant.domain, meant.effect_key)
+
     async def is_under_way_elsewhere(self, meant: Meant, change: Change) -> bool:
         """Whether another step has had the same capability accepted for the same target, and it does not show yet."""
         async with self._database.reading() as tx:

@@ -188,6 +188,18 @@ async def pending(tx: Transaction, tenant: str, target: str) -> list[Effect]:
     return [_opened(tx, row) for row in rows]
 
 
+async def abandoned(tx: Transaction, tenant: str, domain: str, effect_key: str) -> Effect | None:
+    """What a run that is over has had accepted by this key and asks about no more; the latest."""
+    row = await tx.row(
+        """select e.* from regie.effect e join regie.run r on (r.tenant, r.domain, r.id) = (e.tenant, e.domain, e.run)
+           where e.tenant = %(tenant)s and e.domain = %(domain)s and e.effect_key = %(effect_key)s
+             and e.state = 'pending' and r.ended_at is not null
+           order by e.intended_at desc limit 1""",
+        {"tenant": tenant, "domain": domain, "effect_key": effect_key},
+    )
+    return None if row is None else _opened(tx, row)
+
+
 async def list_effects(tx: Transaction, key: RunKey) -> list[Effect]:
     """The effects of a run, in the order in which they were last intended."""
     rows = await tx.rows(
