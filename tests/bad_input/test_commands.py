@@ -106,6 +106,9 @@ def assert_refused(done: Done, *says: str) -> None:
         pytest.param(HEAD + LOOK + "    retyr: {}\n", "8:5", "did you mean retry?", id="definition-unknown-key"),
         pytest.param(HEAD + "steps: soon\n", "4:8", "list", id="definition-wrong-type"),
         pytest.param(
+            HEAD + "sla: { finish: 4h, stop: 3h }\n" + LOOK, "4:26", "before it is late", id="definition-sla-backwards"
+        ),
+        pytest.param(
             HEAD + LOOK + "  - uses: identity.list_access\n    with: { user: '${{ steps.access.gruops }}' }\n",
             "9:",
             "did you mean groups?",

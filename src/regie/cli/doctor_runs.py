@@ -8,9 +8,10 @@ from regie.cli.findings import Finding, info, ok, problem, warning
 from regie.cli.installation import Installation
 from regie.core.errors import RegieError
 from regie.core.release import Release
-from regie.store import checkup, releases, workers
+from regie.store import checkup, liveness, releases, workers
 from regie.store.checkup import OddApproval, WaitingRun
 from regie.store.database import Database, Transaction
+from regie.store.liveness import Sleeper
 from regie.store.sealer import Sealer
 
 CLOCKS_APART_S = 5.0
@@ -97,8 +98,8 @@ async def _workers(tx: Transaction, current: Release | None, *, is_running: bool
 
 async def _runs(tx: Transaction) -> list[Finding]:
     findings = [
-        problem("runs", f"{_about(run)} is stuck since {_moment(run.since)}: nothing will wake it.", _start_again(run))
-        for run in await checkup.stuck_runs(tx)
+        problem("runs", f"{_about(run)} {_why_asleep(run)} since {_moment(run.since)}.", _mend(run))
+        for run in await liveness.asleep(tx)
     ]
     findings += [
         warning(
@@ -109,17 +110,30 @@ async def _runs(tx: Transaction) -> list[Finding]:
     return findings or [ok("runs", "None is stuck.")]
 
 
-def _about(run: WaitingRun) -> str:
+def _about(run: WaitingRun | Sleeper) -> str:
     return f"Run {run.key.run} ({run.workflow}, {run.key.tenant}{', ' + run.ticket if run.ticket else ''})"
 
 
-def _start_again(run: WaitingRun) -> str:
-    """A new run of the same: what the stuck one has changed is found as wanted, and not changed twice."""
-    how = f"--ticket {run.ticket}" if run.ticket else "--input FILE"
-    return (
-        f"See `regie show {run.key.run}`; then start it again, which changes nothing twice: "
-        f"regie start {run.workflow} --tenant {run.key.tenant} {how}"
-    )
+def _why_asleep(run: Sleeper) -> str:
+    if run.set_aside == liveness.STUCK:
+        return "was woken, did nothing and fell asleep again"
+    return f"is set aside ({run.set_aside})" if run.set_aside else "sleeps, and nothing will wake it,"
+
+
+def _mend(run: Sleeper) -> str:
+    """What to do about a run that nothing will wake, by why that is so."""
+    run_id = run.key.run
+    match run.set_aside:
+        case "":
+            return f"A worker wakes it within a minute; or do it: regie wake {run_id}"
+        case liveness.STUCK:
+            return f"See `regie show {run_id}`; then: regie cancel {run_id}, and regie rerun {run_id} --from STEP"
+        case "SealBroken":
+            return f"Restore the key file or the row from your backup; then: regie wake {run_id}"
+        case _:
+            return (
+                f"Install a version that can read its release (logs/worker-1.log says why); then: regie wake {run_id}"
+            )
 
 
 async def _approvals(tx: Transaction) -> list[Finding]:

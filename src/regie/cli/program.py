@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from regie.cli import accounts, approvals, definitions, demo, doctor, proving, releases, runs, secrets, services
+from regie.cli import (
+    accounts,
+    approvals,
+    definitions,
+    demo,
+    doctor,
+    proving,
+    releases,
+    runs,
+    secrets,
+    services,
+    steering,
+)
 
 program = typer.Typer(
     name="regie",
@@ -33,7 +45,11 @@ program.command(rich_help_panel=LOOKING)(runs.show)
 program.command(rich_help_panel=LOOKING)(approvals.approvals)
 program.add_typer(runs.audit, name="audit", rich_help_panel=LOOKING)
 program.command(rich_help_panel=DOING)(runs.start)
-program.command(rich_help_panel=DOING)(runs.cancel)
+program.command(rich_help_panel=DOING)(steering.cancel)
+program.command(rich_help_panel=DOING)(steering.pause)
+program.command(rich_help_panel=DOING)(steering.resume)
+program.command(rich_help_panel=DOING)(steering.rerun)
+program.command(rich_help_panel=DOING)(steering.wake)
 program.command(rich_help_panel=DOING)(approvals.approve)
 program.command(rich_help_panel=DOING)(approvals.refuse)
 program.add_typer(releases.program, name="release", rich_help_panel=DOING)

@@ -45,7 +45,6 @@ _CHILD_OUTCOME = shape.one_of(frozenset({"done", "refused", "failed", "cancelled
 _CHILD = {"run": shape.A_TEXT, "outcome": _CHILD_OUTCOME, "report": shape.A_TEXT}
 _DETACHED = {"run": shape.A_TEXT}
 _EVENT = {"timed_out": shape.A_BOOLEAN, "event": Shape(frozenset({shape.OBJECT}))}
-_NOT_RUN = "`{word}` is a word of the language, but this version does not run it yet"
 _STANDS = {
     Stand.SELF: "step {id!r} cannot read its own result",
     Stand.AROUND: "step {id!r} is not over while the steps in it run",
@@ -231,8 +230,6 @@ class _Checker:
     def run(self) -> None:
         """Check the whole file."""
         root = self.positions.source.root
-        if self.definition.limit is not None:
-            self.faults.append(self.positions.source.fault_at_key(root, "limit", _NOT_RUN.format(word="limit")))
         for field in self.definition.input:
             if field.source is not None:
                 self._input_source(root.below("input", field.name, "from"), field.source)

@@ -172,8 +172,9 @@ class Definition(Written):
 
     Attributes:
         workflow: `domain.verb_object`.
-        sla_finish_s: Seconds in which a run should finish, if the file says.
-        limit: How many objects one run may touch, if the file says.
+        sla_finish_s: Seconds in which a run should finish, if the file says; later it is late.
+        sla_stop_s: Seconds after which a run fails if it has not finished, if the file says.
+        limit: How many changes one run may make, if the file says.
         tests: The file's own examples, kept as written.
         source: The file's text, to show it as its owner wrote it.
     """
@@ -183,6 +184,7 @@ class Definition(Written):
     about: str = ""
     owner: str
     sla_finish_s: float | None = None
+    sla_stop_s: float | None = None
     limit: int | None = None
     start: tuple[TicketStart, ...] = ()
     input: tuple[InputField, ...] = ()

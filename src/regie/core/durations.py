@@ -13,6 +13,16 @@ LONGEST_S = 3_650 * 86_400
 """Ten years: what is due later than that is a slip of the pen, and far later than that no calendar can tell."""
 
 
+def in_words(seconds: float) -> str:
+    """A length of time of whole seconds as people write it, such as `1h30m`."""
+    left, parts = round(seconds), []
+    for unit, size in _SECONDS.items():
+        number, left = divmod(left, size)
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts) or "0s"
+
+
 def parse_duration(text: str) -> float:
     """Seconds that a written length of time stands for.
 

@@ -24,6 +24,7 @@ KEYWORDS = ("workflow", "title", "about", "owner", "sla", "limit", "start", "inp
 """Every word of a workflow file."""
 _REQUIRED = ("workflow", "title", "owner", "steps")
 _TRIGGERS = ("ticket", "webhook", "schedule", "poll", "mail", "chat", "form", "api")
+_SLA = ("finish", "stop")
 _TICKET = ("system", "project", "request_type")
 _FIELD = ("type", "from", "title", "required", "default", "one-of")
 _WORKFLOW = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -89,14 +90,14 @@ def read_draft(text: str, file: str) -> Draft:
     reader = Reader(source)
     fields = reader.fields(source.root, "a workflow file", KEYWORDS, _REQUIRED)
     steps = StepReader(reader)
-    sla = fields.get("sla")
-    finish = reader.fields(sla, "`sla`", ("finish",), ("finish",)).get("finish") if sla else None
+    finish_s, stop_s = _sla(reader, fields.get("sla"))
     parts = {
         "workflow": _workflow_name(reader, fields.get("workflow")) or "",
         "title": reader.text(fields.get("title"), "`title`") or "",
         "about": reader.text(fields.get("about"), "`about`") or "",
         "owner": reader.text(fields.get("owner"), "`owner`") or "",
-        "sla_finish_s": reader.duration(finish, "`finish`"),
+        "sla_finish_s": finish_s,
+        "sla_stop_s": stop_s,
         "limit": reader.whole_number(fields.get("limit"), "`limit`"),
         "start": _starts(reader, fields.get("start")),
         "input": _input(reader, fields.get("input")),
@@ -106,6 +107,20 @@ def read_draft(text: str, file: str) -> Draft:
     }
     definition = Definition.model_validate(parts)
     return Draft(definition, Positions(source, steps.nodes, frozenset(steps.broken)), reader.faults)
+
+
+def _sla(reader: Reader, node: Node | None) -> tuple[float | None, float | None]:
+    """Seconds in which a run should finish, and after which it is stopped."""
+    if node is None:
+        return None, None
+    fields = reader.fields(node, "`sla`", _SLA)
+    if isinstance(node.value, dict) and not fields:
+        reader.note(node, "`sla` has no 'finish' and no 'stop'")
+    finish_s = reader.duration(fields.get("finish"), "`finish`")
+    stop_s = reader.duration(fields.get("stop"), "`stop`")
+    if finish_s is not None and stop_s is not None and stop_s < finish_s:
+        reader.note(fields["stop"], "a run would be stopped before it is late", hint="`stop` is not less than `finish`")
+    return finish_s, stop_s
 
 
 def _workflow_name(reader: Reader, node: Node | None) -> str | None:

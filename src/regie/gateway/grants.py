@@ -42,6 +42,7 @@ class Granted:
         approvals: Places of the approvals that cover the step: a change needs the yes of each.
         may_plan: A dry run, or a step under an approval.
         may_apply: A step of its own, in a run that is not dry.
+        limit: How many changes the run may make, for a step that counts; None without a limit.
     """
 
     grant: Grant
@@ -51,6 +52,7 @@ class Granted:
     approvals: tuple[str, ...]
     may_plan: bool
     may_apply: bool
+    limit: int | None = None
 
     def is_under(self, approval: str) -> bool:
         """Whether the step is that approval, or one of those it covers."""
@@ -108,6 +110,8 @@ class Grants:
             approvals=approvals,
             may_plan=held.dry or bool(approvals) or is_approval,
             may_apply=not held.dry and not is_approval,
+            # What tells the ticket how the run ended and what takes back must always be possible.
+            limit=None if undone is not None or step.place in _IMPLICIT else definition.limit,
         )
 
     async def deny(self, key: RunKey, question: Question, reason: str) -> None:
@@ -135,10 +139,10 @@ class Grants:
 
 
 def _intent(held: runs.HeldRun) -> str:
-    """What was asked for: by a ticket, or by the run itself. A ticket asks for each child by itself."""
+    """What was asked for. A ticket asks for each child by itself."""
     if held.ticket and held.lineage:
         return canonical.encode([held.ticket, *held.lineage]).decode()
-    return held.ticket or held.key.run
+    return held.intent
 
 
 def _is_known(step: StepRef, release: Release) -> bool:
