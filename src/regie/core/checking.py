@@ -25,6 +25,7 @@ from regie.core.capabilities.ticket import Ticket
 from regie.core.capability import Effect
 from regie.core.checking_approvals import approval_faults
 from regie.core.checking_arguments import ArgumentCheck
+from regie.core.checking_starts import start_faults
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import DefinitionError, Fault
 from regie.core.expression import path_of
@@ -97,7 +98,11 @@ def check(
     """
     checker = _Checker(definition, positions, catalogue, settings)
     checker.run()
-    faults = [*checker.faults, *approval_faults(checker.layout, positions, catalogue, settings, roles)]
+    faults = [
+        *checker.faults,
+        *approval_faults(checker.layout, positions, catalogue, settings, roles),
+        *start_faults(definition, positions, catalogue, settings, roles),
+    ]
     return sorted(set(faults), key=lambda fault: (fault.line, fault.column, fault.message))
 
 
@@ -202,7 +207,7 @@ class _Checker:
         if self.definition.limit is not None:
             self.faults.append(self.positions.source.fault_at_key(root, "limit", _NOT_RUN.format(word="limit")))
         for field in self.definition.input:
-            if field.source is not None:
+            if field.source is not None and field.source.partition(".")[0] == "ticket":
                 self._input_source(root.below("input", field.name, "from"), field.source)
         self._sequence(self.definition.steps, {}, is_in_error=False)
 

@@ -11,12 +11,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
 from regie.core import plan, report
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
-from regie.core.definition import Definition, InputField, TicketStart
+from regie.core.definition import Definition, InputField
 from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.release import Release
 from regie.core.run import EffectNote, RunState, RunStatus, StepState, StepStatus, written_place
+from regie.core.starts import Start
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.effects import Effect
@@ -325,7 +326,7 @@ class WorkflowLine(Answer):
     about: str
     owner: str
     sla_finish_s: float | None
-    start: tuple[TicketStart, ...]
+    start: tuple[Start, ...]
     input: tuple[InputField, ...]
     tenants: list[str]
     definition_digest: str
