@@ -69,6 +69,15 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
         "A delivery starts nothing: not genuine, or no workflow fits.",
         "`connection`, `reason` (`not_genuine`, `no_workflow`), `delivery`, `trigger`",
     ),
+    Event.TRIGGER_MISSED: (
+        "Scheduled times passed while nobody was there; the schedule says whether one run makes up for them.",
+        "`schedule`: workflow, since, until, policy",
+    ),
+    Event.POLL_FAILED: (
+        "A poll got no answer that it could use; told once until it is well again.",
+        "`poll`, `failure`",
+    ),
+    Event.POLL_RECOVERED: ("A poll that failed has an answer again.", "`poll`: workflow, uses"),
     Event.RUN_STARTED: ("A run exists, pinned to a release.", "`workflow`: name, def_sha256; `release`, `dry`"),
     Event.RUN_CANCELLED: ("Somebody cancelled a run: nothing new begins, and it ends as `cancelled`.", ""),
     Event.RUN_SET_ASIDE: ("Nobody can go on with the run as it is stored: a person must mend it.", "`failure`"),

@@ -75,9 +75,7 @@ class Inbox:
         """
         system = release.tenant(tenant).connections[name].connector
         places = {
-            (start.system, start.project)
-            for each in release.definitions.values()
-            for start in each.starts(TicketStart)
+            (start.system, start.project) for each in release.definitions.values() for start in each.starts(TicketStart)
         }
         if event.kind != "ticket_created" or event.request_type or (system, event.project) not in places:
             return event
