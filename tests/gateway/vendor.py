@@ -182,7 +182,9 @@ class Toy(Connector):
         async def read(self, want: identity.UserQuery) -> identity.Access:
             answer = await self.session.get(f"/users/{want.user}")
             assert isinstance(answer.json, dict)
-            groups = [identity.Group(id=name, name=f"Group {name}") for name in answer.json.get("groups", [])]
+            names = answer.json.get("groups", [])
+            assert isinstance(names, list)
+            groups = [identity.Group(id=str(name), name=f"Group {name}") for name in names]
             return identity.Access(
                 id=want.user, user=want.user, display_name="Jan", enabled=bool(answer.json["enabled"]), groups=groups
             )
