@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from fastapi import APIRouter
 
 from regie.core.release import Release
+from regie.core.schedule import distance_s, next_after
 from regie.core.starts import PollStart, ScheduleStart
+from regie.engine.recurring import all_of
 from regie.store import polls, schedules
 from regie.store.database import Transaction
 from regie.store.polls import PollRow
@@ -25,58 +29,58 @@ async def list_schedules(means: Having, caller: Asking) -> Schedules:
 
 
 async def lines(tx: Transaction) -> list[ScheduleLine]:
-    """Every schedule and poll of the current release, the next one first."""
-    release = await current_release(tx)
-    found = [_schedule(release, row) for row in await schedules.list_schedules(tx)]
-    found += [_poll(release, row) for row in await polls.list_polls(tx)]
-    return sorted(
-        (line for line in found if line is not None), key=lambda line: (line.due_at, line.tenant, line.workflow)
-    )
+    """Every schedule and poll of the current release, the next one first.
+
+    What no worker has planned yet is told with the time that it will be planned for.
+    """
+    release, now = await current_release(tx), await schedules.clock(tx)
+    planned = {row.key: row for row in await schedules.list_schedules(tx)}
+    polled = {row.key: row for row in await polls.list_polls(tx)}
+    domains = sorted(release.domains)
+    found = [
+        _schedule(release, key, start, planned.get(key), now) for key, start in all_of(release, domains, ScheduleStart)
+    ]
+    found += [_poll(release, key, start, polled.get(key), now) for key, start in all_of(release, domains, PollStart)]
+    listed = [line for line in found if line is not None]
+    return sorted(listed, key=lambda line: (line.due_at, line.tenant, line.workflow))
 
 
-def _schedule(release: Release, row: ScheduleRow) -> ScheduleLine | None:
-    start = _start(release, row.key, ScheduleStart)
-    if start is None:
+def _schedule(
+    release: Release, key: StartKey, start: ScheduleStart, row: ScheduleRow | None, now: datetime
+) -> ScheduleLine | None:
+    next_at = row.next_at if row is not None else next_after(start.cron, start.zone, now)
+    if next_at is None:
         return None
+    distance = timedelta(seconds=distance_s(start, key.tenant, key.workflow))
     return ScheduleLine(
         kind="schedule",
-        tenant=row.key.tenant,
-        domain=row.key.domain,
-        workflow=row.key.workflow,
-        title=release.definition(row.key.workflow).title,
+        tenant=key.tenant,
+        domain=key.domain,
+        workflow=key.workflow,
+        title=release.definition(key.workflow).title,
         starts_by=start.in_words,
-        next_at=row.next_at,
-        due_at=row.due_at,
-        last_at=row.last_at,
-        last_run=row.last_run,
+        next_at=next_at,
+        due_at=row.due_at if row is not None else next_at + distance,
+        last_at=row.last_at if row is not None else None,
+        last_run=row.last_run if row is not None else None,
         failures=0,
         failure=None,
     )
 
 
-def _poll(release: Release, row: PollRow) -> ScheduleLine | None:
-    start = _start(release, row.key, PollStart)
-    if start is None:
-        return None
+def _poll(release: Release, key: StartKey, start: PollStart, row: PollRow | None, now: datetime) -> ScheduleLine:
+    next_at = row.next_at if row is not None else now
     return ScheduleLine(
         kind="poll",
-        tenant=row.key.tenant,
-        domain=row.key.domain,
-        workflow=row.key.workflow,
-        title=release.definition(row.key.workflow).title,
+        tenant=key.tenant,
+        domain=key.domain,
+        workflow=key.workflow,
+        title=release.definition(key.workflow).title,
         starts_by=start.in_words,
-        next_at=row.next_at,
-        due_at=row.next_at,
-        last_at=row.polled_at,
+        next_at=next_at,
+        due_at=next_at,
+        last_at=row.polled_at if row is not None else None,
         last_run=None,
-        failures=row.failures,
-        failure=row.failure,
+        failures=row.failures if row is not None else 0,
+        failure=row.failure if row is not None else None,
     )
-
-
-def _start(release: Release, key: StartKey, kind: type[ScheduleStart | PollStart]) -> ScheduleStart | PollStart | None:
-    """The start of a row; none when a worker has yet to bring the rows in line with the release."""
-    definition = release.definitions.get(key.workflow)
-    if definition is None or key.tenant not in release.tenants:
-        return None
-    return next((start for start in definition.starts(kind) if start.identity == key.start), None)

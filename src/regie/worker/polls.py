@@ -25,11 +25,11 @@ from regie.core.release import Release
 from regie.core.starts import PollStart
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
+from regie.engine.recurring import all_of, one_of
 from regie.gateway_client import GatewayClient, PollRef
 from regie.store import audit, polls, releases, runs
 from regie.store.database import Database, Transaction
 from regie.store.polls import Claimed
-from regie.worker.finding import all_of, one_of
 from regie.worker.performer import call_block
 
 MOST_AT_ONCE = 100

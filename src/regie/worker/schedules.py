@@ -15,10 +15,10 @@ from regie.core.schedule import Settled, distance_s, next_after, settle, trigger
 from regie.core.starts import ScheduleStart
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
+from regie.engine.recurring import all_of, one_of
 from regie.store import audit, releases, schedules
 from regie.store.database import Database, Transaction
 from regie.store.schedules import Due, Planned, StartKey
-from regie.worker.finding import all_of, one_of
 
 AGAIN_S = 60.0
 """Seconds until a schedule is tried again whose run could not be started."""

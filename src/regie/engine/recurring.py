@@ -1,4 +1,4 @@
-"""Finds in a release what schedules and polls there are, and one of them by its key. Called by whoever drives them."""
+"""Which schedules and polls a release has, and one of them by its key. The worker starts them, the web lists them."""
 
 from __future__ import annotations
 
