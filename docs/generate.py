@@ -63,7 +63,7 @@ TYPES: Mapping[Any, str] = {str: "text", int: "integer", float: "number", bool: 
 EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.RELEASE_LOADED: ("A workspace became the release that new runs get.", "`release`"),
     Event.ACCOUNT_ADDED: ("Somebody may sign in.", "`account`: id, roles"),
-    Event.TRIGGER_ACCEPTED: ("A ticket, a person or a program asked for a run, and it starts.", "`trigger`"),
+    Event.TRIGGER_ACCEPTED: ("Somebody or something asked for a run, and it starts.", "`trigger`"),
     Event.TRIGGER_REPEATED: ("The same trigger came again; nothing new starts.", "`trigger`"),
     Event.TRIGGER_REFUSED: (
         "A delivery starts nothing: not genuine, or no workflow fits.",

@@ -39,6 +39,7 @@ async def test_a_list_shows_the_forms_one_may_use(browser: Browser) -> None:
         assert FORM in (await browser.open("/forms")).text
 
 
+@pytest.mark.row("form-not-mine")
 async def test_what_one_may_not_use_does_not_exist(browser: Browser, starts: Starts) -> None:
     await browser.sign_in(RIK)
     token = re.search(r'name="token" value="(\w+)"', (await browser.open("/forms/acme/identity.open")).text)
@@ -83,6 +84,7 @@ async def test_what_was_filled_in_starts_a_run_of_whoever_signed_in(browser: Bro
     assert await starts.leaves(run) == [Event.TRIGGER_ACCEPTED, Event.RUN_STARTED]
 
 
+@pytest.mark.row("form-wrong-fields")
 async def test_what_is_wrong_is_said_beside_its_field_and_what_was_typed_stays(
     browser: Browser, starts: Starts
 ) -> None:
@@ -114,6 +116,8 @@ async def test_what_is_wrong_is_said_beside_its_field_and_what_was_typed_stays(
     assert (await browser.post(FORM, **{**hidden, **GOOD})).status_code == 303
 
 
+@pytest.mark.row("form-sent-again")
+@pytest.mark.row("form-sent-again-changed")
 async def test_the_same_page_sent_many_times_starts_one_run(browser: Browser, starts: Starts) -> None:
     await browser.sign_in(SAM)
     page = (await browser.open(FORM)).text
@@ -143,6 +147,7 @@ async def test_a_token_belongs_to_whoever_got_it(browser: Browser, starts: Start
     assert {run.started_by.id for run in await starts.runs("identity.open")} == {SAM, RIK}
 
 
+@pytest.mark.row("form-forged")
 async def test_a_forged_form_starts_nothing(browser: Browser, starts: Starts) -> None:
     await browser.sign_in(SAM)
     page = (await browser.open(FORM)).text

@@ -69,6 +69,7 @@ async def test_a_flood_of_items_is_taken_in_portions(starts: Starts, monkeypatch
         await starts.poll_again()
 
 
+@pytest.mark.row("poll-no-answer")
 async def test_a_failing_poll_backs_off_says_why_and_recovers(starts: Starts) -> None:
     await starts.load({WORKFLOW: POLLED})
     starter = starts.starter()
@@ -96,6 +97,7 @@ async def test_a_failing_poll_backs_off_says_why_and_recovers(starts: Starts) ->
     assert told == [Event.POLL_FAILED, Event.POLL_RECOVERED]
 
 
+@pytest.mark.row("poll-no-key")
 async def test_items_without_a_key_are_a_failure_and_do_not_stop_the_others(starts: Starts) -> None:
     await starts.load({WORKFLOW: POLLED.replace("item.id", "item.name")})
     starter = starts.starter()

@@ -27,6 +27,7 @@ async def test_a_schedule_begins_with_its_next_time_for_every_tenant(starts: Sta
     assert await starts.runs(WORKFLOW) == []
 
 
+@pytest.mark.row("schedule-missed")
 async def test_after_a_long_absence_one_run_makes_up_for_all(starts: Starts) -> None:
     await starts.load({WORKFLOW: SCHEDULED})
     starter = starts.starter()
@@ -161,6 +162,7 @@ async def test_tenants_are_spread(starts: Starts) -> None:
     assert len(triggers) <= 2
 
 
+@pytest.mark.row("schedule-not-startable")
 async def test_a_schedule_that_cannot_be_started_does_not_stop_the_others(starts: Starts) -> None:
     await starts.load({WORKFLOW: SCHEDULED}, tenants=("acme", "globex"))
     starter = starts.starter()
