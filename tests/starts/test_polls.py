@@ -7,15 +7,20 @@ import httpx
 import pytest
 
 from regie.core.audit import Event
+from regie.core.block import Context, block
 from regie.core.capabilities import identity
+from regie.core.capability import Record
+from regie.core.checking import validate
 from regie.core.errors import Denied, FencedOut, Terminal
 from regie.gateway_client import PollRef
 from regie.store import polls, releases
 from regie.store.polls import Claimed
 from regie.worker import polls as polling
 from regie.worker.polls import HOLD_S, PollContext
+from regie.worker.starting import Starter
 
-from .stage import POLLED, Starts
+from ..web.stage import OPERATOR  # noqa: TID252  tests are no installed package, so there is no absolute name
+from .stage import POLLED, Starts, release
 
 WORKFLOW = "identity.watch"
 JAN = identity.UserQuery(user="jan@example.com")
@@ -178,3 +183,70 @@ async def test_the_cursor_stays_where_it_was_when_only_the_rhythm_changes(starts
     await starts.load({WORKFLOW: POLLED.replace("settings.watched", "settings.watched | lower")})
     await starts.starter()._keep()
     assert (await claim(starts)).cursor == ""
+
+
+# --- cursors ----------------------------------------------------------------------------------------------------------
+
+
+class Line(Record):
+    """One line of a book."""
+
+    number: int
+
+
+class Page(Record):
+    """Some lines, and where the next ones are."""
+
+    lines: list[Line]
+    cursor: str
+
+
+BOOK: list[int] = []
+ASKED: list[str] = []
+
+
+@block("book.read")
+async def read_book(ctx: Context, after: str) -> Page:
+    """Read three lines of a book.
+
+    Example:
+        uses: book.read
+        with: { after: "7" }
+    """
+    ASKED.append(after)
+    lines = [number for number in BOOK if number > int(after or 0)][:3]
+    return Page(lines=[Line(number=number) for number in lines], cursor=str(lines[-1]) if lines else after)
+
+
+READS = """workflow: identity.read
+title: Read
+owner: team:test
+start:
+  poll: { uses: book.read, with: { after: "${{ poll.cursor }}" }, every: 5m, key: item.number }
+input:
+  line: { type: integer, from: item.number }
+steps: [ { end: done } ]
+"""
+
+
+async def test_the_cursor_moves_when_all_items_of_an_answer_have_their_run(
+    starts: Starts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "MOST_AT_ONCE", 2)
+    catalogue = {"book.read": read_book}
+    definition = validate(READS, "read.yaml", catalogue, {})
+    loaded = release({}).model_copy(update={"definitions": {definition.workflow: definition}})
+    async with starts.database.transaction() as tx:
+        await releases.put(tx, loaded, by=OPERATOR)
+    starter = Starter(starts.database, catalogue, lambda _: starts.gateway, ["identity"])
+    BOOK[:], ASKED[:] = range(1, 6), []
+    for so_many in (2, 3, 5, 5):
+        await starts.poll_again()
+        await starts.look(starter)
+        assert len(await starts.runs("identity.read")) == so_many
+    assert ASKED == ["", "", "3", "5"]
+    BOOK.append(6)
+    await starts.poll_again()
+    # Another worker knows what the first one has left behind.
+    await starts.look(Starter(starts.database, catalogue, lambda _: starts.gateway, ["identity"]))
+    assert await starts.given("identity.read") == [{"line": number} for number in range(1, 7)]
