@@ -13,6 +13,8 @@ from ..pages.conftest import Browser  # noqa: TID252  tests are no installed pac
 from ..web.stage import OLGA, RIK, SAM  # noqa: TID252  same
 from .stage import ASKED, OPEN, TICKETED, Starts
 
+pytestmark = pytest.mark.slow
+
 FORM = "/forms/acme/identity.asked"
 GOOD = {"field.employee": "jan.janssen@example.com", "field.laptop": "on", "field.names": "Ana\r\n Ben \r\n\r\n"}
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import httpx
+import pytest
 
 from ..pages.conftest import Browser  # noqa: TID252  same
 from ..web.stage import AS_OPERATOR, OLGA, RIK  # noqa: TID252  same
 from .stage import POLLED, SCHEDULED, Starts
+
+pytestmark = pytest.mark.slow
 
 WAYS = {"identity.nightly": SCHEDULED, "identity.watch": POLLED}
 

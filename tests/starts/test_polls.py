@@ -22,6 +22,8 @@ from regie.worker.starting import Starter
 from ..web.stage import OPERATOR  # noqa: TID252  tests are no installed package, so there is no absolute name
 from .stage import POLLED, Starts, release
 
+pytestmark = pytest.mark.slow
+
 WORKFLOW = "identity.watch"
 JAN = identity.UserQuery(user="jan@example.com")
 

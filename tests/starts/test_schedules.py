@@ -11,6 +11,8 @@ from regie.store import schedules
 
 from .stage import AMSTERDAM, NIGHTLY, SCHEDULED, Starts
 
+pytestmark = pytest.mark.slow
+
 SKIPPING = SCHEDULED.replace("} ", "}").replace("Amsterdam }", "Amsterdam, missed: skip }")
 SPREAD = SCHEDULED.replace("Amsterdam }", "Amsterdam, spread: 1h }")
 WORKFLOW = "identity.nightly"

@@ -34,10 +34,10 @@ from regie.worker.performer import call_block
 
 MOST_AT_ONCE = 100
 """New items of one answer that start runs; the others follow with the next poll, soon."""
-HOLD_S = 300.0
+HOLD_S = 150.0
 """Seconds after which another worker asks when the one that holds a poll has said nothing."""
-ANSWER_WITHIN_S = 200.0
-"""Seconds for one poll, however long its block may take: well before somebody else would ask."""
+ANSWER_WITHIN_S = 90.0
+"""Seconds for one answer, however long its block may take: well before somebody else would ask."""
 ACTOR = Actor(type="engine", id="poll")
 
 Want = TypeVar("Want", bound=Record)
@@ -82,10 +82,15 @@ class Poller:
         self._gateways = gateways
         self._domains = domains
 
-    async def keep(self, tx: Transaction, release: Release) -> None:
-        """Have a row for each poll of the release; new ones are due at once."""
+    async def keep(self, tx: Transaction, release: Release) -> int:
+        """Have a row for each poll of the release; new ones are due at once.
+
+        Returns:
+            How many there are.
+        """
         keys = [key for key, _ in all_of(release, self._domains, PollStart)]
         await polls.keep(tx, self._domains, sorted(release.domains), keys)
+        return len(keys)
 
     async def claim(self, most: int) -> list[tuple[Claimed, Release]]:
         """Take polls that are due."""

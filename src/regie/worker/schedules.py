@@ -35,14 +35,19 @@ class Scheduler:
         self._engine = PostgresEngine(database)
         self._domains = domains
 
-    async def keep(self, tx: Transaction, release: Release, now: datetime) -> None:
-        """Have a row for each schedule of the release; new ones begin with their next time."""
+    async def keep(self, tx: Transaction, release: Release, now: datetime) -> int:
+        """Have a row for each schedule of the release; new ones begin with their next time.
+
+        Returns:
+            How many there are.
+        """
         planned = []
         for key, start in all_of(release, self._domains, ScheduleStart):
             following = _planned(key, start, next_after(start.cron, start.zone, now))
             if following is not None:
                 planned.append(following)
         await schedules.keep(tx, self._domains, sorted(release.domains), planned)
+        return len(planned)
 
     async def fire(self) -> bool:
         """Deal with one schedule that is due: run and next time are written together, or neither.

@@ -49,6 +49,7 @@ class Starter:
         self._poller = Poller(database, catalogue, gateways, domains)
         self._look_every_s = look_every_s
         self._kept = ""
+        self._schedules = self._polls = 0
         self._asking: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -76,9 +77,10 @@ class Starter:
             InvalidInput: There is no release yet.
         """
         await self._keep()
-        while await self._scheduler.fire():
+        # Where nothing of a kind is planned, nobody asks for it every second.
+        while self._schedules and await self._scheduler.fire():
             pass
-        free = POLLS_AT_ONCE - len(self._asking)
+        free = POLLS_AT_ONCE - len(self._asking) if self._polls else 0
         for claimed, release in await self._poller.claim(free) if free else []:
             task = asyncio.create_task(self._poller.poll(claimed, release))
             self._asking.add(task)
@@ -106,8 +108,8 @@ class Starter:
         async with self._database.transaction() as tx:
             now = await schedules.take_turn(tx)
             release = await releases.current(tx)
-            await self._scheduler.keep(tx, release, now)
-            await self._poller.keep(tx, release)
+            self._schedules = await self._scheduler.keep(tx, release, now)
+            self._polls = await self._poller.keep(tx, release)
         self._kept = release.digest
 
     def _done(self, task: asyncio.Task[None]) -> None:
