@@ -356,37 +356,6 @@ class Workflows(Answer):
     items: list[WorkflowLine]
 
 
-class ScheduleLine(Answer):
-    """A schedule or a poll of one tenant.
-
-    Attributes:
-        starts_by: In words.
-        next_at: The next scheduled time; of a poll, when it is asked next.
-        due_at: When the tenant's run starts for it.
-        last_at: The time that a run was started for last; of a poll, when it had an answer last.
-        failures: How many polls in a row have failed, and why the last one did.
-    """
-
-    kind: Literal["schedule", "poll"]
-    tenant: str
-    domain: str
-    workflow: str
-    title: str
-    starts_by: str
-    next_at: Moment
-    due_at: Moment
-    last_at: Moment | None
-    last_run: str | None
-    failures: int
-    failure: Failure | None
-
-
-class Schedules(Answer):
-    """What starts by itself as time goes, the next one first."""
-
-    items: list[ScheduleLine]
-
-
 class StartedByDelivery(Answer):
     """A run that a delivery came to."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Literal
 
 from fastapi import APIRouter
 
+from regie.core.errors import Failure
 from regie.core.release import Release
 from regie.core.schedule import distance_s, next_after
 from regie.core.starts import PollStart, ScheduleStart
@@ -14,10 +16,41 @@ from regie.store import polls, schedules
 from regie.store.database import Transaction
 from regie.store.polls import PollRow
 from regie.store.schedules import ScheduleRow, StartKey
-from regie.web.answers import ScheduleLine, Schedules
+from regie.web.answers import Answer, Moment
 from regie.web.means import Asking, Having, current_release
 
 router = APIRouter()
+
+
+class ScheduleLine(Answer):
+    """A schedule or a poll of one tenant.
+
+    Attributes:
+        starts_by: In words.
+        next_at: The next scheduled time; of a poll, when it is asked next.
+        due_at: When the tenant's run starts for it.
+        last_at: The time that a run was started for last; of a poll, when it had an answer last.
+        failures: How many polls in a row have failed, and why the last one did.
+    """
+
+    kind: Literal["schedule", "poll"]
+    tenant: str
+    domain: str
+    workflow: str
+    title: str
+    starts_by: str
+    next_at: Moment
+    due_at: Moment
+    last_at: Moment | None
+    last_run: str | None
+    failures: int
+    failure: Failure | None
+
+
+class Schedules(Answer):
+    """What starts by itself as time goes, the next one first."""
+
+    items: list[ScheduleLine]
 
 
 @router.get("/v1/schedules")
