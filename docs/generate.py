@@ -65,7 +65,7 @@ TYPES: Mapping[Any, str] = {str: "text", int: "integer", float: "number", bool: 
 EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.RELEASE_LOADED: ("A workspace became the release that new runs get.", "`release`"),
     Event.ACCOUNT_ADDED: ("Somebody may sign in.", "`account`: id, roles"),
-    Event.TRIGGER_ACCEPTED: ("A ticket, a person or a program asked for a run, and it starts.", "`trigger`"),
+    Event.TRIGGER_ACCEPTED: ("Somebody or something asked for a run, and it starts.", "`trigger`"),
     Event.TRIGGER_REPEATED: ("The same trigger came again; nothing new starts.", "`trigger`"),
     Event.TRIGGER_REFUSED: (
         "A delivery starts nothing: not genuine, or no workflow fits.",
@@ -86,6 +86,15 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.RUN_RESUMED: ("Somebody lets a paused run go on.", ""),
     Event.RUN_REPEATED: ("A new run repeats this one from some step on.", "`rerun`: run (the new one), from_step"),
     Event.RUN_WOKEN: ("A run was made ready by a person, or by a worker that found nothing would wake it.", ""),
+    Event.TRIGGER_MISSED: (
+        "Scheduled times passed while nobody was there; the schedule says whether one run makes up for them.",
+        "`schedule`: workflow, since, until, policy",
+    ),
+    Event.POLL_FAILED: (
+        "A poll got no answer that it could use; told once until it is well again.",
+        "`poll`, `failure`",
+    ),
+    Event.POLL_RECOVERED: ("A poll that failed has an answer again.", "`poll`: workflow, uses"),
     Event.RUN_SET_ASIDE: ("Nobody can go on with the run as it is stored: a person must mend it.", "`failure`"),
     Event.RUN_CLOSED: ("A run is over; it is its last leaf.", "`status`, `count` of its leaves, this one included"),
     Event.EVENT_RECEIVED: (

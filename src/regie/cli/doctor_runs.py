@@ -8,7 +8,7 @@ from regie.cli.findings import Finding, info, ok, problem, warning
 from regie.cli.installation import Installation
 from regie.core.errors import RegieError
 from regie.core.release import Release
-from regie.store import checkup, liveness, releases, workers
+from regie.store import checkup, liveness, polls, releases, schedules, workers
 from regie.store.checkup import OddApproval, WaitingRun
 from regie.store.database import Database, Transaction
 from regie.store.liveness import Sleeper
@@ -68,7 +68,7 @@ async def inside(installation: Installation, dsn: str) -> tuple[Release | None, 
             current = await releases.current(tx) if await releases.history(tx, limit=1) else None
             is_running = bool(installation.read_state())
             at_work = await _workers(tx, current, is_running=is_running)
-            return current, [*at_work, *await _runs(tx), *await _approvals(tx)]
+            return current, [*at_work, *await _runs(tx), *await _approvals(tx), *await _starts(tx)]
     except RegieError as error:
         return None, [problem("database", error.message, error.hint or "")]
 
@@ -158,6 +158,28 @@ def _stranger(approval: OddApproval) -> Finding:
         )
         return problem("approvals", message, remedy)
     return warning("approvals", message, "Others can answer; correct the roles in the tenant's file.")
+
+
+async def _starts(tx: Transaction) -> list[Finding]:
+    """Schedules that nobody starts, and polls that get no answer."""
+    findings = [
+        warning(
+            "schedules",
+            f"{row.key.workflow} for {row.key.tenant} should have started at {_moment(row.due_at)}.",
+            "A worker starts it within a second: regie up; then look again, and into the worker's log.",
+        )
+        for row in await schedules.overdue(tx, checkup.OVERDUE_AFTER_S)
+    ]
+    for row in await polls.list_polls(tx):
+        if row.failure is not None and row.failing_since is not None:
+            count = "once" if row.failures == 1 else f"{row.failures} times"
+            message = (
+                f"The poll of {row.key.workflow} for {row.key.tenant} has failed {count} since "
+                f"{_moment(row.failing_since)}: {row.failure.message} It is tried again at {_moment(row.next_at)}."
+            )
+            hint = row.failure.hint or "See whether the outside system answers: regie doctor --online"
+            findings.append(warning("polls", message, hint))
+    return findings or [ok("schedules", "None is overdue, and no poll fails.")]
 
 
 def _moment(at: datetime) -> str:

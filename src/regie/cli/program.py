@@ -13,6 +13,7 @@ from regie.cli import (
     proving,
     releases,
     runs,
+    schedules,
     secrets,
     services,
     steering,
@@ -43,6 +44,7 @@ program.command(rich_help_panel=LOOKING)(runs.plan)
 program.command(rich_help_panel=LOOKING)(runs.runs)
 program.command(rich_help_panel=LOOKING)(runs.show)
 program.command(rich_help_panel=LOOKING)(approvals.approvals)
+program.command(rich_help_panel=LOOKING)(schedules.schedules)
 program.add_typer(runs.audit, name="audit", rich_help_panel=LOOKING)
 program.command(rich_help_panel=DOING)(runs.start)
 program.command(rich_help_panel=DOING)(steering.cancel)

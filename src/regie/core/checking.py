@@ -26,6 +26,7 @@ from regie.core.capability import Effect
 from regie.core.checking_approvals import approval_faults
 from regie.core.checking_arguments import ArgumentCheck
 from regie.core.checking_children import Workflows, child_faults
+from regie.core.checking_starts import start_faults
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import DefinitionError, Fault
 from regie.core.expression import path_of
@@ -126,6 +127,7 @@ def check(
         *checker.faults,
         *approval_faults(checker.layout, positions, catalogue, settings, roles),
         *child_faults(definition, checker.layout, positions, catalogue, workflows),
+        *start_faults(definition, positions, catalogue, settings, roles),
     ]
     return sorted(set(faults), key=lambda fault: (fault.line, fault.column, fault.message))
 
@@ -231,7 +233,7 @@ class _Checker:
         """Check the whole file."""
         root = self.positions.source.root
         for field in self.definition.input:
-            if field.source is not None:
+            if field.source is not None and field.source.partition(".")[0] == "ticket":
                 self._input_source(root.below("input", field.name, "from"), field.source)
         self._sequence(self.definition.steps, {}, is_in_error=False)
 

@@ -39,3 +39,13 @@ def parse_duration(text: str) -> float:
     if seconds > LONGEST_S:
         raise ValueError(f"{text!r} is longer than 10 years")
     return float(seconds)
+
+
+def format_duration(seconds: float) -> str:
+    """A length of time as people write it: the reverse of `parse_duration` for whole seconds."""
+    left, parts = int(seconds), []
+    for unit, length in _SECONDS.items():
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"

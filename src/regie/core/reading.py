@@ -12,10 +12,11 @@ from datetime import date, datetime
 
 from pydantic import JsonValue
 
-from regie.core.definition import Definition, InputField, InputType, TicketStart
+from regie.core.definition import Definition, InputField, InputType
 from regie.core.errors import DefinitionError, Fault
 from regie.core.located import Node, Source
 from regie.core.nearest import did_you_mean
+from regie.core.reading_starts import read_starts
 from regie.core.reading_steps import StepReader
 from regie.core.reading_values import Reader
 from regie.core.source import read_source
@@ -23,13 +24,11 @@ from regie.core.source import read_source
 KEYWORDS = ("workflow", "title", "about", "owner", "sla", "limit", "start", "input", "steps", "tests")
 """Every word of a workflow file."""
 _REQUIRED = ("workflow", "title", "owner", "steps")
-_TRIGGERS = ("ticket", "webhook", "schedule", "poll", "mail", "chat", "form", "api")
 _SLA = ("finish", "stop")
-_TICKET = ("system", "project", "request_type")
-_FIELD = ("type", "from", "title", "required", "default", "one-of")
+_FIELD = ("type", "from", "title", "help", "required", "default", "one-of")
 _WORKFLOW = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_PATH = re.compile(r"ticket(\.[A-Za-z_][A-Za-z0-9_]*)+")
+_PATH = re.compile(r"(ticket|item)(\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ def read_draft(text: str, file: str) -> Draft:
         "sla_finish_s": finish_s,
         "sla_stop_s": stop_s,
         "limit": reader.whole_number(fields.get("limit"), "`limit`"),
-        "start": _starts(reader, fields.get("start")),
+        "start": read_starts(reader, fields.get("start")),
         "input": _input(reader, fields.get("input")),
         "steps": steps.steps(fields["steps"], "`steps`") if "steps" in fields else (),
         "tests": fields["tests"].plain() if "tests" in fields else None,
@@ -130,20 +129,6 @@ def _workflow_name(reader: Reader, node: Node | None) -> str | None:
     return name
 
 
-def _starts(reader: Reader, node: Node | None) -> tuple[TicketStart, ...]:
-    if node is None:
-        return ()
-    found = []
-    for word, trigger in reader.fields(node, "`start`", _TRIGGERS).items():
-        if word != "ticket":
-            reader.note_key(node, word, f"this version does not start runs by `{word}` yet", hint="it can by `ticket`")
-            continue
-        fields = reader.fields(trigger, "`ticket`", _TICKET, _TICKET)
-        values = {key: reader.text(fields.get(key), f"`{key}`") or "" for key in _TICKET}
-        found.append(TicketStart.model_validate(values))
-    return tuple(found)
-
-
 def _input(reader: Reader, node: Node | None) -> tuple[InputField, ...]:
     if node is None:
         return ()
@@ -170,7 +155,7 @@ def _input_field(reader: Reader, name: str, node: Node) -> InputField | None:
     kind = InputType(type_name)
     source = reader.text(fields.get("from"), "`from`")
     if source is not None and not _PATH.fullmatch(source):
-        reader.note(fields["from"], f"{source!r} is not a path such as ticket.fields.employee")
+        reader.note(fields["from"], f"{source!r} is not a path such as ticket.fields.employee or item.user")
     one_of = _one_of(reader, node, kind, fields.get("one-of"))
     required = fields.get("required")
     if required is not None and not isinstance(required.value, bool):
@@ -182,6 +167,7 @@ def _input_field(reader: Reader, name: str, node: Node) -> InputField | None:
         name=name,
         type=kind,
         title=reader.text(fields.get("title"), "`title`") or "",
+        help=reader.text(fields.get("help"), "`help`") or "",
         source=source,
         required=required is None or required.value is not False,
         default=default.plain() if default else None,

@@ -570,6 +570,16 @@ async def find(tx: Transaction, run: str) -> RunKey | None:
     return _key(rows[0]) if len(rows) == 1 else None
 
 
+async def known_triggers(tx: Transaction, tenant: str, domain: str, triggers: Sequence[str]) -> set[str]:
+    """Those of these triggers that have started a run before."""
+    rows = await tx.rows(
+        """select trigger_key from regie.run
+           where tenant = %(tenant)s and domain = %(domain)s and trigger_key = any(%(triggers)s)""",
+        {"tenant": tenant, "domain": domain, "triggers": list(triggers)},
+    )
+    return {row["trigger_key"] for row in rows}
+
+
 async def state_of(tx: Transaction, key: RunKey, *, lock: bool = False) -> str:
     """The state of a run as JSON text.
 

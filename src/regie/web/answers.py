@@ -11,12 +11,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
 from regie.core import plan, report
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
-from regie.core.definition import Definition, InputField, TicketStart
+from regie.core.definition import Definition, InputField
 from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.release import Release
 from regie.core.run import EffectNote, Pause, RunState, RunStatus, StepState, StepStatus, written_place
+from regie.core.starts import Start
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.effects import Effect
@@ -400,7 +401,7 @@ class WorkflowLine(Answer):
     sla_finish_s: float | None
     sla_stop_s: float | None
     limit: int | None
-    start: tuple[TicketStart, ...]
+    start: tuple[Start, ...]
     input: tuple[InputField, ...]
     tenants: list[str]
     definition_digest: str

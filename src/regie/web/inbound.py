@@ -10,6 +10,7 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.definition import Definition
 from regie.core.errors import Denied, InvalidInput, NotFound, RegieError, Retryable, Unavailable
 from regie.core.release import Release
+from regie.core.starts import TicketStart
 from regie.core.tenant import Connection, Tenant
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
@@ -109,7 +110,7 @@ def _starts(definition: Definition, through: Connection, announced: Announced) -
     return any(
         (start.system, start.project, start.request_type)
         == (through.connector, announced.project, announced.request_type)
-        for start in definition.start
+        for start in definition.starts(TicketStart)
     )
 
 
