@@ -267,6 +267,8 @@ def _show_run(shown: dict[str, Any]) -> None:
     out.print(f"[bold]{shown['workflow']}[/bold]  run {shown['id']}  [{style}]{shown['status']}[/{style}]")
     out.print(f"tenant {shown['tenant']}  ticket {shown['ticket'] or '-'}  requester {shown['requester'] or '-'}")
     out.print(f"started {moment(shown['started_at'])}  ended {moment(shown['ended_at'])}\n")
+    if shown["queued"]:
+        out.print(f"[yellow]{shown['queued']}[/yellow]\n")
     _show_steps(shown["steps"])
     for approval in shown["approvals"]:
         _show_approval(approval)

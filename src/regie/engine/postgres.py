@@ -8,7 +8,7 @@ from regie.core.interpreter import begin
 from regie.core.run import EVENT, Event, RunState
 from regie.engine.accepting import accept
 from regie.engine.port import Started, StartRequest
-from regie.store import inbox, releases, runs
+from regie.store import inbox, quotas, releases, runs
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 
@@ -29,6 +29,7 @@ class PostgresEngine:
 
         Raises:
             InvalidInput: No such workflow or tenant, or the tenant does not have the domain.
+            Throttled: The domain's queue is full, and the request is bounded by that; leave the transaction.
         """
         release = await releases.current(tx)
         facts = accept(request, release, str(uuid.uuid4()))
@@ -49,6 +50,8 @@ class PostgresEngine:
                 dry=request.dry,
             ),
         )
+        if request.is_bounded and started.is_new:
+            await quotas.require_room(tx, facts.domain)
         return Started(started.key, started.is_new)
 
     async def deliver(self, key: RunKey, inbox_key: str, event: Event) -> bool:

@@ -20,6 +20,7 @@ from regie.core.run import EffectNote, RunState, RunStatus, StepState, StepStatu
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.effects import Effect
+from regie.store.quotas import InLine
 from regie.store.runs import RunRow
 from regie.store.steps import StepRecord
 
@@ -234,13 +235,17 @@ class RunCancelled(Answer):
 
 
 class RunDetail(RunLine):
-    """Everything about a run. `report` is the text that goes to the ticket; `outcome` is none while it goes on."""
+    """Everything about a run. `report` is the text that goes to the ticket; `outcome` is none while it goes on.
+
+    `queued` says what it waits behind, in words; empty when it waits for no worker.
+    """
 
     steps: list[StepLine]
     approvals: list[ApprovalLine]
     effects: list[EffectLine]
     report: str
     outcome: Outcome | None
+    queued: str
 
 
 def run_detail(
@@ -252,6 +257,7 @@ def run_detail(
     attempts: Iterable[StepRecord],
     asked: Iterable[Approval],
     ledger: Iterable[Effect],
+    in_line: InLine | None,
 ) -> RunDetail:
     """Put together what is known of a run."""
     last = {record.place: record for record in attempts}
@@ -262,6 +268,7 @@ def run_detail(
         effects=[EffectLine.of(effect) for effect in ledger],
         report=report.report(state),
         outcome=Outcome(status=state.status, failure=state.failure) if state.status.is_final else None,
+        queued=in_line.in_words() if in_line else "",
     )
 
 

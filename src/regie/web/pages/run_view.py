@@ -16,7 +16,7 @@ from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.run import ANSWER, START, EffectNote, RunState, RunStatus, StepState, StepStatus, written_place
-from regie.store import approvals, audit, effects, releases, runs, steps
+from regie.store import approvals, audit, effects, quotas, releases, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.database import Transaction
@@ -105,9 +105,15 @@ class LeafView:
 
 @dataclass(frozen=True, kw_only=True)
 class RunView:
-    """Everything that the page of a run shows. `faults` say what is wrong with the audit chain."""
+    """Everything that the page of a run shows.
+
+    Attributes:
+        queued: What it waits behind, in words; empty when it waits for no worker.
+        faults: What is wrong with the audit chain.
+    """
 
     row: RunRow
+    queued: str
     title: str
     tenant_title: str
     failure: Failure | None
@@ -154,8 +160,10 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
     leaves = await audit.read(tx, row.key)
     covered = {step.place for approval in asked for step in approval.plan}
     tenant = release.tenants.get(row.key.tenant)
+    in_line = await quotas.in_line(tx, row.key)
     return RunView(
         row=row,
+        queued=in_line.in_words() if in_line else "",
         title=definition.title,
         tenant_title=tenant.title if tenant else row.key.tenant,
         failure=state.failure,
