@@ -66,12 +66,14 @@ class Connection(Written):
         domains: The domains that may use it.
         settings: What the connector's manifest asks for, such as a site address.
         secrets: The secrets the manifest asks for, by the manifest's names.
+        limits: How much the vendor allows here where that is not what the manifest says, by the manifest's buckets.
     """
 
     connector: str
     domains: tuple[str, ...] = Field(min_length=1)
     settings: dict[str, JsonValue] = {}
     secrets: dict[str, WrittenSecretRef] = {}
+    limits: dict[str, Annotated[int, Field(ge=1)]] = {}
 
 
 class Tenant(Written):

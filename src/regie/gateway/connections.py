@@ -197,7 +197,7 @@ class Connections:
         settings = found.manifest.effective(connection.settings)
         pace = ConnectionPace(
             self._budgets,
-            found.manifest,
+            found.manifest.allowing(connection.limits),
             connection=place,
             settings=settings,
             capability=capability,

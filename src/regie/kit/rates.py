@@ -194,6 +194,13 @@ class RateModel(Record):
                     raise ValueError(f"limit {limit.bucket} is per {name}, which no request has")
         return self
 
+    def allowing(self, calls: Mapping[str, int]) -> Self:
+        """The same for somebody whom the vendor allows other numbers of calls, by bucket."""
+        if not calls:
+            return self
+        limits = [each.model_copy(update={"calls": calls.get(each.bucket, each.calls)}) for each in self.limits]
+        return self.model_copy(update={"limits": tuple(limits)})
+
     def endpoint_of(self, path: str) -> tuple[str, Mapping[str, str]]:
         """The template that a path fits, with the values of its variables."""
         for template, pattern in self._patterns:
