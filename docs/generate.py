@@ -365,8 +365,8 @@ def limits_page() -> str:
     return page(
         "What vendors allow",
         "src/regie/connectors",
-        "How fast each vendor may be asked, as the connectors' manifests say. What a limit may say, and how it is kept, "
-        "is in [Quotas and rate budgets](quotas-and-rate-budgets.md).",
+        "How fast each vendor may be asked, as the connectors' manifests say. What a limit may say, and how it is "
+        "kept, is in [Quotas and rate budgets](quotas-and-rate-budgets.md).",
         *parts,
     )
 
