@@ -35,7 +35,7 @@ async def _work(dsn: str, key_file: Path, domains: Sequence[str], told: str) -> 
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with Database(dsn, Sealer.from_file(key_file), max_connections=CONNECTIONS) as database:
+    async with Database(dsn, Sealer.from_file(key_file), max_connections=CONNECTIONS, by_key=True) as database:
         loop = WorkerLoop(database, CATALOGUE, Doer(note), domains, name="bench", slots=SLOTS)
         working = asyncio.create_task(loop.run(stop))
         while not await _is_registered(database):  # noqa: ASYNC110  what is waited for is in a database

@@ -19,7 +19,7 @@ from regie.core.run import StepStatus
 from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer
-from regie.store import choosing, releases, runs, timers, workers
+from regie.store import choosing, events, releases, runs, timers, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 
@@ -29,6 +29,10 @@ RESCUE_S = 1.0
 """How often a worker looks for runs whose owner is gone."""
 KEPT_PART = 8
 """Of a worker's slots, the part that a domain with more than its even share leaves to the others: an eighth."""
+ROUTE_S = 1.0
+"""How often a worker looks for events from outside that have not been brought to those who wait."""
+CLEAR_S = 600.0
+"""How often a worker deletes what has been kept long enough."""
 GIVE_BACK_S = 2.0
 """Pause before a dropped run is ready again."""
 
@@ -80,6 +84,8 @@ class WorkerLoop:
                 claiming,
                 asyncio.create_task(self._repeat(BEAT_S, lambda: self._beat(worker.id))),
                 asyncio.create_task(self._repeat(RESCUE_S, self._rescue)),
+                asyncio.create_task(self._repeat(ROUTE_S, self._route)),
+                asyncio.create_task(self._repeat(CLEAR_S, self._clear)),
             }
             try:
                 await self._until(claiming, duties)
@@ -234,6 +240,16 @@ class WorkerLoop:
             rescued = await workers.rescue(tx)
         if rescued:
             log.info("runs:rescued", runs=len(rescued))
+
+    async def _route(self) -> None:
+        goes_on = True
+        while goes_on:
+            async with self.database.transaction() as tx:
+                goes_on = await events.route(tx, self.domains)
+
+    async def _clear(self) -> None:
+        async with self.database.transaction() as tx:
+            await events.clear_old(tx, self.domains)
 
     async def _repeat(self, every_s: float, duty: Callable[[], Awaitable[None]]) -> None:
         """Do something again and again; once more or less does not matter."""

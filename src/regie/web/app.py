@@ -10,7 +10,7 @@ from regie.domains import load_catalogue
 from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient
 from regie.store.database import Database
-from regie.web import approvals, inbound, runs, workflows
+from regie.web import approvals, events, inbound, runs, workflows
 from regie.web.identify import Doorkeeper
 from regie.web.limits import Entrance
 from regie.web.means import Means
@@ -44,7 +44,7 @@ def make_web(database: Database, gateway: GatewayClient, *, operator_token: str)
     answer_errors(app)
     errors.answer_errors(app)
     app.add_middleware(Entrance, answer=_answer)
-    for routes in (inbound, runs, approvals, workflows):
+    for routes in (inbound, runs, approvals, events, workflows):
         app.include_router(routes.router)
     for shown in (assets, signing_in, run_pages, approval_pages, catalogue):
         app.include_router(shown.router)

@@ -26,7 +26,7 @@ from regie.store.steps import StepRecord
 from regie.web.identify import Caller
 from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
-from regie.web.seeing import is_id, run_for
+from regie.web.seeing import children_for, is_id, parent_for, run_for
 
 BAR = 100
 """Width of the longest bar of times, in units of its drawing."""
@@ -46,6 +46,7 @@ class StepView:
         queued_s, ran_s: Over all tries.
         queued_bar, ran_bar: The same, as parts of `BAR`.
         waited_s: Until people answered.
+        child: The run that it has started, if the visitor may see that.
     """
 
     place: str
@@ -62,6 +63,7 @@ class StepView:
     failure: Failure | None
     effects: tuple[EffectNote, ...]
     output: list[Line]
+    child: RunRow | None
 
     @property
     def has_times(self) -> bool:
@@ -108,11 +110,13 @@ class RunView:
     """Everything that the page of a run shows.
 
     Attributes:
+        parent: The run whose child it is, if it is one and the visitor may see that.
         queued: What it waits behind, in words; empty when it waits for no worker.
         faults: What is wrong with the audit chain.
     """
 
     row: RunRow
+    parent: RunRow | None
     queued: str
     title: str
     tenant_title: str
@@ -164,6 +168,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
     return RunView(
         row=row,
         queued=in_line.in_words() if in_line else "",
+        parent=await parent_for(tx, caller, row),
         title=definition.title,
         tenant_title=tenant.title if tenant else row.key.tenant,
         failure=state.failure,
@@ -174,6 +179,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
             definition,
             catalogue,
             {approval.place: approval for approval in asked},
+            children={child.parent_place: child for child in await children_for(tx, caller, row)},
             is_plain=caller.is_operator,
         ),
         approvals=asked,
@@ -193,6 +199,7 @@ def _steps(
     catalogue: Catalogue,
     asked: Mapping[str, Approval],
     *,
+    children: Mapping[str, RunRow],
     is_plain: bool,
 ) -> list[StepView]:
     tries: dict[str, list[StepRecord]] = {}
@@ -232,6 +239,7 @@ def _steps(
                 failure=step.failure,
                 effects=step.effects,
                 output=[] if step.output is None else outline(step.output, is_plain=is_plain),
+                child=children.get(place),
             )
         )
     return shown
@@ -367,10 +375,19 @@ def _who(fields: Mapping[str, JsonValue]) -> str:
     return f"{kind} {actor.id[:8] if is_id(actor.id) else actor.id}"
 
 
+_SHORTEST = (
+    ("step", ("place", "outcome")),
+    ("child", ("workflow",)),
+    ("approval", ("decision", "rung")),
+    ("workflow", ("name",)),
+)
+"""Fields of leaves that say what they are about, and which parts of them."""
+
+
 def _about(fields: Mapping[str, JsonValue]) -> str:
     """What a leaf is about, from those of its fields that say it shortest."""
     parts: list[JsonValue] = []
-    for name, keys in (("step", ("place", "outcome")), ("approval", ("decision", "rung")), ("workflow", ("name",))):
+    for name, keys in _SHORTEST:
         part = fields.get(name)
         if isinstance(part, Mapping):
             parts += [f"rung {part[key]}" if key == "rung" else part[key] for key in keys if key in part]
