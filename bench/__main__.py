@@ -18,6 +18,7 @@ from rich.table import Table
 
 from bench.effects import effects
 from bench.engine import loaded, one_at_a_time
+from bench.fairness import A_WORKER_EACH, ONE_WORKER, Fairness, fairness
 from bench.parked import parked
 from bench.stand import Stand, standing
 from regie.store import postgres_binaries
@@ -48,6 +49,10 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
     changed = await effects(given.rounds, given.few, given.many)
     say(f"{given.parked} parked runs")
     waited = await parked(stand, given.parked, given.timers, SEED)
+    fair = {}
+    for name, domains in (("one_worker", ONE_WORKER), ("a_worker_each", A_WORKER_EACH)):
+        say(f"A quiet domain beside a flood of {given.flood} runs: {name.replace('_', ' ')}")
+        fair[name] = await fairness(stand, given.flood, given.quiet_s, given.rounds, domains)
     ratios = {
         "one_at_a_time / pgbench_1": _ratio(rounds["one_at_a_time"], rounds["pgbench_1"]),
         "loaded / pgbench_8": _ratio(rounds["loaded"], rounds["pgbench_8"]),
@@ -68,7 +73,20 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
             "timers": waited.timers,
             "timer_lag_ms": _spread(waited.timer_lag_s),
         },
+        "fairness": {"flood": given.flood, **{name: _fairness(each) for name, each in fair.items()}},
         "ratios": ratios,
+    }
+
+
+def _fairness(measured: Fairness) -> dict[str, Any]:
+    alone, flooded = _spread(measured.alone_s), _spread(measured.flooded_s)
+    return {
+        "quiet_alone_ms": alone,
+        "quiet_in_the_flood_ms": flooded,
+        "quiet_p95_flood / alone": _digits(flooded["p95"] / alone["p95"]),
+        "flooded_alone_per_s": [_digits(value) for value in measured.alone_per_s],
+        "flooded_beside_quiet_per_s": [_digits(value) for value in measured.flooded_per_s],
+        "flooded_beside_quiet / alone": _ratio(measured.flooded_per_s, measured.alone_per_s),
     }
 
 
@@ -136,7 +154,19 @@ def show(figures: dict[str, Any], console: Console) -> None:
         (f"{waited['timers']} timers due at once", waited["timer_lag_ms"]),
     ):
         spreads.add_row(name, *(f"{spread[part]:g}" for part in ("p50", "p95", "most", "number")))
+    for workers, fair in figures["fairness"].items():
+        if isinstance(fair, dict):
+            for name in ("quiet_alone_ms", "quiet_in_the_flood_ms"):
+                words = f"{name.removesuffix('_ms')}, {workers}".replace("_", " ")
+                spreads.add_row(words, *(f"{fair[name][part]:g}" for part in ("p50", "p95", "most", "number")))
     console.print(spreads)
+    for workers, fair in figures["fairness"].items():
+        if isinstance(fair, dict):
+            console.print(
+                f"Fairness, {workers.replace('_', ' ')}: the quiet domain's p95 in the flood is "
+                f"{fair['quiet_p95_flood / alone']:g} times that without; the flooded one keeps "
+                f"{fair['flooded_beside_quiet / alone']['median'] * 100:.0f} % of its throughput."
+            )
     console.print(
         f"A worker beside {waited['runs']} parked runs: {waited['worker_mb']} MB (empty: {waited['empty_worker_mb']}), "
         f"{waited['idle_cpu_percent']} % of a core while idle, {waited['restart_s']} s to start."
@@ -146,7 +176,9 @@ def show(figures: dict[str, Any], console: Console) -> None:
 def main() -> None:
     """Measure, write, show."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--long", action="store_true", help="50,000 parked runs instead of 5,000")
+    parser.add_argument(
+        "--long", action="store_true", help="50,000 parked runs instead of 5,000, a flood of 8,000 instead of 1,000"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each round's part that has a length")
     parser.add_argument("--runs", type=int, default=1000, help="at once, in each round")
@@ -154,9 +186,12 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=150, help="changes at once, in each round")
     parser.add_argument("--parked", type=int, help="how many runs wait")
     parser.add_argument("--timers", type=int, default=1000, help="due at the same instant")
+    parser.add_argument("--flood", type=int, help="runs of the flooded domain, in each round")
+    parser.add_argument("--quiet-s", type=float, default=10.0, help="how long the quiet domain is measured alone")
     parser.add_argument("--report", type=Path, default=REPORT, help="where the JSON goes")
     given = parser.parse_args()
     given.parked = given.parked or (50_000 if given.long else 5_000)
+    given.flood = given.flood or (8_000 if given.long else 1_000)
     # A pool that closes says so for every connection.
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     console = Console()

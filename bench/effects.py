@@ -15,12 +15,14 @@ import httpx
 import yaml
 
 from bench.workload import OPERATOR
+from regie import connectors
 from regie.cli.demo_world import TENANT, Services, up
 from regie.cli.installation import Installation
 from regie.core.capabilities import identity
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient, StepRef
+from regie.kit.discovery import connectors_in
 from regie.settings import Settings, read_or_make_token
 from regie.store import runs, workers
 from regie.store.database import Database
@@ -157,6 +159,9 @@ async def _load(installation: Installation, database: Database) -> None:
     tenant = yaml.safe_load(file.read_text(encoding="utf-8"))
     tenant["domains"].append(DOMAIN)
     tenant["connections"]["graph"]["domains"].append(DOMAIN)
+    # What is measured is the gateway: not the pace that a vendor allows.
+    buckets = connectors_in(connectors)["graph"].manifest.limits
+    tenant["connections"]["graph"]["limits"] = {limit.bucket: PLENTY["limit"] for limit in buckets}
     file.write_text(yaml.safe_dump(tenant, sort_keys=False, allow_unicode=True), encoding="utf-8")
     await installation.load(database)
 

@@ -23,6 +23,8 @@ def page(bench: Mapping[str, Any], storm: Mapping[str, Any] | None) -> str:
         storm: What `python -m torture` wrote; none when no storm has been kept.
     """
     parts = [_head(bench["conditions"]), _engine(bench), _effects(bench), _waiting(bench["parked"])]
+    if "fairness" in bench:
+        parts.append(_fairness(bench["fairness"]))
     if storm is not None:
         parts.append(_storm(storm))
     parts.append(_again())
@@ -112,6 +114,35 @@ A run that waits for people is a row. {waited["runs"]:,} of them wait here, and 
 | {waited["timers"]:,} timers due at one instant, lateness in ms: p50 / p95 / most | {_three(lag)} |
 
 How late the last timer is, is how long it takes to move that many runs on.
+"""
+
+
+def _fairness(fair: Mapping[str, Any]) -> str:
+    def row(what: str, name: str) -> str:
+        cells = " | ".join(_three(fair[workers][name]) for workers in ("one_worker", "a_worker_each"))
+        return f"| {what} | {cells} |"
+
+    def median(name: str) -> str:
+        values = (fair[workers][name] for workers in ("one_worker", "a_worker_each"))
+        return " | ".join(f"{statistics.median(each):g}" for each in values)
+
+    each = [fair[workers] for workers in ("one_worker", "a_worker_each")]
+    p95 = " | ".join(f"{one['quiet_p95_flood / alone']:g}" for one in each)
+    kept = " | ".join(f"{one['flooded_beside_quiet / alone']['median']:g}" for one in each)
+    return f"""\
+## A quiet domain beside a flooded one
+
+One domain starts a run of five steps every 100 ms. Another one has {fair["flood"]:,} runs ready, and a quota of 10 in hands.
+Start to last step, with one worker process for both domains and with one for each.
+
+| | one worker | a worker each |
+|---|---|---|
+{row("quiet domain without a flood, ms: p50 / p95 / most", "quiet_alone_ms")}
+{row("quiet domain in the flood, ms: p50 / p95 / most", "quiet_in_the_flood_ms")}
+| ratio of the p95 | {p95} |
+| flooded domain alone, runs per second | {median("flooded_alone_per_s")} |
+| flooded domain beside the quiet one, runs per second | {median("flooded_beside_quiet_per_s")} |
+| ratio | {kept} |
 """
 
 

@@ -67,11 +67,11 @@ class Elsewhere:
 
 
 @asynccontextmanager
-async def elsewhere(stand: Stand, dsn: str) -> AsyncIterator[Elsewhere]:
-    """A worker for the length of the block."""
+async def elsewhere(stand: Stand, dsn: str, *options: str) -> AsyncIterator[Elsewhere]:
+    """A worker for the length of the block; `options` are those of `bench.worker`."""
     began_s = time.monotonic()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.worker", dsn, str(stand.folder / "keys" / "sealing.json")),
+        *(sys.executable, "-m", "bench.worker", dsn, str(stand.folder / "keys" / "sealing.json"), *options),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )

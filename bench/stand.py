@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from bench.workload import OPERATOR, release
+from bench.workload import ALONE, OPERATOR, release
+from regie.core.tenant import Quota
 from regie.store import postgres_binaries, releases
 from regie.store.database import Database
 from regie.store.migrating import migrate
@@ -47,12 +48,12 @@ class Stand:
             admin.execute(sql.SQL("create database {} owner regie").format(sql.Identifier(name)))
         return make_conninfo(self.server.ensure().dsn, dbname=name)
 
-    async def loaded(self) -> str:
-        """Connection string of a database with tables and the workflows."""
+    async def loaded(self, domains: Mapping[str, Quota] = ALONE) -> str:
+        """Connection string of a database with tables and the workflows, in each of these domains."""
         dsn = self.make_database()
         await migrate(dsn)
         async with Database(dsn, self.sealer) as database, database.transaction() as tx:
-            await releases.put(tx, release(), by=OPERATOR)
+            await releases.put(tx, release(domains), by=OPERATOR)
         return dsn
 
     @asynccontextmanager

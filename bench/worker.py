@@ -1,6 +1,6 @@
 """A worker in a process of its own for measurements over processes: `python -m bench.worker DSN KEYFILE`.
 
-Says `ready` once it is registered, then each woken run with the moment on the machine's monotonic clock.
+Says `ready` once it is registered, then each run as it comes to a step, with the moment on the monotonic clock.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.engine import SLOTS
@@ -27,16 +28,15 @@ def _say(*words: object) -> None:
     sys.stdout.flush()
 
 
-def _note(run: str, place: str, at_s: float) -> None:
-    if place == WOKEN:
-        _say(run, repr(at_s))
+async def _work(dsn: str, key_file: Path, domains: Sequence[str], told: str) -> None:
+    def note(run: str, place: str, at_s: float) -> None:
+        if place == told:
+            _say(run, repr(at_s))
 
-
-async def _work(dsn: str, key_file: Path) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with Database(dsn, Sealer.from_file(key_file), max_connections=CONNECTIONS, by_key=True) as database:
-        loop = WorkerLoop(database, CATALOGUE, Doer(_note), [DOMAIN], name="bench", slots=SLOTS)
+        loop = WorkerLoop(database, CATALOGUE, Doer(note), domains, name="bench", slots=SLOTS)
         working = asyncio.create_task(loop.run(stop))
         while not await _is_registered(database):  # noqa: ASYNC110  what is waited for is in a database
             await asyncio.sleep(LOOK_S)
@@ -54,8 +54,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
     parser.add_argument("dsn")
     parser.add_argument("key_file", type=Path)
+    parser.add_argument("--domain", action="append", default=[], help="whose runs to move; may be repeated")
+    parser.add_argument("--tell", default=WOKEN, help="the step at which a run is told")
     given = parser.parse_args()
-    asyncio.run(_work(given.dsn, given.key_file))
+    asyncio.run(_work(given.dsn, given.key_file, given.domain or [DOMAIN], given.tell))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from pydantic import JsonValue
 
@@ -14,7 +15,7 @@ from regie.core.capability import Record
 from regie.core.reading import read_definition
 from regie.core.release import Release
 from regie.core.run import ApproversFound, Event, FindApprovers, MakePlan, Perform, PlanMade, Succeeded
-from regie.core.tenant import Domain, Tenant
+from regie.core.tenant import Domain, Quota, Tenant
 from regie.engine.port import StartRequest, Task
 
 DOMAIN, TENANT = "things", "acme"
@@ -64,27 +65,33 @@ _FILES = {
 }
 
 
-def release() -> Release:
-    """Both workflows, loaded."""
+ALONE: Mapping[str, Quota] = MappingProxyType({DOMAIN: Quota()})
+
+
+def release(domains: Mapping[str, Quota] = ALONE) -> Release:
+    """Both workflows, loaded, in each of these domains."""
     definitions = {}
-    for name, steps in _FILES.items():
-        head = f"workflow: {DOMAIN}.{name}\ntitle: Bench\nowner: team:bench\n"
-        given = "input: { word: { type: text, default: nothing } }\nsteps:\n"
-        definitions[f"{DOMAIN}.{name}"] = read_definition(head + given + steps.strip("\n") + "\n", f"{name}.yaml")[0]
-    domain = Domain(domain=DOMAIN, title="Things", owner="team:bench", classification="internal")
-    tenant = Tenant(tenant=TENANT, title="Acme", domains=(DOMAIN,), connections={})
+    for domain in domains:
+        for name, steps in _FILES.items():
+            head = f"workflow: {domain}.{name}\ntitle: Bench\nowner: team:bench\n"
+            given = "input: { word: { type: text, default: nothing } }\nsteps:\n"
+            text = head + given + steps.strip("\n") + "\n"
+            definitions[f"{domain}.{name}"] = read_definition(text, f"{name}.yaml")[0]
     return Release(
         definitions=definitions,
-        domains={DOMAIN: domain},
-        tenants={TENANT: tenant},
+        domains={
+            name: Domain(domain=name, title=name, owner="team:bench", classification="internal", quota=quota)
+            for name, quota in domains.items()
+        },
+        tenants={TENANT: Tenant(tenant=TENANT, title="Acme", domains=tuple(domains), connections={})},
         blocks={own.name: () for own in OWN},
     )
 
 
-def request(workflow: str, trigger: str) -> StartRequest:
+def request(workflow: str, trigger: str, domain: str = DOMAIN) -> StartRequest:
     """A run to start."""
     return StartRequest(
-        tenant=TENANT, workflow=f"{DOMAIN}.{workflow}", trigger_key=trigger, started_by=OPERATOR, given={"word": "hi"}
+        tenant=TENANT, workflow=f"{domain}.{workflow}", trigger_key=trigger, started_by=OPERATOR, given={"word": "hi"}
     )
 
 

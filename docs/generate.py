@@ -51,6 +51,7 @@ REMEDIES: Mapping[str, str] = {
     "ChildFailed": "Look at the run that the message names: its page says why; handle it with `on-error`.",
     "Retryable": "Nothing, as long as tries are left; then find out what did not answer.",
     "Throttled": "Nothing; if it stays, spread the runs or ask the vendor for more.",
+    "BudgetSpent": "Nothing: the step comes again when there is room. `regie quotas` shows the budgets.",
     "Unavailable": "Nothing, as long as tries are left; else see whether vendor, gateway and database answer.",
     "TimedOut": "Nothing, as long as tries are left; else give the step a longer `timeout`.",
     "OutcomeUnknown": "Look at the target in the vendor's system, then decide; nothing repeats it by itself.",
@@ -381,6 +382,34 @@ def cli_page() -> str:
     return page("Commands", "src/regie/cli", "\n\n".join(paragraphs(found.help)), *parts)
 
 
+def limits_page() -> str:
+    """How fast each vendor is asked."""
+    parts = []
+    for found in connectors_in(connectors).values():
+        manifest = found.manifest
+        rows = [
+            (
+                f"`{limit.bucket}`",
+                limit.about,
+                f"{limit.calls:,} in {limit.per_s:g} s",
+                ", ".join(f"`{name}`" for name in limit.by) or "everybody",
+                ", ".join(f"`{name}`" for name in limit.per),
+                f"{limit.at_once:g} at once, {limit.each_s:.3g} each second",
+                f"[{limit.read_on:%Y-%m-%d}]({limit.source})",
+            )
+            for limit in manifest.limits
+        ]
+        heads = ("bucket", "what counts", "the vendor allows", "shared by the same", "counted per", "we use", "read")
+        parts += [f"## {manifest.title}", table(heads, rows)]
+    return page(
+        "What vendors allow",
+        "src/regie/connectors",
+        "How fast each vendor may be asked, as the connectors' manifests say. What a limit may say, and how it is "
+        "kept, is in [Quotas and rate budgets](quotas-and-rate-budgets.md).",
+        *parts,
+    )
+
+
 def paragraphs(text: str | None) -> list[str]:
     """A help text's paragraphs, each on one line."""
     return [" ".join(part.split()) for part in (text or "").split("\n\n")]
@@ -447,6 +476,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "cli.md": cli_page,
     "audit-events.md": events_page,
+    "vendor-limits.md": limits_page,
 }
 """Each page and who writes it."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import psycopg
 import yaml
 
 from regie import cli
@@ -22,6 +23,7 @@ from regie.cli.installation import Installation
 from regie.cli.story import Story
 from regie.store import audit
 from regie.store.audit import Leaf
+from regie.store.choosing import TURNS
 from regie.store.database import Database
 from regie.store.sealer import Sealer
 
@@ -151,6 +153,20 @@ class Stage:
         body = {"decision": "approved", "plan_sha256": approval["plan_sha256"], **more}
         async with httpx.AsyncClient(base_url=self.web, auth=(person, passwords[person]), trust_env=False) as http:
             return await http.post(f"/v1/approvals/{approval['id']}/decision", json=body)
+
+    @contextlib.asynccontextmanager
+    async def full_queue(self, domain: str, start: dict[str, Any]) -> AsyncIterator[None]:
+        """One run waits to begin and the domain takes no more, until the end of the block: no worker gets a turn."""
+        dsn = Installation(self.settings, lambda _: None).running_address()
+        assert dsn is not None
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+            await connection.execute("select pg_advisory_lock(%s, hashtext(%s))", [TURNS, domain])
+            await connection.execute("update regie.quota set waiting = 1 where domain = %s", [domain])
+            try:
+                assert (await self.api("POST", "/v1/runs", json=start)).status_code == 201
+                yield
+            finally:
+                await connection.execute("update regie.quota set waiting = null where domain = %s", [domain])
 
     # --- API and deliveries -------------------------------------------------------------------------------------------
 

@@ -245,6 +245,11 @@ def jira(**parts: Any) -> dict[str, Any]:
             id="connection-setting-wrong-type",
         ),
         pytest.param(
+            jira(limits={"burst-gett": 150}),
+            "connections.jira: there is no limit burst-gett, did you mean burst-get?",
+            id="connection-limit-unknown",
+        ),
+        pytest.param(
             tenant(connections={"jira": without("webhook", "secrets")}),
             "connections.jira: secret webhook is missing",
             id="connection-secret-missing",
@@ -276,6 +281,7 @@ def test_a_tenant(command: Command, tmp_path: Path, written: str | dict[str, Any
             {**DOMAIN, "sla": "4h"}, "'sla' is not known here (known: classification", id="domain-unknown-key"
         ),
         pytest.param({**DOMAIN, "classification": "secret"}, "one of these belongs here", id="domain-wrong-value"),
+        pytest.param({**DOMAIN, "quota": {"runs": 0}}, "greater than or equal to 1", id="domain-quota-none"),
         pytest.param(BOMB, "anchors (&) and aliases (*) are not allowed", id="domain-bomb"),
         pytest.param({**DOMAIN, "domain": "garage"}, "lies in a folder named parking", id="domain-other-name"),
     ],

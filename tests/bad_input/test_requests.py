@@ -104,6 +104,16 @@ async def test_a_run_that_is_not_there(stage: Stage) -> None:
         assert done.stderr.startswith("regie: There is no"), done.stderr
 
 
+@pytest.mark.row("api-queue-full")
+async def test_a_start_in_a_domain_whose_queue_is_full(stage: Stage) -> None:
+    async with stage.full_queue("identity", {**START, "dry": True}):
+        before = await stage.mark()
+        answer = await stage.api("POST", "/v1/runs", json=START)
+        assert await stage.mark() == before
+    assert_problem(answer, 429, "takes no more for now", "regie quotas")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
 @pytest.mark.row("api-stranger")
 async def test_somebody_nobody_knows(stage: Stage) -> None:
     for headers in ({"Authorization": "Bearer wrong"}, {"Authorization": "Basic !!"}, {"Authorization": ""}):

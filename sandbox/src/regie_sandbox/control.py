@@ -138,6 +138,10 @@ def _world_routes(router: APIRouter, world: World, faults: Faults, throttle: Thr
         last = entries[-1]["seq"] if entries else since
         return {"last": last, "entries": [each for each in entries if by_hand or each["system"] != "sandbox"]}
 
+    @router.get("/throttled")
+    async def throttled() -> dict[str, Any]:
+        return {"refused": dict(throttle.refused)}
+
     @router.post("/reset")
     async def reset() -> dict[str, str]:
         world.reset()

@@ -1,7 +1,7 @@
 """Counting requests the way the vendors do. Jira counts calls and writes to an issue, Graph counts resource units."""
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -12,9 +12,13 @@ class Throttle:
     """Sliding windows per key. A request that would break one window is refused and counts in none.
 
     Memory only: a restart forgives, as a vendor's restart would.
+
+    Attributes:
+        refused: How many requests were refused, by key.
     """
 
     def __init__(self) -> None:
+        self.refused: Counter[str] = Counter()
         self._taken: dict[str, deque[tuple[datetime, int]]] = {}
 
     def _units(self, key: str, window: Window, now: datetime) -> deque[tuple[datetime, int]]:
@@ -39,6 +43,7 @@ class Throttle:
                 at, taken = within.popleft()
                 used -= taken
                 until_free = (at + timedelta(seconds=window.seconds) - now).total_seconds()
+            self.refused[key] += 1
             return until_free
         kept = self._units(key, Window(limit=1, seconds=longest), now)
         kept.append((now, units))
@@ -52,6 +57,7 @@ class Throttle:
     def forget(self) -> None:
         """Start every window afresh."""
         self._taken.clear()
+        self.refused.clear()
 
 
 def retry_after(seconds: float) -> str:

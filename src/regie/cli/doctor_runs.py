@@ -8,7 +8,7 @@ from regie.cli.findings import Finding, info, ok, problem, warning
 from regie.cli.installation import Installation
 from regie.core.errors import RegieError
 from regie.core.release import Release
-from regie.store import checkup, liveness, polls, releases, schedules, workers
+from regie.store import checkup, liveness, polls, quotas, rate_budgets, releases, schedules, workers
 from regie.store.checkup import OddApproval, WaitingRun
 from regie.store.database import Database, Transaction
 from regie.store.liveness import Sleeper
@@ -16,6 +16,8 @@ from regie.store.sealer import Sealer
 
 CLOCKS_APART_S = 5.0
 """Seconds that two clocks may differ before somebody should look."""
+NEARLY_FULL = 0.8
+"""Part of a queue's bound from which somebody should look."""
 
 
 def machine_clock() -> datetime:
@@ -68,7 +70,8 @@ async def inside(installation: Installation, dsn: str) -> tuple[Release | None, 
             current = await releases.current(tx) if await releases.history(tx, limit=1) else None
             is_running = bool(installation.read_state())
             at_work = await _workers(tx, current, is_running=is_running)
-            return current, [*at_work, *await _runs(tx), *await _approvals(tx), *await _starts(tx)]
+            of_runs = [*await _runs(tx), *await _quotas(tx), *await _approvals(tx), *await _starts(tx)]
+            return current, [*at_work, *of_runs]
     except RegieError as error:
         return None, [problem("database", error.message, error.hint or "")]
 
@@ -108,6 +111,34 @@ async def _runs(tx: Transaction) -> list[Finding]:
         for run in await checkup.unclaimed_runs(tx)
     ]
     return findings or [ok("runs", "None is stuck.")]
+
+
+async def _quotas(tx: Transaction) -> list[Finding]:
+    """Queues that are full or nearly so, and vendors that have asked us to wait."""
+    findings = []
+    for use in await quotas.use(tx):
+        most = use.quota.waiting
+        if most is not None and use.waiting >= most * NEARLY_FULL:
+            findings.append(
+                warning(
+                    "quotas",
+                    f"Domain {use.domain} has {use.waiting} runs waiting to begin; at {most} people start no more.",
+                    "See `regie quotas`. Raise quota.runs in its domain.yaml, add workers, or wait.",
+                )
+            )
+        elif use.quota.runs is not None and use.in_hands >= use.quota.runs and use.ready:
+            message = f"Domain {use.domain} uses its quota of {use.quota.runs}; {use.ready} more runs are ready."
+            findings.append(info("quotas", message, "regie quotas"))
+    findings += [
+        warning(
+            "rate budgets",
+            f"{level.about}: asked us to wait until {_moment(level.closed_until)}.",
+            "Nothing: runs park until then. When it happens often, other programs use the same account.",
+        )
+        for level in await rate_budgets.levels(tx)
+        if level.closed_until is not None
+    ]
+    return findings or [ok("quotas", "No queue is full, and no vendor has asked us to wait.")]
 
 
 def _about(run: WaitingRun | Sleeper) -> str:

@@ -11,6 +11,7 @@ from regie.cli import (
     demo,
     doctor,
     proving,
+    quotas,
     releases,
     runs,
     schedules,
@@ -45,6 +46,7 @@ program.command(rich_help_panel=LOOKING)(runs.runs)
 program.command(rich_help_panel=LOOKING)(runs.show)
 program.command(rich_help_panel=LOOKING)(approvals.approvals)
 program.command(rich_help_panel=LOOKING)(schedules.schedules)
+program.command(rich_help_panel=LOOKING)(quotas.quotas)
 program.add_typer(runs.audit, name="audit", rich_help_panel=LOOKING)
 program.command(rich_help_panel=DOING)(runs.start)
 program.command(rich_help_panel=DOING)(steering.cancel)

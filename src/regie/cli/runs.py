@@ -264,6 +264,8 @@ def _show_run(shown: dict[str, Any]) -> None:
             "paused by ", held["by"], ": ", held["reason"] or "no reason given", sep="", markup=False, style="yellow"
         )
     out.print()
+    if shown["queued"]:
+        out.print(f"[yellow]{shown['queued']}[/yellow]\n")
     _show_steps(shown["steps"])
     for approval in shown["approvals"]:
         _show_approval(approval)

@@ -135,7 +135,11 @@ class Retryable(RegieError):
 
 
 class Throttled(Retryable):
-    """The outside system (or our own budget for it) asks us to slow down."""
+    """The outside system asks us to slow down, or a domain has too many runs waiting already."""
+
+
+class BudgetSpent(Throttled):
+    """Our own rate budget of the outside system has no room at the moment: nothing was sent, and no try is lost."""
 
 
 class Unavailable(Retryable):

@@ -281,7 +281,7 @@ class Life:
         written = self._written(place)
         if waited_s > (written.timeout_s or PENDING_LIMIT_S):
             self.fail(
-                place, Failure(kind="TimedOut", message="The change was accepted but did not take effect in time.")
+                place, Failure(kind="TimedOut", message="It was postponed again and again, and not done in time.")
             )
             return
         self.steps[place] = step.model_copy(

@@ -66,12 +66,14 @@ class Connection(Written):
         domains: The domains that may use it.
         settings: What the connector's manifest asks for, such as a site address.
         secrets: The secrets the manifest asks for, by the manifest's names.
+        limits: How much the vendor allows here where that is not what the manifest says, by the manifest's buckets.
     """
 
     connector: str
     domains: tuple[str, ...] = Field(min_length=1)
     settings: dict[str, JsonValue] = {}
     secrets: dict[str, WrittenSecretRef] = {}
+    limits: dict[str, Annotated[int, Field(ge=1)]] = {}
 
 
 class Tenant(Written):
@@ -100,14 +102,40 @@ class Setting(Written):
     default: JsonValue
 
 
+class Quota(Written):
+    """How much a domain may run, over all workers. What is not given is not bounded.
+
+    Attributes:
+        runs: So many runs of the domain are in hands at the same time; a run that waits for people or time is in none.
+        per_tenant: So many of each tenant.
+        waiting: With so many runs waiting to begin, the domain takes no more from people and programs; what outside
+            systems announce is taken all the same, for it would be lost.
+    """
+
+    runs: int | None = Field(default=None, ge=1)
+    per_tenant: int | None = Field(default=None, ge=1)
+    waiting: int | None = Field(default=None, ge=1)
+
+
+Priority = Literal["high", "normal", "low"]
+"""Whose calls a vendor gets first when there is not room for all."""
+
+
 class Domain(Written):
-    """A business area with one owner: `domain.yaml` of its folder."""
+    """A business area with one owner: `domain.yaml` of its folder.
+
+    Attributes:
+        quota: How much of it may run.
+        priority: Of its calls to vendors: a lower one leaves a reserve of each rate budget to the higher ones.
+    """
 
     domain: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,38}$")]
     title: str
     owner: str
     classification: Literal["public", "internal", "confidential", "personal", "financial"]
     settings: dict[str, Setting] = {}
+    quota: Quota = Quota()
+    priority: Priority = "normal"
 
     def settings_of(self, tenant: Tenant) -> dict[str, JsonValue]:
         """The domain's settings with the tenant's values in place of the defaults."""

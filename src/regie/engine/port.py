@@ -26,6 +26,7 @@ class StartRequest:
     Attributes:
         trigger_key: Names the trigger within tenant and domain; the same key never starts a second run.
         corr: Correlation id shared with the ticket and outside changes; the run's own id when empty.
+        is_bounded: Refuse it while too many runs of the domain wait to begin: for who is told so and can come again.
     """
 
     tenant: str
@@ -36,6 +37,7 @@ class StartRequest:
     given: dict[str, JsonValue] = field(default_factory=dict)
     dry: bool = False
     corr: str = ""
+    is_bounded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,7 @@ class Engine(Protocol):
 
         Raises:
             InvalidInput: No such workflow or tenant, or the tenant does not have the domain.
+            Throttled: The domain's queue is full, and the request is bounded by that.
         """
         ...
 

@@ -16,7 +16,7 @@ from regie.core.repeating import kept_digest
 from regie.core.run import EVENT, Event, RunState
 from regie.engine.accepting import accept, accept_rerun, require_place
 from regie.engine.port import RerunRequest, Started, StartRequest
-from regie.store import events, inbox, releases, runs
+from regie.store import events, inbox, quotas, releases, runs
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 
@@ -42,6 +42,7 @@ class PostgresEngine:
 
         Raises:
             InvalidInput: No such workflow or tenant, or the tenant does not have the domain.
+            Throttled: The domain's queue is full, and the request is bounded by that; leave the transaction.
         """
         release = await releases.current(tx)
         state = begin(accept(request, release, str(uuid.uuid4())))
@@ -107,6 +108,8 @@ class PostgresEngine:
                 repeats=repeats,
             ),
         )
+        if isinstance(request, StartRequest) and request.is_bounded and started.is_new:
+            await quotas.require_room(tx, facts.domain)
         return Started(started.key, started.is_new)
 
     async def deliver(self, key: RunKey, inbox_key: str, event: Event) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from regie.core.run import StepStatus
 from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer
-from regie.store import events, liveness, releases, runs, timers, workers
+from regie.store import choosing, events, liveness, releases, runs, timers, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 
@@ -26,6 +27,8 @@ BEAT_S = 5.0
 """How often a worker says it is alive; silence of 15 s counts as dead."""
 RESCUE_S = 1.0
 """How often a worker looks for runs whose owner is gone."""
+KEPT_PART = 8
+"""Of a worker's slots, the part that a domain with more than its even share leaves to the others: an eighth."""
 ROUTE_S = 1.0
 """How often a worker looks for events from outside that have not been brought to those who wait."""
 CLEAR_S = 600.0
@@ -49,6 +52,7 @@ class WorkerLoop:
         domains: Whose runs to move.
         name: For people, in the list of workers.
         slots: How many runs at the same time; parked runs take none.
+        hands: What sees each run through, with the run's domain.
     """
 
     database: Database
@@ -59,7 +63,7 @@ class WorkerLoop:
     slots: int = 32
     group: GroupCommit = field(init=False)
     live: dict[RunKey, LiveRun] = field(default_factory=dict)
-    hands: set[asyncio.Task[None]] = field(default_factory=set)
+    hands: dict[asyncio.Task[None], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Make the place where its runs bring their commits."""
@@ -76,6 +80,7 @@ class WorkerLoop:
         async with workers.registered(self.database, name=self.name, domains=self.domains) as worker:
             self.actor = Actor(type="worker", id=worker.id)
             self._freed, self._timed, self._stop = asyncio.Event(), asyncio.Event(), stop
+            self._is_short = False
             claiming = asyncio.create_task(self._claiming(worker, stop))
             duties = {
                 claiming,
@@ -108,6 +113,8 @@ class WorkerLoop:
         """Wait for a hint, a due timer, a free slot or the poll; then take what is ready."""
         while not stop.is_set():
             self._timed.clear()
+            # Before looking: what is let go of meanwhile may make room for what was left behind.
+            self._freed.clear()
             taken, due_s = await self._take_ready(worker)
             for claimed, release in taken:
                 self._adopt(claimed, release)
@@ -120,7 +127,11 @@ class WorkerLoop:
         try:
             async with self.database.transaction() as tx:
                 await timers.fire_due(tx, self.domains)
-                claimed = await runs.claim(tx, worker.id, self.domains, self.slots - len(self.hands))
+                free = self.slots - len(self.hands)
+                held = Counter(self.hands.values())
+                most = self._most(held, free)
+                claimed = await runs.claim(tx, worker.id, self.domains, free, held=held, most=most)
+                self._is_short = len(claimed) == free or await choosing.is_left_behind(tx, self.domains)
                 taken = [(run, release) for run in claimed if (release := await self._release_of(tx, run))]
                 return taken, await timers.next_due_in(tx, self.domains)
         except Unavailable as error:
@@ -132,6 +143,16 @@ class WorkerLoop:
                 raise
             log.warning("worker:waits", reason="A look for work got no answer.")
             return [], None
+
+    def _most(self, held: Mapping[str, int], free: int) -> dict[str, int]:
+        """How many runs of each domain it may have. Beyond its even share, a domain leaves some slots to the others.
+
+        So a run of a quiet domain does not wait until a run of a flooded one lets go of a slot.
+        """
+        if len(self.domains) < 2:
+            return dict.fromkeys(self.domains, self.slots)
+        share, kept = max(1, self.slots // len(self.domains)), max(1, self.slots // KEPT_PART)
+        return {domain: max(share, held[domain] + max(0, free - kept)) for domain in self.domains}
 
     async def _release_of(self, tx: Transaction, run: runs.Claimed) -> Release | None:
         """The release a run is pinned to; none when it cannot be read, and then the run is set aside."""
@@ -145,8 +166,7 @@ class WorkerLoop:
     async def _wait(self, worker: workers.Worker, stop: asyncio.Event, most_s: float) -> None:
         hint = asyncio.ensure_future(worker.wait(most_s))
         others = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._timed.wait())]
-        if len(self.hands) >= self.slots:
-            self._freed.clear()
+        if self._is_short:
             others.append(asyncio.ensure_future(self._freed.wait()))
         try:
             await asyncio.wait({hint, *others}, return_when=asyncio.FIRST_COMPLETED)
@@ -167,11 +187,11 @@ class WorkerLoop:
 
     def _adopt(self, claimed: runs.Claimed, release: Release) -> None:
         task = asyncio.create_task(self._see_through(claimed, release))
-        self.hands.add(task)
+        self.hands[task] = claimed.claim.key.domain
         task.add_done_callback(self._free)
 
     def _free(self, task: asyncio.Task[None]) -> None:
-        self.hands.discard(task)
+        self.hands.pop(task, None)
         self._freed.set()
 
     async def _see_through(self, claimed: runs.Claimed, release: Release) -> None:

@@ -101,7 +101,7 @@ class _Desk:
         self.connections = connections
         self.grants = Grants(database)
         self.locks = TargetLocks(database)
-        self.effects = Effects(database, Budgets(), self.locks, rereads_s=rereads_s, pause=pause)
+        self.effects = Effects(database, self.locks, rereads_s=rereads_s, pause=pause)
         self.inbox = Inbox(database, connections, self.effects)
 
     async def call(self, caller: Caller, question: CallQuestion) -> CallReply:
@@ -119,8 +119,8 @@ class _Desk:
         return CallReply(output=output.model_dump(mode="json"))
 
     async def plan(self, caller: Caller, question: PlanQuestion) -> PlanReply:
-        """Show what would change."""
-        granted, serving = await self._admit(caller, question)
+        """Show what would change. Under an approval it is one of many, none of which can come again by itself."""
+        granted, serving = await self._admit(caller, question, is_patient=question.covers_for is not None)
         covers_for = question.covers_for
         if not granted.may_plan or not (covers_for is None or granted.is_under(covers_for)):
             await self.grants.deny(granted.key, question, "nothing_to_plan_for")
@@ -144,10 +144,12 @@ class _Desk:
         await self.connections.probe(release, tenant, connection)
         return ProbeReply()
 
-    async def _admit(self, caller: Caller, question: Question) -> tuple[Granted, Serving]:
+    async def _admit(self, caller: Caller, question: Question, *, is_patient: bool = False) -> tuple[Granted, Serving]:
         granted = await self.grants.look_up(caller, question)
         step = question.step
-        serving = self.connections.serving(granted.release, step.tenant, step.domain, question.capability)
+        serving = self.connections.serving(
+            granted.release, step.tenant, step.domain, question.capability, is_patient=is_patient
+        )
         return granted, serving
 
 
@@ -181,7 +183,8 @@ def make_gateway(
         pause: Waits so many seconds.
     """
     known = connectors_in(connector_folders) if connectors is None else connectors
-    desk = _Desk(database, Connections(vault, known, transport_for), rereads_s=rereads_s, pause=pause)
+    connections = Connections(vault, known, Budgets(database), transport_for)
+    desk = _Desk(database, connections, rereads_s=rereads_s, pause=pause)
 
     @asynccontextmanager
     async def live(_: FastAPI) -> AsyncIterator[None]:

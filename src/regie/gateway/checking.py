@@ -26,8 +26,11 @@ class ConnectionFault:
 
 
 def faults_of(connection: Connection, found: Found) -> list[str]:
-    """What is wrong with a connection that uses a connector: settings, secrets, and whose secrets they are."""
+    """What is wrong with a connection that uses a connector: settings, secrets, whose secrets they are, limits."""
     faults = found.manifest.faults(connection.settings, connection.secrets)
+    buckets = {limit.bucket for limit in found.manifest.limits}
+    for bucket in sorted(set(connection.limits) - buckets):
+        faults.append(f"there is no limit {bucket}" + (f", {hint}" if (hint := did_you_mean(bucket, buckets)) else ""))
     foreign = [str(ref) for ref in connection.secrets.values() if ref.domain not in connection.domains]
     if foreign:
         faults = [*faults, f"it uses secrets of domains that it does not serve: {', '.join(foreign)}"]

@@ -14,9 +14,11 @@ import httpx
 from regie.core import canonical
 from regie.core.errors import Denied, InvalidInput, NotFound
 from regie.core.release import Release
-from regie.core.tenant import Connection, SecretRef
+from regie.core.tenant import Connection, Priority, SecretRef
 from regie.gateway.authentication import Basic, ClientCredentials, Secret
+from regie.gateway.budgets import Asker, Budgets
 from regie.gateway.checking import faults_of
+from regie.gateway.pacing import ConnectionPace
 from regie.gateway.vault import SecretBackend, SecretText
 from regie.kit import manifest as declared
 from regie.kit.connector import Connector, Provided, Settings, provided
@@ -33,17 +35,12 @@ TransportFor = Callable[[str], httpx.AsyncBaseTransport]
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A tenant's connection, ready to do one capability."""
+    """A tenant's connection, ready to do one capability for one question."""
 
     tenant: str
     connection: str
     connector: Connector
     provided: Provided
-
-    @property
-    def endpoints(self) -> tuple[str, str, str]:
-        """What the rate budget counts together."""
-        return self.tenant, self.connection, self.provided.capability.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +60,36 @@ class Connections:
     Args:
         vault: Where the secrets are.
         connectors: Every connector there is, by folder name.
+        budgets: How fast the vendors may be asked.
         transport_for: How a vendor's address is reached; over the network when nothing else is said.
     """
 
     def __init__(
-        self, vault: SecretBackend, connectors: Mapping[str, Found], transport_for: TransportFor | None = None
+        self,
+        vault: SecretBackend,
+        connectors: Mapping[str, Found],
+        budgets: Budgets,
+        transport_for: TransportFor | None = None,
     ) -> None:
         self._vault = vault
         self._connectors = connectors
         self._transport_for = transport_for
-        self._open: dict[tuple[str, str, str], tuple[httpx.AsyncClient, Connector]] = {}
+        self._budgets = budgets
+        self._open: dict[tuple[str, str, str], httpx.AsyncClient] = {}
 
     async def aclose(self) -> None:
         """Close every connection to a vendor."""
-        for client, _ in self._open.values():
+        for client in self._open.values():
             await client.aclose()
         self._open.clear()
 
-    def serving(self, release: Release, tenant: str, domain: str, capability: str) -> Serving:
-        """The one connection that serves a capability for a tenant in a domain.
+    def serving(
+        self, release: Release, tenant: str, domain: str, capability: str, *, is_patient: bool = False
+    ) -> Serving:
+        """The one connection that serves a capability for a tenant in a domain, for one question.
+
+        Args:
+            is_patient: Rather wait long for a rate budget than be asked to come again.
 
         Raises:
             Denied: None does, more than one does, or the one that does is not complete.
@@ -103,7 +111,14 @@ class Connections:
                 hint="Take the domain out of all but one of them.",
             )
         [(name, offer)] = found.items()
-        connector = self._connector(tenant, name, release.tenant(tenant).connections[name])
+        priority = release.domains[domain].priority if domain in release.domains else "normal"
+        connector = self._connector(
+            release.tenant(tenant).connections[name],
+            (tenant, name),
+            capability=capability,
+            priority=priority,
+            is_patient=is_patient,
+        )
         return Serving(tenant, name, connector, offer)
 
     async def inlet(self, release: Release, tenant: str, name: str) -> Inlet:
@@ -136,7 +151,11 @@ class Connections:
         """
         connection = release.tenant(tenant).connections[name]
         offer = self._provided(connection, capability)
-        return Serving(tenant, name, self._connector(tenant, name, connection), offer) if offer else None
+        if offer is None:
+            return None
+        # A delivery waits for it, and its sender does not wait long.
+        connector = self._connector(connection, (tenant, name), capability=capability, priority="high", is_patient=True)
+        return Serving(tenant, name, connector, offer)
 
     async def probe(self, release: Release, tenant: str, name: str) -> None:
         """Ask the outside system the one harmless question that the connector's manifest names.
@@ -155,21 +174,45 @@ class Connections:
             raise NotFound(f"There is no connection {name} of {tenant}.")
         if not found.manifest.probe:
             raise InvalidInput(f"The connector {found.name} names no harmless question to ask.")
-        connector = self._connector(tenant, name, connection)
+        connector = self._connector(connection, (tenant, name), capability="probe", priority="low", is_patient=True)
         await connector.session.get(found.manifest.probe, accept={404})
 
     def _provided(self, connection: Connection, capability: str) -> Provided | None:
         found = self._connectors.get(connection.connector)
         return provided(found.connector).get(capability) if found else None
 
-    def _connector(self, tenant: str, name: str, connection: Connection) -> Connector:
+    def _connector(
+        self,
+        connection: Connection,
+        place: tuple[str, str],
+        *,
+        capability: str,
+        priority: Priority,
+        is_patient: bool,
+    ) -> Connector:
+        """The connector of a connection, at the pace of one question."""
+        found = self._connectors[connection.connector]
+        tenant, name = place
+        self._check(tenant, name, connection, found)
+        settings = found.manifest.effective(connection.settings)
+        pace = ConnectionPace(
+            self._budgets,
+            found.manifest.allowing(connection.limits),
+            connection=place,
+            settings=settings,
+            capability=capability,
+            asker=Asker(tenant, priority),
+            is_patient=is_patient,
+        )
+        session = Session(self._client(tenant, name, connection), vendor=found.manifest.title, pace=pace)
+        return found.connector(session, settings)
+
+    def _client(self, tenant: str, name: str, connection: Connection) -> httpx.AsyncClient:
         key = (tenant, name, canonical.digest(connection.model_dump(mode="json")))
         if key not in self._open:
             found = self._connectors[connection.connector]
-            self._check(tenant, name, connection, found)
-            settings = found.manifest.effective(connection.settings)
-            address = str(settings[found.manifest.address])
-            client = httpx.AsyncClient(
+            address = str(found.manifest.effective(connection.settings)[found.manifest.address])
+            self._open[key] = httpx.AsyncClient(
                 base_url=address,
                 auth=self._authentication(tenant, connection, found),
                 transport=self._transport_for(address) if self._transport_for else None,
@@ -177,9 +220,7 @@ class Connections:
                 follow_redirects=False,
                 trust_env=False,
             )
-            session = Session(client, vendor=found.manifest.title)
-            self._open[key] = (client, found.connector(session, settings))
-        return self._open[key][1]
+        return self._open[key]
 
     def _check(self, tenant: str, name: str, connection: Connection, found: Found) -> None:
         """Refuse a connection whose configuration does not fit, before anything is sent through it."""

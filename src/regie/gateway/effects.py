@@ -27,7 +27,6 @@ from regie.core.errors import (
     RegieError,
     Retryable,
     Terminal,
-    Throttled,
     Unavailable,
     WorldMoved,
 )
@@ -35,7 +34,6 @@ from regie.core.plan import Change, NoChange, Pending, Receipt
 from regie.core.run import written_place
 from regie.crashpoints import CrashPoint, crashpoint
 from regie.gateway.approved import approval_of
-from regie.gateway.budgets import Budgets
 from regie.gateway.connections import Serving
 from regie.gateway.grants import Granted
 from regie.gateway.ledger import UNCERTAIN, Ledger, Meant, seen_in
@@ -81,7 +79,6 @@ class Effects:
     def __init__(
         self,
         database: Database,
-        budgets: Budgets,
         locks: TargetLocks,
         *,
         rereads_s: tuple[float, ...] = REREADS_S,
@@ -89,7 +86,6 @@ class Effects:
     ) -> None:
         self._database = database
         self._ledger = Ledger(database, pause)
-        self._budgets = budgets
         self._locks = locks
         self._turns = Turns()
         self._rereads_s = rereads_s
@@ -331,17 +327,13 @@ class Effects:
 
     @contextmanager
     def _speaking(self, serving: Serving, broken: type[RegieError] = Terminal) -> Iterator[None]:
-        """Speak with a vendor within the rate budget.
+        """Speak with a vendor.
 
         Args:
             broken: What a fault in the connector's own code amounts to.
         """
-        self._budgets.take(serving.endpoints)
         try:
             yield
-        except Throttled as error:
-            self._budgets.note(serving.endpoints, error)
-            raise
         except RegieError:
             raise
         except Exception as error:  # noqa: BLE001  a connector's author may have missed anything

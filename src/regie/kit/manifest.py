@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import Field, HttpUrl, JsonValue, StringConstraints
+from pydantic import Field, HttpUrl, JsonValue, StringConstraints, model_validator
 
 from regie.core.capability import Record
 from regie.kit.inbound import InboundRule
+from regie.kit.rates import RateModel
 
 Level = Literal["bronze", "silver", "gold"]
 RULES: Mapping[Level, tuple[str, ...]] = {
@@ -62,27 +62,7 @@ class ClientCredentials(Record):
     scope: str
 
 
-class Limit(Record):
-    """How much the vendor allows.
-
-    Attributes:
-        bucket: What is counted together, such as `GET of one endpoint`.
-        calls: So many calls (or points) ...
-        per_s: ... in so many seconds.
-        scope: Who shares it.
-        source: The vendor's page.
-        read_on: When somebody last read it there.
-    """
-
-    bucket: str
-    calls: int
-    per_s: float
-    scope: str
-    source: HttpUrl
-    read_on: date
-
-
-class Manifest(Record):
+class Manifest(RateModel):
     """What `manifest.yaml` says.
 
     Attributes:
@@ -92,6 +72,7 @@ class Manifest(Record):
         address: Name of the setting that holds the base address.
         secrets: What each secret is, by name.
         permissions: Everything a connection's account needs for all capabilities; equals what the code declares.
+        limits, endpoints, reason_header, priority_header: How fast it may be asked; see `rates`.
         probe: A path that is read to see whether a connection answers and its credentials count; 404 is an answer.
     """
 
@@ -105,9 +86,15 @@ class Manifest(Record):
     settings: dict[str, Setting]
     secrets: dict[str, str]
     permissions: tuple[str, ...]
-    limits: tuple[Limit, ...]
     inbound: InboundRule | None = None
     probe: str = ""
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Self:
+        for limit in self.limits:
+            if unknown := sorted(set(limit.by) - set(self.settings)):
+                raise ValueError(f"limit {limit.bucket} is shared by {', '.join(unknown)}, which is no setting")
+        return self
 
     def effective(self, settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         """A connection's settings with the defaults filled in."""

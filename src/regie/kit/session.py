@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -28,6 +28,7 @@ from regie.core.errors import (
     Throttled,
     Unavailable,
 )
+from regie.kit.rates import Method, Outgoing, Pace
 
 LARGEST_BODY = 5 * 1024 * 1024
 """Bytes of an answer that are read, after decompression; a page of any API we use is far smaller."""
@@ -47,7 +48,6 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9_.:=/+-]{1,128}")
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
-Method = Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
 Params = Mapping[str, str | int]
 
 
@@ -114,12 +114,21 @@ class Session:
         client: Has the base address, the authentication and the time limits; follows no redirects.
         vendor: The vendor's name for error messages.
         permissions: What the current capability needs; named in the hint of a 403.
+        pace: Keeps it within what the vendor allows; as fast as it goes when nothing is said.
     """
 
-    def __init__(self, client: httpx.AsyncClient, *, vendor: str, permissions: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        *,
+        vendor: str,
+        permissions: tuple[str, ...] = (),
+        pace: Pace | None = None,
+    ) -> None:
         self._client = client
         self._vendor = vendor
         self._permissions = permissions
+        self._pace = pace
 
     @property
     def address(self) -> str:
@@ -128,7 +137,11 @@ class Session:
 
     def needing(self, permissions: tuple[str, ...]) -> Session:
         """The same session, for a capability that needs these permissions of the vendor."""
-        return Session(self._client, vendor=self._vendor, permissions=permissions)
+        return Session(self._client, vendor=self._vendor, permissions=permissions, pace=self._pace)
+
+    def paced(self, pace: Pace) -> Session:
+        """The same session, kept within what the vendor allows."""
+        return Session(self._client, vendor=self._vendor, permissions=self._permissions, pace=pace)
 
     async def get(
         self,
@@ -210,7 +223,10 @@ class Session:
     ) -> Answer:
         """Send one request and turn whatever happens into an answer or one of our errors."""
         was_write = method != "GET"
-        request = f"{self._vendor}: {method} {self._place(path)}"
+        place = self._place(path)
+        request = f"{self._vendor}: {method} {place}"
+        outgoing = self._outgoing(method, path, params, body) if self._pace else None
+        urgency = await self._pace.enter(outgoing) if self._pace and outgoing else {}
         failure: RegieError
         try:
             async with self._client.stream(
@@ -220,10 +236,16 @@ class Session:
                 params=dict(params) if params else None,
                 # Escaped, so that half a surrogate pair in somebody's text cannot break the encoding.
                 content=None if body is None else json.dumps(body, allow_nan=False),
-                headers={**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})},
+                headers={
+                    **({} if body is None else {"Content-Type": "application/json"}),
+                    **urgency,
+                    **(headers or {}),
+                },
                 follow_redirects=False,
             ) as response:
                 raw = await _read_capped(response)
+            if self._pace and outgoing:
+                await self._pace.heard(outgoing, response.status_code, _lower(response.headers))
             return self._answer(response, raw, request, accept, was_write=was_write)
         except _NOT_SENT:
             failure = Unavailable(f"{request} could not connect")
@@ -248,6 +270,16 @@ class Session:
             raise Terminal(f"{self._vendor} points to another host than its own; nothing was sent there")
         return url.raw_path.partition(b"?")[0].decode("ascii")
 
+    def _outgoing(self, method: Method, path: str, params: Params | None, body: JsonValue) -> Outgoing:
+        """A request as its limits see it; a paging link brings its query with it."""
+        url = httpx.URL(path)
+        home = self._client.base_url.raw_path.partition(b"?")[0].decode("ascii").rstrip("/")
+        place = url.raw_path.partition(b"?")[0].decode("ascii")
+        if url.is_absolute_url:
+            place = place.removeprefix(home)
+        query = {**url.params, **{name: str(value) for name, value in (params or {}).items()}}
+        return Outgoing(method, place, query, body)
+
     def _answer(
         self, response: httpx.Response, raw: bytes | None, request: str, accept: Collection[int], *, was_write: bool
     ) -> Answer:
@@ -262,7 +294,7 @@ class Session:
         return Answer(
             status=status,
             json=body,
-            headers={name.lower(): value for name, value in response.headers.items()},
+            headers=_lower(response.headers),
             request_id=_request_id(response.headers),
             request=request,
             was_write=was_write,
@@ -293,6 +325,10 @@ class Session:
             return OutcomeUnknown(message, hint=hint) if was_write else Terminal(message, hint=hint)
         code = _code(body)
         return Refused(f"{said} {code}".rstrip(), status=status, code=code)
+
+
+def _lower(headers: httpx.Headers) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 async def _read_capped(response: httpx.Response) -> bytes | None:

@@ -107,13 +107,19 @@ async def examine(dsn: str, now: Callable[[], datetime]) -> Condition:
 
 
 async def unclaimed_runs(tx: Transaction) -> list[WaitingRun]:
-    """Runs that have been ready for long and that no worker takes."""
+    """Runs that have been ready for long and that no worker takes, although their quota is not used up."""
     return [
         _run(row)
         for row in await tx.rows(
-            """select tenant, domain, id, workflow, ticket, ready_at as since from regie.run
-               where owner is null and ready_at < clock_timestamp() - make_interval(secs => %(overdue)s)
-               order by ready_at limit %(most)s""",
+            """with in_hands as materialized (
+                   select domain, tenant, count(*) as n, sum(count(*)) over (partition by domain) as of_domain
+                   from regie.run where owner is not null group by domain, tenant)
+               select r.tenant, r.domain, r.id, r.workflow, r.ticket, r.ready_at as since
+               from regie.run r left join regie.quota q using (domain)
+               where r.owner is null and r.ready_at < clock_timestamp() - make_interval(secs => %(overdue)s)
+                 and not exists (select from in_hands h where h.domain = r.domain
+                                 and (h.of_domain >= q.runs or (h.tenant = r.tenant and h.n >= q.per_tenant)))
+               order by r.ready_at limit %(most)s""",
             {"overdue": OVERDUE_AFTER_S, "most": MOST},
         )
     ]

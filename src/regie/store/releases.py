@@ -7,7 +7,7 @@ from regie.core import canonical
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import InvalidInput
 from regie.core.release import Release
-from regie.store import audit
+from regie.store import audit, quotas
 from regie.store.database import Transaction
 
 ACTIVATING = 7_238_415_002
@@ -43,6 +43,7 @@ async def put(tx: Transaction, release: Release, *, by: Actor) -> bool:
         "insert into regie.release_activation (digest, activated_by) values (%(digest)s, %(by)s)",
         {"digest": digest, "by": by.id},
     )
+    await quotas.keep(tx, release.domains)
     fact = Fact(event=Event.RELEASE_LOADED, actor=by, detail={"release": digest})
     for slug, tenant in sorted(release.tenants.items()):
         for domain in sorted(tenant.domains):

@@ -8,6 +8,7 @@ and something of it lock the run's row first.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import LiteralString, NamedTuple
 
 from psycopg.rows import DictRow
@@ -18,6 +19,7 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import FencedOut, InvalidInput
 from regie.core.run import Cancelled, Parent, Paused, Resumed, RunStatus
 from regie.store import audit, inbox, timers
+from regie.store.choosing import choose
 from regie.store.database import Transaction
 from regie.store.inbox import InboxEvent
 from regie.store.keys import READY, Cursor, RunKey, id_span
@@ -30,6 +32,7 @@ _BARE: LiteralString = """
     lineage, first_run, rerun_of, finish_by, finish_by < coalesce(ended_at, clock_timestamp()) as is_late
     from regie.run where """
 """What a list shows: everything but the sealed state."""
+NONE: Mapping[str, int] = MappingProxyType({})
 _STATE: LiteralString = "select state from regie.run where "
 _LISTED: LiteralString = """
     (%(tenant)s::text is null or tenant = %(tenant)s)
@@ -275,23 +278,25 @@ async def start(tx: Transaction, new: NewRun) -> Started:
     return Started(earlier, is_new=False)
 
 
-async def claim(tx: Transaction, worker: str, domains: Sequence[str], limit: int) -> list[Claimed]:
-    """Take up to `limit` ready runs of these domains, most urgent first. A worker taken for dead gets none.
+async def claim(
+    tx: Transaction,
+    worker: str,
+    domains: Sequence[str],
+    limit: int,
+    *,
+    held: Mapping[str, int] = NONE,
+    most: Mapping[str, int] = NONE,
+) -> list[Claimed]:
+    """Take up to `limit` ready runs of these domains, within their quotas, fair between tenants and domains.
 
-    What cannot be opened any more is set aside, so that one altered row does not stop the others.
+    A worker taken for dead gets none. What cannot be opened any more is set aside, so that one altered row does not
+    stop the others.
+
+    Args:
+        held: How many runs of each domain the worker has already.
+        most: How many of each domain it may have; of one that is not named, as many as there are.
     """
-    rows = await tx.rows(
-        """with chosen as materialized (
-               select tenant, domain, id, ready_at as ready_since from regie.run
-               where domain = any(%(domains)s) and owner is null and ready_at is not null
-                 and exists (select from regie.worker where id = %(worker)s)
-               order by prio, ready_at limit %(limit)s for no key update skip locked)
-           update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null, set_aside = null
-           from chosen c
-           where r.id = c.id and (r.tenant, r.domain) is not distinct from (c.tenant, c.domain)
-           returning r.*, c.ready_since""",
-        {"worker": worker, "domains": list(domains), "limit": limit},
-    )
+    rows = await choose(tx, worker, domains, limit, held=held, most=most)
     rows.sort(key=lambda row: (row["prio"], row["ready_since"]))
     keys = [_key(row) for row in rows]
     try:

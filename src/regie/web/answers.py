@@ -21,6 +21,7 @@ from regie.core.starts import Start
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.effects import Effect
+from regie.store.quotas import InLine
 from regie.store.runs import RunRow
 from regie.store.steps import StepRecord
 
@@ -295,6 +296,7 @@ class RunDetail(RunLine):
         children: The runs that it has started and the caller may see.
         paused: By whom and why it is held up; none when it is not.
         reruns: The ids of the runs that repeat it in part.
+        queued: What it waits behind, in words; empty when it waits for no worker.
     """
 
     parent: ParentLine | None
@@ -306,6 +308,7 @@ class RunDetail(RunLine):
     effects: list[EffectLine]
     report: str
     outcome: Outcome | None
+    queued: str
 
 
 def run_detail(
@@ -317,6 +320,7 @@ def run_detail(
     attempts: Iterable[StepRecord],
     asked: Iterable[Approval],
     ledger: Iterable[Effect],
+    in_line: InLine | None,
     parent: RunRow | None,
     children: Iterable[RunRow],
     reruns: list[str],
@@ -334,6 +338,7 @@ def run_detail(
         effects=[EffectLine.of(effect) for effect in ledger],
         report=report.report(state),
         outcome=Outcome(status=state.status, failure=state.failure) if state.status.is_final else None,
+        queued=in_line.in_words() if in_line else "",
     )
 
 

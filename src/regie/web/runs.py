@@ -16,7 +16,7 @@ from regie.core.errors import InvalidInput
 from regie.core.inputs import build_input
 from regie.core.run import RunState, RunStatus
 from regie.engine.port import StartRequest
-from regie.store import approvals, audit, effects, releases, runs, steps
+from regie.store import approvals, audit, effects, quotas, releases, runs, steps
 from regie.store.database import Transaction
 from regie.store.keys import Cursor, RunKey
 from regie.store.runs import RunRow
@@ -118,6 +118,7 @@ async def start_run(
         ticket=wanted.ticket,
         given=wanted.input,
         dry=wanted.dry,
+        is_bounded=True,
     )
     async with means.database.transaction() as tx:
         release = await current_release(tx)
@@ -206,6 +207,7 @@ async def show_run(means: Having, caller: Asking, run: str) -> RunDetail:
             attempts=await steps.list_steps(tx, row.key),
             asked=await approvals.of_run(tx, row.key),
             ledger=await effects.list_effects(tx, row.key),
+            in_line=await quotas.in_line(tx, row.key),
             parent=await parent_for(tx, caller, row),
             children=await children_for(tx, caller, row),
             reruns=await runs.reruns(tx, row.key),

@@ -12,7 +12,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from regie.core.block import Catalogue, Context
 from regie.core.capabilities import identity
 from regie.core.capability import Capability, Record
-from regie.core.errors import Failure, InvalidInput, OutcomeUnknown, RegieError, Terminal
+from regie.core.errors import BudgetSpent, Failure, InvalidInput, OutcomeUnknown, RegieError, Terminal
 from regie.core.plan import Change, NoChange, PlannedStep
 from regie.core.run import (
     ApproversFound,
@@ -168,6 +168,11 @@ class BlockPerformer:
         except _Postponed as later:
             return Postponed(
                 place=work.place, attempt=work.attempt, handle=later.handle, again_after_s=later.again_after_s
+            )
+        except BudgetSpent as spent:
+            # Nothing went wrong: the run parks until there is room, and holds nothing meanwhile.
+            return Postponed(
+                place=work.place, attempt=work.attempt, handle=work.handle, again_after_s=spent.after_s or 1.0
             )
         return Succeeded(
             place=work.place,

@@ -16,7 +16,7 @@ from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.run import ANSWER, START, EffectNote, Paused, RunState, RunStatus, StepState, StepStatus, written_place
-from regie.store import approvals, audit, effects, releases, runs, steps
+from regie.store import approvals, audit, effects, quotas, releases, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.database import Transaction
@@ -119,10 +119,12 @@ class RunView:
         acts: What whoever looks may do with it: what a page asks about, and in words.
         reruns: The ids of the runs that repeat it.
         repeated_from: From which step on it repeats another.
+        queued: What it waits behind, in words; empty when it waits for no worker.
     """
 
     row: RunRow
     parent: RunRow | None
+    queued: str
     title: str
     tenant_title: str
     failure: Failure | None
@@ -174,8 +176,10 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
     covered = {step.place for approval in asked for step in approval.plan}
     tenant = release.tenants.get(row.key.tenant)
     paused = None if row.status.is_final else await runs.pause_of(tx, row.key)
+    in_line = await quotas.in_line(tx, row.key)
     return RunView(
         row=row,
+        queued=in_line.in_words() if in_line else "",
         parent=await parent_for(tx, caller, row),
         title=definition.title,
         tenant_title=tenant.title if tenant else row.key.tenant,

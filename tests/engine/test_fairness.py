@@ -1,0 +1,113 @@
+"""A flood in one domain is hardly felt in another, and quotas hold while real workers compete for the runs."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from bench.fairness import FLOODED, ONE_WORKER, QUIET, fairness
+from bench.stand import Stand, standing
+from bench.workload import CATALOGUE, Doer, request
+from regie.core.run import Event, RunStatus
+from regie.core.tenant import Quota
+from regie.engine.port import Task
+from regie.engine.postgres import PostgresEngine
+from regie.engine.working import WorkerLoop
+from regie.store import quotas, runs
+from regie.store.database import Database
+
+from .stage import at_work, until
+
+pytestmark = pytest.mark.slow
+
+QUOTA = 5
+
+
+@pytest.fixture(scope="module")
+def stand() -> Iterator[Stand]:
+    with standing() as made:
+        yield made
+
+
+async def in_hands(database: Database) -> Mapping[str, int]:
+    async with database.reading() as tx:
+        return {use.domain: use.in_hands for use in await quotas.use(tx)}
+
+
+class Slow(Doer):
+    """Takes a while for each piece of work, and notes when each run's began."""
+
+    def __init__(self, seconds: float) -> None:
+        self.began_s: dict[str, float] = {}
+        super().__init__(lambda run, place, at_s: self.began_s.__setitem__(run, self.began_s.get(run, at_s)))
+        self.seconds = seconds
+
+    async def perform(self, task: Task) -> Event:
+        answer = await super().perform(task)
+        await asyncio.sleep(self.seconds)
+        return answer
+
+
+async def test_two_workers_together_keep_a_quota_and_use_it_up(stand: Stand) -> None:
+    dsn = await stand.loaded({FLOODED: Quota(runs=QUOTA)})
+    async with stand.opened(dsn) as database:
+        engine = PostgresEngine(database)
+        for number in range(40):
+            await engine.start(request("five", f"t{number}", FLOODED))
+        loops = [WorkerLoop(database, CATALOGUE, Slow(0.005), [FLOODED], name=f"w{n}", slots=16) for n in range(2)]
+        seen: list[int] = []
+
+        async def is_over() -> bool:
+            seen.append((await in_hands(database)).get(FLOODED, 0))
+            async with database.reading() as tx:
+                return (await runs.count_by_status(tx)).get(RunStatus.DONE) == 40
+
+        async with at_work(*loops):
+            await until(is_over)
+    assert max(seen) <= QUOTA
+    assert statistics.median(seen) >= QUOTA - 1, "what is free is taken at once"
+
+
+async def test_a_quiet_domain_does_not_wait_until_a_flooded_one_lets_go(stand: Stand) -> None:
+    """Without any quota: every run of the flood holds its slot for half a second."""
+    dsn = await stand.loaded({QUIET: Quota(), FLOODED: Quota()})
+    async with stand.opened(dsn) as database:
+        engine = PostgresEngine(database)
+        for number in range(60):
+            await engine.start(request("five", f"f{number}", FLOODED))
+        doer = Slow(0.5)
+        loop = WorkerLoop(database, CATALOGUE, doer, [QUIET, FLOODED], slots=16)
+        waits: list[float] = []
+        async with at_work(loop):
+
+            async def is_flooded() -> bool:
+                return (await in_hands(database)).get(FLOODED, 0) >= 14
+
+            await until(is_flooded)
+            for number in range(4):
+                began_s = time.monotonic()
+                key = (await engine.start(request("five", f"q{number}", QUIET))).key
+
+                async def has_begun(run: str = key.run) -> bool:
+                    return run in doer.began_s
+
+                await until(has_begun)
+                waits.append(doer.began_s[key.run] - began_s)
+            # Some slots are kept, not more: the flood goes on with all the others.
+            assert (await in_hands(database))[FLOODED] >= 8
+            for task in loop.hands:
+                task.cancel()
+    assert statistics.median(waits) < 0.4
+
+
+async def test_the_bench_of_fairness_in_small(stand: Stand) -> None:
+    found = await fairness(stand, 100, 2.0, 1, ONE_WORKER)
+    assert len(found.alone_s) >= 10
+    quiet = statistics.median(found.alone_s)
+    # On a machine that does other things as well; `make bench` has the figures of a longer one.
+    assert statistics.median(found.flooded_s) < 4 * quiet + 0.1
+    assert found.flooded_per_s[0] > 0.4 * found.alone_per_s[0]
