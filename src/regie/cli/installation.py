@@ -32,6 +32,12 @@ from regie.workspace.loading import fault_in_tenant, load_release
 Say = Callable[[str], None]
 
 
+def _told_at(settings: Settings, number: int) -> dict[str, str]:
+    """Where a worker tells its metrics: each at a port of its own."""
+    first = settings.worker_metrics_port
+    return {} if first is None else {"worker_metrics_port": str(first and first + number - 1)}
+
+
 def operator() -> Actor:
     """Whoever runs the command line: the operator, under the name of the machine's user."""
     return Actor(type="operator", id=getpass.getuser())
@@ -171,6 +177,7 @@ class Installation:
             read_or_make_token(settings.worker_token_file(domain))
         read_or_make_token(settings.web_token_file)
         read_or_make_token(settings.operator_token_file)
+        read_or_make_token(settings.metrics_token_file)
         logs = settings.home / "logs"
         # Chosen here, so that a process that is started again answers where it did before, and so that all of them can
         # start at once.
@@ -187,7 +194,9 @@ class Installation:
         )
         web = Process("web", "regie.web", logs, environment={**common, "port": str(settings.port or free_port())})
         workers = [
-            Process(f"worker-{number}", "regie.worker", logs, environment={**common, **crash})
+            Process(
+                f"worker-{number}", "regie.worker", logs, environment={**common, **crash, **_told_at(settings, number)}
+            )
             for number in range(1, settings.workers + 1)
         ]
         await supervisor.add_together(gateway, web, *workers)

@@ -11,6 +11,7 @@ from regie.engine.port import Started, StartRequest
 from regie.store import inbox, releases, runs
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
+from regie.telemetry import traces
 
 
 class PostgresEngine:
@@ -47,6 +48,7 @@ class PostgresEngine:
                 corr=request.corr or facts.id,
                 requester=state.requester,
                 dry=request.dry,
+                trace=traces.current(),
             ),
         )
         return Started(started.key, started.is_new)

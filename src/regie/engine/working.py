@@ -10,13 +10,14 @@ from typing import Any
 
 import structlog
 
+from regie import logs
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
 from regie.core.errors import FencedOut, InvalidInput, OutcomeUnknown, RegieError, Unavailable
 from regie.core.release import Release
 from regie.core.run import StepStatus
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
-from regie.engine.port import Performer
+from regie.engine.port import Performer, Unwatched, Watcher
 from regie.store import releases, runs, timers, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
@@ -42,6 +43,7 @@ class WorkerLoop:
         domains: Whose runs to move.
         name: For people, in the list of workers.
         slots: How many runs at the same time; parked runs take none.
+        watcher: Is told which runs are taken and let go.
     """
 
     database: Database
@@ -50,6 +52,7 @@ class WorkerLoop:
     domains: Sequence[str]
     name: str = "worker"
     slots: int = 32
+    watcher: Watcher = field(default_factory=Unwatched)
     live: dict[RunKey, LiveRun] = field(default_factory=dict)
     hands: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -123,7 +126,8 @@ class WorkerLoop:
         try:
             return await releases.get(tx, run.release)
         except (InvalidInput, ValueError) as error:
-            log.exception("run:set_aside", run=run.claim.key.run, reason="its release cannot be read")
+            with logs.about(**run.claim.key._asdict(), corr=run.corr):
+                log.exception("run:set_aside", reason="its release cannot be read")
             await runs.set_aside(tx, run.claim, type(error).__name__)
             return None
 
@@ -162,11 +166,13 @@ class WorkerLoop:
     async def _see_through(self, claimed: runs.Claimed, release: Release) -> None:
         key, claim = claimed.claim.key, claimed.claim
         live: LiveRun | None = None
+        self.watcher.took(claimed)
         try:
             live = LiveRun(self.database, claimed, release, self.catalogue, self.performer, self.actor, self._timed)
             live.is_leaving = self._stop.is_set()
             self.live[key] = live
             await live.live()
+            self.watcher.let_go(claimed, live.state)
         except FencedOut:
             log.info("run:fenced_out", run=key.run)
         except Exception:  # a run must never be left without an owner that moves it, whatever went wrong

@@ -53,6 +53,7 @@ class NewRun:
         key: With a new UUID, chosen by the caller.
         trigger_key: What started it, such as a webhook's delivery: the same one never starts a second run.
         prio: Lower goes first.
+        trace: A W3C `traceparent`: the context it was started in.
     """
 
     key: RunKey
@@ -67,6 +68,7 @@ class NewRun:
     requester: str = ""
     dry: bool = False
     prio: int = 100
+    trace: str = ""
 
 
 class Started(NamedTuple):
@@ -86,7 +88,13 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Claimed:
-    """A run as handed to a worker. `inbox` holds what is not consumed, in order; `inbox_n` counts what was seen."""
+    """A run as handed to a worker.
+
+    Attributes:
+        inbox: What is not consumed, in order; `inbox_n` counts what was seen.
+        trace: The `traceparent` it was started in; empty without one.
+        waited_s, age_s: Seconds since it was ready, and since it was started.
+    """
 
     claim: Claim
     workflow: str
@@ -99,6 +107,10 @@ class Claimed:
     corr: str
     dry: bool
     prio: int
+    started_at: datetime
+    trace: str
+    waited_s: float
+    age_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,9 +204,10 @@ async def start(tx: Transaction, new: NewRun) -> Started:
     key = new.key
     row = await tx.row(
         """insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket, corr,
-                                  started_by, requester, dry, prio, status, state)
+                                  started_by, requester, dry, prio, trace, status, state)
            values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s, %(trigger_key)s,
-                   %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s, 'running', %(state)s)
+                   %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s, %(trace)s, 'running',
+                   %(state)s)
            on conflict (tenant, domain, trigger_key) do nothing
            returning pg_notify(%(channel)s, domain)""",
         {
@@ -209,6 +222,7 @@ async def start(tx: Transaction, new: NewRun) -> Started:
             "requester": new.requester,
             "dry": new.dry,
             "prio": new.prio,
+            "trace": new.trace,
             "state": _sealed_state(tx, key, new.state_json),
             "channel": READY,
         },
@@ -246,7 +260,9 @@ async def claim(tx: Transaction, worker: str, domains: Sequence[str], limit: int
                order by prio, ready_at limit %(limit)s for no key update skip locked)
            update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null
            from chosen c where (r.tenant, r.domain, r.id) = (c.tenant, c.domain, c.id)
-           returning r.*, c.ready_since""",
+           returning r.*, c.ready_since,
+                     extract(epoch from clock_timestamp() - c.ready_since)::float8 as waited_s,
+                     extract(epoch from clock_timestamp() - r.started_at)::float8 as age_s""",
         {"worker": worker, "domains": list(domains), "limit": limit},
     )
     rows.sort(key=lambda row: (row["prio"], row["ready_since"]))
@@ -278,6 +294,10 @@ def _claimed(tx: Transaction, key: RunKey, row: DictRow, arrived: list[InboxEven
         corr=row["corr"],
         dry=row["dry"],
         prio=row["prio"],
+        started_at=row["started_at"],
+        trace=row["trace"],
+        waited_s=max(0.0, row["waited_s"]),
+        age_s=max(0.0, row["age_s"]),
     )
 
 

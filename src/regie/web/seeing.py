@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from regie import logs
 from regie.core.errors import NotFound
 from regie.store import approvals, runs
 from regie.store.approvals import Approval
@@ -32,6 +33,7 @@ async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
         or asked_for(caller, row)
         or any(is_asked(caller, approval) for approval in await approvals.of_run(tx, row.key))
     ):
+        logs.bind(**row.key._asdict(), corr=row.corr)
         return row
     raise NotFound("There is no such run.")
 
