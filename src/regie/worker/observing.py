@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
+from functools import cache
+
+from prometheus_client import Counter, Histogram
 
 from regie import logs
 from regie.core.interpreter import APPROVE
@@ -49,19 +52,18 @@ class Observed:
         """Have the work done. See `engine.port.Performer`."""
         facts, uses = task.facts, block_of(task.work)
         outcome = CUT_OFF
+        queued, took = _times_of(facts.domain, uses)
+        queued.observe(task.waited_s)
         began_s = time.monotonic()
-        metrics.QUEUE_SECONDS.labels(facts.domain).observe(task.waited_s)
         try:
-            event = await self._traced(task, uses)
-            outcome = OUTCOMES.get(type(event), "answered")
+            event = await (self._traced(task, uses) if traces.is_on() else self._performer.perform(task))
+            outcome = outcome_of(event)
             return event
         finally:
-            metrics.STEP_SECONDS.labels(facts.domain, uses).observe(time.monotonic() - began_s)
-            metrics.STEP_ATTEMPTS.labels(facts.tenant, facts.domain, facts.workflow, outcome).inc()
+            took.observe(time.monotonic() - began_s)
+            _attempts_of(facts.tenant, facts.domain, facts.workflow, outcome).inc()
 
     async def _traced(self, task: Task, uses: str) -> Event:
-        if not traces.is_on():
-            return await self._performer.perform(task)
         attributes: traces.Attributes = {
             **about_run(task.key.tenant, task.key.domain, task.facts.workflow, task.key.run, task.corr),
             "regie.place": task.work.place,
@@ -71,7 +73,7 @@ class Observed:
         parent = traces.of_run(task.key.run, task.trace)
         with traces.span(f"step {uses}", attributes, parent=parent) as opened:
             event = await self._performer.perform(task)
-            opened.set_attribute("regie.outcome", OUTCOMES.get(type(event), "answered"))
+            opened.set_attribute("regie.outcome", outcome_of(event))
             if isinstance(event, Failed):
                 traces.fail(opened, event.failure.kind)
             return event
@@ -100,6 +102,22 @@ class Observed:
         if not claimed.dry:
             metrics.RUNS_ENDED.labels(key.tenant, key.domain, workflow, state.status.value).inc()
             metrics.RUN_SECONDS.labels(key.domain, workflow).observe(claimed.age_s + time.monotonic() - _taken_s.get())
+
+
+@cache
+def _times_of(domain: str, block: str) -> tuple[Histogram, Histogram]:
+    """Where waits and work are noted, looked up once: steps come by the thousand."""
+    return metrics.QUEUE_SECONDS.labels(domain), metrics.STEP_SECONDS.labels(domain, block)
+
+
+@cache
+def _attempts_of(tenant: str, domain: str, workflow: str, outcome: str) -> Counter:
+    return metrics.STEP_ATTEMPTS.labels(tenant, domain, workflow, outcome)
+
+
+def outcome_of(event: Event) -> str:
+    """What came of an attempt, in one word."""
+    return OUTCOMES.get(type(event), "answered")
 
 
 def block_of(work: Work) -> str:
