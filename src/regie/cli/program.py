@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from regie.cli import accounts, approvals, definitions, demo, doctor, proving, releases, runs, secrets, services
+from regie.cli import accounts, approvals, definitions, demo, doctor, proving, releases, runs, secrets, services, top
 
 program = typer.Typer(
     name="regie",
@@ -31,6 +31,7 @@ program.command(rich_help_panel=LOOKING)(runs.plan)
 program.command(rich_help_panel=LOOKING)(runs.runs)
 program.command(rich_help_panel=LOOKING)(runs.show)
 program.command(rich_help_panel=LOOKING)(approvals.approvals)
+program.command(rich_help_panel=LOOKING)(top.top)
 program.add_typer(runs.audit, name="audit", rich_help_panel=LOOKING)
 program.command(rich_help_panel=DOING)(runs.start)
 program.command(rich_help_panel=DOING)(runs.cancel)

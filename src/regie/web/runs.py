@@ -17,7 +17,7 @@ from regie.core.errors import Denied, InvalidInput
 from regie.core.inputs import build_input
 from regie.core.run import Cancelled, RunState, RunStatus
 from regie.engine.port import StartRequest
-from regie.store import approvals, audit, effects, releases, runs, steps
+from regie.store import approvals, audit, effects, figures, releases, runs, steps
 from regie.store.database import Transaction
 from regie.store.keys import Cursor, RunKey
 from regie.store.runs import RunRow
@@ -225,6 +225,7 @@ async def show_run(means: Having, caller: Asking, run: str) -> RunDetail:
             attempts=await steps.list_steps(tx, row.key),
             asked=await approvals.of_run(tx, row.key),
             ledger=await effects.list_effects(tx, row.key),
+            now=await figures.clock(tx),
         )
 
 

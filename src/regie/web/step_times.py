@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from regie.core.definition import Definition, Kind, Step
+from regie.core.run import written_place
+from regie.store.approvals import Approval
 from regie.store.steps import StepRecord
 
 
@@ -17,8 +20,8 @@ class StepTimes:
         attempts: How many were begun.
         queued_s: Waiting for a worker.
         ran_s: At work.
-        waited_s: The rest, from when it could begin until its end: for people, for time, for the pause before another
-            attempt, or for a vendor that finishes later.
+        waited_s: Its own wait, the rest from when it could begin until its end: for people, for the pause before
+            another attempt, or for a vendor that finishes later.
     """
 
     attempts: int = 0
@@ -32,12 +35,59 @@ class StepTimes:
         return self.queued_s + self.ran_s + self.waited_s
 
 
-def times_of(records: Iterable[StepRecord]) -> dict[str, StepTimes]:
-    """The times of each step, by its place."""
+def times_of(
+    records: Sequence[StepRecord],
+    asked: Iterable[Approval],
+    definition: Definition,
+    *,
+    started_at: datetime,
+    now: datetime,
+) -> dict[str, StepTimes]:
+    """The times of each step, by its place.
+
+    Args:
+        records: Of all attempts in the run.
+        asked: The run's approvals: how long people took, or have been taking until now.
+        started_at: When the run was started.
+    """
     by_place: dict[str, list[StepRecord]] = {}
     for record in records:
         by_place.setdefault(record.place, []).append(record)
-    return {place: _times(made) for place, made in by_place.items()}
+    times = {place: _times(made) for place, made in by_place.items()}
+    for approval in asked:
+        waited_s = max(0.0, ((approval.decided_at or now) - approval.asked_at).total_seconds())
+        before = times.get(approval.place, StepTimes())
+        times[approval.place] = replace(
+            before, attempts=max(1, before.attempts), waited_s=max(before.waited_s, waited_s)
+        )
+    began = dict(_begun(definition.steps, started_at, by_place, is_parallel=False))
+    for place, made in by_place.items():
+        # No worker does these, so nothing but their end is recorded.
+        written = definition.by_place.get(place)
+        ended_at = made[-1].ended_at
+        if written is not None and written.kind in {Kind.WAIT, Kind.RUN} and ended_at and place in began:
+            waited_s = max(0.0, (ended_at - began[place]).total_seconds())
+            times[place] = replace(times[place], attempts=max(1, times[place].attempts), waited_s=waited_s)
+    return times
+
+
+def _begun(
+    steps: Sequence[Step], since: datetime, by_place: Mapping[str, Sequence[StepRecord]], *, is_parallel: bool
+) -> Iterator[tuple[str, datetime]]:
+    """When each written step could begin: at the end of what stands before it. Rounds of a loop are left out."""
+    for step in steps:
+        yield step.place, since
+        yield from _begun(step.steps, since, by_place, is_parallel=step.kind is Kind.PARALLEL)
+        if not is_parallel:
+            within = {step.place, *(inner.place for inner in step.walk())}
+            ended = (
+                record.ended_at
+                for place, made in by_place.items()
+                if written_place(place) in within
+                for record in made
+                if record.ended_at
+            )
+            since = max(ended, default=since)
 
 
 def _times(made: Sequence[StepRecord]) -> StepTimes:
