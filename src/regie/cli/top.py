@@ -25,20 +25,11 @@ from regie.settings import Settings
 EVERY_S = 1.0
 """Between two looks."""
 HOUR_S = 3600.0
-HEADS = (
-    "domain",
-    "queued",
-    "running",
-    "waiting",
-    "oldest",
-    "ended",
-    "an hour",
-    "failed",
-    "good",
-    "run",
-    "queue",
-    "sla",
-)
+NOW = ("domain", "queued", "running", "waiting", "oldest wait", "promised time")
+LATELY = ("domain", "ended", "an hour", "failed", "good", "run", "queue", "promised time")
+WORKERS = ("worker", "domains", "since (UTC)", "seen")
+NUMBERS = frozenset({"queued", "running", "waiting", "oldest wait", "ended", "an hour", "failed", "good"})
+"""Columns that stand to the right."""
 
 
 def top(
