@@ -187,6 +187,7 @@ class Installation:
             "database_url": dsn,
             "gateway_url": f"http://127.0.0.1:{gateway_port}",
             "crash_at": "",
+            "traces_url": settings.traces_url,
         }
         crash = {"crash_at": settings.crash_at}
         gateway = Process(

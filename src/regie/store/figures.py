@@ -105,13 +105,13 @@ class Standing:
 
     tenant: str
     domain: str
-    queued: int
-    running: int
-    waiting: int
-    oldest_wait_s: float
-    on_time: int
-    at_risk: int
-    late: int
+    queued: int = 0
+    running: int = 0
+    waiting: int = 0
+    oldest_wait_s: float = 0.0
+    on_time: int = 0
+    at_risk: int = 0
+    late: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

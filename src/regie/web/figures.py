@@ -14,7 +14,7 @@ from regie.store.figures import Asked, Ended, Promise, Standing, StepTimes
 from regie.telemetry import metrics
 from regie.web.answers import Answer, Moment
 from regie.web.identify import Caller
-from regie.web.means import Asking, Having, Means
+from regie.web.means import Asking, Having, Means, current_release
 from regie.web.problems import Unidentified
 
 SHORTEST_S, USUAL_S, LONGEST_S = 60.0, 86_400.0, 31 * 86_400.0
@@ -213,9 +213,16 @@ async def tell_metrics(means: Annotated[Means, Depends(_reading)]) -> Response:
 
 async def _count(tx: Transaction) -> None:
     asked = Asked(window_s=SHORTEST_S)
-    oldest: dict[str, float] = {}
-    for each in await figures.standing(tx, asked, await promised(tx, asked)):
-        place = (each.tenant, each.domain)
+    release = await current_release(tx)
+    # Nothing is a figure too: an alarm must be able to tell it from not knowing.
+    found = {
+        (tenant.tenant, domain): Standing(tenant=tenant.tenant, domain=domain)
+        for tenant in release.tenants.values()
+        for domain in tenant.domains
+    }
+    found |= {(each.tenant, each.domain): each for each in await figures.standing(tx, asked, await promised(tx, asked))}
+    oldest = dict.fromkeys(release.domains, 0.0)
+    for place, each in found.items():
         for state in ("queued", "running", "waiting"):
             metrics.UNFINISHED.labels(*place, state).set(getattr(each, state))
         for state in ("on_time", "at_risk", "late"):
@@ -223,6 +230,7 @@ async def _count(tx: Transaction) -> None:
         oldest[each.domain] = max(oldest.get(each.domain, 0.0), each.oldest_wait_s)
     for domain, wait_s in oldest.items():
         metrics.OLDEST_WAIT.labels(domain).set(wait_s)
+        metrics.WORKERS.labels(domain).set(0)
     for worker in await workers.list_workers(tx):
         for domain in worker.domains:
             metrics.WORKERS.labels(domain).inc()
