@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     )
     traces_url: str = Field(
         default="",
+        pattern=r"^(https?://\S+)?$",
         description="Where traces are sent by OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces. "
         "Empty: nothing is traced and nothing sent.",
     )

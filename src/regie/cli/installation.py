@@ -32,10 +32,10 @@ from regie.workspace.loading import fault_in_tenant, load_release
 Say = Callable[[str], None]
 
 
-def _told_at(settings: Settings, number: int) -> dict[str, str]:
-    """Where a worker tells its metrics: each at a port of its own."""
+def metrics_ports(settings: Settings) -> list[int]:
+    """Where each worker tells its metrics, each at a port of its own; none of them when nobody asked for it."""
     first = settings.worker_metrics_port
-    return {} if first is None else {"worker_metrics_port": str(first and first + number - 1)}
+    return [] if first is None else [first and first + number for number in range(settings.workers)]
 
 
 def operator() -> Actor:
@@ -43,7 +43,7 @@ def operator() -> Actor:
     return Actor(type="operator", id=getpass.getuser())
 
 
-def require_free(port: int) -> None:
+def require_free(port: int, setting: str = "REGIE_PORT") -> None:
     """Make sure that a port can be listened on before anything is started for it; 0 always can.
 
     Raises:
@@ -54,7 +54,7 @@ def require_free(port: int) -> None:
     except OSError as error:
         raise Unavailable(
             f"Port {port} cannot be used: {os.strerror(error.errno or 0)}.",
-            hint="Set REGIE_PORT to another one; 0 takes a free one.",
+            hint=f"Set {setting} to another one; 0 takes a free one.",
         ) from error
 
 
@@ -194,11 +194,10 @@ class Installation:
             "gateway", "regie.gateway", logs, environment={**common, **crash, "gateway_port": str(gateway_port)}
         )
         web = Process("web", "regie.web", logs, environment={**common, "port": str(settings.port or free_port())})
+        told_at = [{"worker_metrics_port": str(port)} for port in metrics_ports(settings)] or [{}] * settings.workers
         workers = [
-            Process(
-                f"worker-{number}", "regie.worker", logs, environment={**common, **crash, **_told_at(settings, number)}
-            )
-            for number in range(1, settings.workers + 1)
+            Process(f"worker-{number}", "regie.worker", logs, environment={**common, **crash, **told})
+            for number, told in enumerate(told_at, start=1)
         ]
         await supervisor.add_together(gateway, web, *workers)
         return web
