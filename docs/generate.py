@@ -48,6 +48,7 @@ REMEDIES: Mapping[str, str] = {
     "AuthFailed": "Renew the credential with `regie secret put`, or give the account the permissions of the manifest.",
     "WorldMoved": "Compare both changes in the message; start again, so that people approve what is needed now.",
     "NotVerified": "Look at the target in the vendor's system; start again, since a run looks before it writes.",
+    "ChildFailed": "Look at the run that the message names: its page says why; handle it with `on-error`.",
     "Retryable": "Nothing, as long as tries are left; then find out what did not answer.",
     "Throttled": "Nothing; if it stays, spread the runs or ask the vendor for more.",
     "Unavailable": "Nothing, as long as tries are left; else see whether vendor, gateway and database answer.",
@@ -70,11 +71,29 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
         "A delivery starts nothing: not genuine, or no workflow fits.",
         "`connection`, `reason` (`not_genuine`, `no_workflow`), `delivery`, `trigger`",
     ),
-    Event.RUN_STARTED: ("A run exists, pinned to a release.", "`workflow`: name, def_sha256; `release`, `dry`"),
-    Event.RUN_CANCELLED: ("Somebody cancelled a run: nothing new begins, and it ends as `cancelled`.", ""),
+    Event.RUN_STARTED: (
+        "A run exists, pinned to a release; the last field only of a child.",
+        "`workflow`: name, def_sha256; `release`, `dry`; `parent`: run, place",
+    ),
+    Event.RUN_CANCELLED: (
+        "Somebody cancelled a run, or its parent, whose own leaf says who: it begins nothing new.",
+        "`parent`: run",
+    ),
     Event.RUN_SET_ASIDE: ("Nobody can go on with the run as it is stored: a person must mend it.", "`failure`"),
     Event.RUN_CLOSED: ("A run is over; it is its last leaf.", "`status`, `count` of its leaves, this one included"),
-    Event.STEP_FINISHED: ("A step is done.", "`step`: place, uses, attempt, outcome; `input_sha256`, `output_sha256`"),
+    Event.EVENT_RECEIVED: (
+        "A program told that something has happened; outside any run.",
+        "`outside_event`: id, name, data_sha256",
+    ),
+    Event.EVENT_REPEATED: ("It told so again; nothing follows.", "`outside_event`: id, name, data_sha256"),
+    Event.EVENT_SET_ASIDE: (
+        "What is kept of an event cannot be opened, so it reaches nobody; let it be told again under another id.",
+        "`outside_event`: id, name",
+    ),
+    Event.STEP_FINISHED: (
+        "A step is done.",
+        "`step`: place, uses, attempt, outcome; `input_sha256`, `output_sha256`; `child`: run, workflow",
+    ),
     Event.STEP_FAILED: ("A step failed for good.", "`step`, `input_sha256`, `failure` (the error's class)"),
     Event.STEP_RETRIED: ("A try failed and another one follows.", "`step`, `input_sha256`, `failure`"),
     Event.APPROVAL_REQUESTED: (

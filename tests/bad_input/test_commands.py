@@ -44,6 +44,11 @@ class Done(NamedTuple):
     err: str
 
 
+BESIDE = {
+    "book_place": "input: { place: { type: text, required: false } }\nsteps:\n  - end:\n",
+    "move_place": "steps:\n  - run: parking.free_place\n",
+}
+"""Workflows in the same folder."""
 Command = Callable[..., Done]
 
 
@@ -112,6 +117,30 @@ def assert_refused(done: Done, *says: str) -> None:
             "did you mean identity.list_access?",
             id="definition-unknown-block",
         ),
+        pytest.param(
+            HEAD + "steps:\n  - run: parking.bok_place\n",
+            "5:10",
+            "did you mean parking.book_place?",
+            id="definition-unknown-child",
+        ),
+        pytest.param(
+            HEAD + "steps:\n  - run: parking.book_place\n    with: { plaec: A }\n",
+            "6:13",
+            "did you mean place?",
+            id="definition-child-input",
+        ),
+        pytest.param(
+            HEAD + "steps:\n  - run: parking.move_place\n",
+            "5:10",
+            "parking.free_place -> parking.move_place -> parking.free_place",
+            id="definition-child-circle",
+        ),
+        pytest.param(
+            HEAD + "steps:\n  - wait: { event: place.free }\n",
+            "5:11",
+            "nothing is waited for without end",
+            id="definition-wait-without-end",
+        ),
         pytest.param(HEAD + BOMB, "4:4", "anchors (&) and aliases (*) are not allowed", id="definition-bomb"),
         pytest.param("[" * 100_000, "1:41", "nested more than 40 levels", id="definition-too-deep"),
         pytest.param("# " + "x" * 1_048_576, "1:1", "more than 1048576 characters", id="definition-too-large"),
@@ -121,6 +150,8 @@ def assert_refused(done: Done, *says: str) -> None:
 def test_a_definition(command: Command, tmp_path: Path, text: str | bytes, place: str, says: str) -> None:
     file = write(tmp_path / "domains" / "parking" / "workflows" / "free_place.yaml", text)
     write(file.parent.parent / "domain.yaml", yaml.safe_dump(DOMAIN))
+    for name, steps in BESIDE.items():
+        write(file.parent / f"{name}.yaml", f"workflow: parking.{name}\ntitle: T\nowner: team:it\n{steps}")
     assert_refused(command("validate", str(file)), f"{file}:{place}", says)
 
 

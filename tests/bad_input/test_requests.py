@@ -59,6 +59,36 @@ async def test_a_request(stage: Stage, body: Any, status: int, says: str) -> Non
     assert await stage.mark() == before
 
 
+TOLD = {"tenant": "example", "domain": "identity", "event": "contract.sign", "data": {}}
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "says"),
+    [
+        pytest.param(TOLD, None, "idempotency-key: Field required", id="event-no-id"),
+        pytest.param({**TOLD, "event": "signed"}, "a", "String should match pattern", id="event-wrong-name"),
+        pytest.param({**TOLD, "data": {"a": "x" * 70_000}}, "b", "at most 65536 bytes", id="event-too-large"),
+        pytest.param({**TOLD, "domain": "hr"}, "c", "does not have the domain hr", id="event-no-domain"),
+    ],
+)
+async def test_an_event(stage: Stage, body: dict[str, Any], key: str | None, says: str) -> None:
+    before = await stage.mark()
+    headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
+    answer = await stage.api("POST", "/v1/events", content=json.dumps(body), headers=headers)
+    assert_problem(answer, 422, says)
+    assert await stage.mark() == before
+
+
+@pytest.mark.row("event-other-data")
+async def test_an_event_under_the_id_of_another_one(stage: Stage) -> None:
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "one-of-a-kind"}
+    first = await stage.api("POST", "/v1/events", content=json.dumps(TOLD), headers=headers)
+    assert first.status_code == 202
+    other = {**TOLD, "data": {"pages": 2}}
+    answer = await stage.api("POST", "/v1/events", content=json.dumps(other), headers=headers)
+    assert_problem(answer, 422, "was used for another event")
+
+
 @pytest.mark.row("api-not-json-type")
 async def test_a_body_of_another_type(stage: Stage) -> None:
     answer = await stage.api("POST", "/v1/runs", content="{}", headers={"Content-Type": "text/plain"})

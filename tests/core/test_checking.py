@@ -479,7 +479,6 @@ def test_what_may_be_missing_is_a_fault(steps: str) -> None:
 @pytest.mark.parametrize(
     ("steps", "line", "column", "word"),
     [
-        ("  - run: identity.other_thing\n", 0, 5, "run"),
         ("  - uses: test.odd\nlimit: 5\n", 1, 1, "limit"),
     ],
 )
@@ -487,13 +486,6 @@ def test_what_this_version_does_not_run_is_said_here(steps: str, line: int, colu
     found = only(steps)
     assert (found.line, found.column) == (FIRST + line, column)
     assert found.message == f"`{word}` is a word of the language, but this version does not run it yet"
-
-
-def test_what_does_not_run_yet_is_checked_all_the_same() -> None:
-    steps = "  - run: a.b_c\n    with: {x: '${{ nope }}'}\n"
-    messages = [fault.message for fault in faults(HEAD + steps)]
-    assert sum("not run it yet" in message for message in messages) == 1
-    assert len(messages) == 2
 
 
 CLOSING = "  - id: it\n    uses: ticket.close\n    with: { ticket: T-1 }\n    undo: "
@@ -530,6 +522,17 @@ def test_waiting_that_is_right(wait: str) -> None:
     accept(head + f"  - id: pause\n    wait: {wait}\n" + use("steps.pause.outcome"))
 
 
+def test_waiting_for_an_event_that_is_right() -> None:
+    wait = "{event: contract.sign, where: {who: '${{ settings.soon }}', pages: 2}, within: 8h}"
+    accept(
+        HEAD
+        + f"  - id: it\n    wait: {wait}\n  - if: not steps.it.timed_out\n    fail: '${{{{ steps.it.event.why }}}}'\n"
+    )
+    assert (
+        "never equals" in only(f"  - id: it\n    wait: {wait}\n  - if: steps.it.timed_out == 'yes'\n    end:\n").message
+    )
+
+
 @pytest.mark.parametrize(
     ("wait", "message"),
     [
@@ -539,8 +542,17 @@ def test_waiting_that_is_right(wait: str) -> None:
         ("{until: tomorrow}", "is not a moment"),
         ("{until: '2026-11-31'}", "is not in the calendar"),
         ("{until: '2026-11-30T10:00:00'}", "is not a moment"),
-        ("{}", "`wait` has no 'until'"),
-        ("{event: {}}", "does not wait for events yet"),
+        ("{}", "`wait` has no 'until' and no 'event'"),
+        ("{event: {}, within: 1h}", "`event` is a text"),
+        ("{event: signed, within: 1h}", "not a name of the form noun.verb"),
+        ("{event: contract.sign}", "has no 'within'"),
+        ("{event: contract.sign, within: soon}", "is not a length of time"),
+        ("{event: contract.sign, within: '${{ input.sure }}'}", "a boolean is given where a text is wanted"),
+        ("{event: contract.sign, within: 1h, until: '2026-11-30'}", "`until` does not go with `event`"),
+        ("{event: contract.sign, within: 1h, where: [who]}", "`where` is an object"),
+        ("{event: contract.sign, within: 1h, where: {'a b': 1}}", "'a b' is no name of a field"),
+        ("{event: contract.sign, within: 1h, where: {who: '${{ input.nope }}'}}", "no field 'nope'"),
+        ("{until: '2026-11-30', within: 1h}", "`within` goes with `event` only"),
         ("{untill: '2026-11-30'}", "'untill' is not a word of `wait`"),
         ("[]", "length of time"),
     ],

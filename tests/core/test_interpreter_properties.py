@@ -10,23 +10,30 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from regie.core.definition import Definition, ForEach, Kind, RetryRule, Step
+from regie.core.children import child_id
+from regie.core.definition import ChildRun, Definition, ForEach, Kind, RetryRule, Step
 from regie.core.interpreter import Advance, advance, begin, outstanding
 from regie.core.run import (
     ANSWER,
     EVENT,
     ApprovalPhase,
     ApproversFound,
+    AwaitEvent,
     Begun,
+    CancelChild,
     Cancelled,
+    ChildEnded,
     ClearTimer,
     Command,
     Decided,
     EffectNote,
     Event,
+    EventArrived,
     Failed,
     FindApprovers,
+    ForgetEvent,
     MakePlan,
+    Parent,
     Perform,
     PlanMade,
     Postponed,
@@ -35,9 +42,11 @@ from regie.core.run import (
     RunState,
     RunStatus,
     SetTimer,
+    StartChild,
     StepState,
     StepStatus,
     Succeeded,
+    TellParent,
     TimerFired,
     Work,
     undo_place,
@@ -52,6 +61,7 @@ pytestmark = pytest.mark.slow
 SEVERAL = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FACTS = RunFacts(id="run-1", tenant="acme", domain="things", workflow="things.try", started_by=JAN)
 WITH_TICKET = FACTS.model_copy(update={"ticket": "ITSM-1"})
+PARENT = Parent(run="run-0", place="it", lineage=("things.outer:it",), requester=JAN)
 MOST_REMINDERS = 2
 """Reminders of one rung that these runs see; the rung's own timer comes at some time."""
 LONGEST = 3000
@@ -64,7 +74,7 @@ LONGEST = 3000
 def bare_steps(draw: st.DrawFn, depth: int) -> Step:
     """One step without a place; `placed` gives it one."""
     inner = st.lists(bare_steps(depth - 1), min_size=1, max_size=3).map(tuple) if depth else st.nothing()
-    kinds = ["look", "write", "write", "approve", "wait", "fail", "end"] + (
+    kinds = ["look", "write", "write", "approve", "wait", "run", "run", "fail", "end"] + (
         ["do", "parallel", "parallel"] if depth else []
     )
     chosen = draw(st.sampled_from(kinds))
@@ -76,6 +86,9 @@ def bare_steps(draw: st.DrawFn, depth: int) -> Step:
             return Step(place="", line=1, column=1, kind=Kind(chosen), message="so", condition=draw(GUARD))
         case "wait":
             parts |= {"kind": Kind.WAIT, "wait": draw(WAITS)}
+        case "run":
+            child = ChildRun(workflow="things.child", detach=draw(st.integers(0, 3)) == 0)
+            parts |= {"kind": Kind.RUN, "run": child, "arguments": {"value": "${{ run.id }}"}}
         case "approve":
             rungs = draw(st.integers(1, 3))
             ask = [{"who": f"role:r{rung}", "within": "4h", "remind": "1h" if rung else ""} for rung in range(rungs)]
@@ -95,7 +108,10 @@ def bare_steps(draw: st.DrawFn, depth: int) -> Step:
     return Step.model_validate({"place": "", "line": 1, "column": 1, **parts})
 
 
-WAITS = st.sampled_from(["1h", "${{ '2h' }}", {"until": "2026-12-24"}, {"until": "${{ run.id }}"}])
+EVENT_WAIT = {"event": "contract.sign", "where": {"who": "${{ run.id }}"}, "within": "1h"}
+WAITS = st.sampled_from(
+    ["1h", "${{ '2h' }}", {"until": "2026-12-24"}, EVENT_WAIT, EVENT_WAIT, {"until": "${{ run.id }}"}]
+)
 """The last one is no moment, so the step fails."""
 GUARD = st.sampled_from([None, "1 > 2", "1 > 2"])
 
@@ -129,6 +145,7 @@ SCRIPTS = (
     "ok", "ok", "ok", "ok", "retry,ok", "retry,retry,ok", "retry,retry,retry,retry,retry,retry", "terminal",
     "later,ok", "later,retry,later,ok", "retry,terminal",
 )  # fmt: skip
+ENDS = ("done", "done", "done", "refused", "failed", "cancelled")
 LADDERS = ("yes:0", "yes:0", "yes:1", "no:0", "no:1", "never:0", "yes:2")
 
 
@@ -161,6 +178,20 @@ class Fate:
         effect = EffectNote(capability="thing.write", target=place, words=f"{place}: a -> b", changed=is_changed)
         return Succeeded(place=place, attempt=attempt, output={"value": f"{place} {attempt}"}, effects=(effect,))
 
+    def end_of(self, child: StartChild, *, is_cancelled: bool) -> ChildEnded:
+        """How a child ends; one that is cancelled may have been done before it heard of that."""
+        word = self.pick(ENDS, child.place)
+        if is_cancelled and word != "done":
+            word = "cancelled"
+        why = failure() if word == "failed" else None
+        return ChildEnded(place=child.place, run=child.run, status=RunStatus(word), failure=why, report=child.place)
+
+    def event(self, place: str) -> EventArrived | None:
+        """The event that a step waits for, if it ever comes."""
+        if self.pick(("comes", "comes", "never"), f"{place}/event") == "never":
+            return None
+        return EventArrived(place=place, event="contract.sign", id=place, data={"place": place})
+
     def decision(self, place: str, state: StepState) -> Decided | None:
         """The decision that is made on the present rung, if one is."""
         word, _, at = self.pick(LADDERS, place).partition(":")
@@ -188,10 +219,16 @@ class Play:
     timers: dict[str, float] = field(default_factory=dict)
     taken: list[Event] = field(default_factory=list)
     handed: set[tuple[str, int]] = field(default_factory=set)
+    children: dict[str, StartChild] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
+    dismissed: set[str] = field(default_factory=set)
+    awaited: set[str] = field(default_factory=set)
+    told: list[TellParent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Begin, with a ticket or without."""
-        self.state = begin(WITH_TICKET if self.fate.seed % 2 else FACTS)
+        """Begin, with a ticket or without, as a child or not."""
+        facts = WITH_TICKET if self.fate.seed % 2 else FACTS
+        self.state = begin(facts.model_copy(update={"parent": PARENT}) if self.fate.seed % 3 == 0 else facts)
 
     def to_the_end(self) -> RunState:
         self.take(Begun())
@@ -220,9 +257,16 @@ class Play:
             if self.taken.count(TimerFired(timer=timer)) == MOST_REMINDERS:
                 continue
             place = timer.partition(":")[2].rpartition(":")[0]
+            if place in self.awaited and self.fate.event(place) is not None:
+                continue
             # Whoever decides on a rung does so in its time; silence is only where nobody does.
             if not timer.startswith("rung:") or self.fate.decision(place, self.state.steps[place]) is None:
                 yield lambda timer=timer: self.fire(timer)  # type: ignore[misc]  # same
+        for child in self.children.values():
+            yield lambda child=child: self.bury(child)  # type: ignore[misc]  # same
+        for place in self.awaited:
+            if (event := self.fate.event(place)) is not None:
+                yield lambda event=event: self.arrive(event)  # type: ignore[misc]  # same
         for place, step in self.state.steps.items():
             if step.status is StepStatus.WAITING and (decided := self.fate.decision(place, step)):
                 yield lambda decided=decided: self.take(decided)  # type: ignore[misc]  # same
@@ -237,6 +281,15 @@ class Play:
         self.take(ghost)
         mark = (getattr(ghost, "place", ""), getattr(ghost, "attempt", 0))
         self.out.pop(mark, None)
+
+    def bury(self, child: StartChild) -> None:
+        """A child has come to its end."""
+        del self.children[child.place]
+        self.take(self.fate.end_of(child, is_cancelled=child.place in self.dismissed))
+
+    def arrive(self, event: EventArrived) -> None:
+        self.awaited.discard(event.place)
+        self.take(event)
 
     def fire(self, timer: str) -> None:
         del self.timers[timer]
@@ -283,14 +336,35 @@ class Play:
                 assert mark not in self.handed, f"handed out twice: {mark}"
                 self.handed.add(mark)
                 self.out[mark] = command
+            case StartChild():
+                assert command.run == child_id(self.state.facts.id, command.place)
+                assert command.place not in self.started, f"started twice: {command.place}"
+                self.started.add(command.place)
+                if not command.detached:
+                    self.children[command.place] = command
+            case CancelChild():
+                assert command.place in self.children
+                assert command.place not in self.dismissed
+                self.dismissed.add(command.place)
+            case AwaitEvent():
+                self.awaited.add(command.place)
+            case ForgetEvent():
+                self.awaited.remove(command.place)
+            case TellParent():
+                self.told.append(command)
 
     def check(self) -> None:
         """What holds after every event."""
         if self.state.status.is_final:
             assert not any(step.status in UNFINISHED for step in self.state.steps.values())
             assert sorted(self.state.order) == sorted(self.state.steps)
+            assert not self.children
+            assert not self.awaited
+            waits_for_it = self.state.facts.parent is not None
+            assert [each.ended.status for each in self.told] == ([self.state.status] if waits_for_it else [])
             self.check_undone()
             return
+        assert not self.told
         # Answers that are late find nothing waiting for them; what is out is exactly what runs.
         awaited = {
             (place, step.attempt)
@@ -304,7 +378,10 @@ class Play:
             if step.status is StepStatus.WAITING:
                 rung = step.approval.rung if step.approval else -1
                 timers = {f"again:{place}:{step.attempt}", f"rung:{place}:{rung}", f"wait:{place}:0"}
-                assert len(timers & self.timers.keys()) == 1, place
+                assert len(timers & self.timers.keys()) == (0 if step.child else 1), place
+                assert (place in self.children) == (step.child is not None), place
+                written = self.definition.by_place.get(written_place(place))
+                assert (place in self.awaited) == (written is not None and written.awaits_event), place
         self.check_limits()
 
     def check_undone(self) -> None:
@@ -436,6 +513,15 @@ OUTSIDERS: st.SearchStrategy[Event] = st.one_of(
         by=st.sampled_from([EVA, JAN, OLE, ""]),
     ),
     st.builds(TimerFired, timer=st.text(max_size=12)),
+    st.builds(
+        lambda place, status, is_right: ChildEnded(
+            place=place, run=child_id("run-1", place) if is_right else "run-9", status=status
+        ),
+        PLACES,
+        st.sampled_from([RunStatus.DONE, RunStatus.REFUSED, RunStatus.FAILED, RunStatus.CANCELLED]),
+        st.booleans(),
+    ),
+    st.builds(EventArrived, place=PLACES, event=st.just("contract.sign"), id=st.just("1"), data=st.just({"a": 1})),
     st.builds(Cancelled, by=st.just(OLE)),
     st.builds(
         lambda purpose, place, number: TimerFired(timer=f"{purpose}:{place}:{number}"),

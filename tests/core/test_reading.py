@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regie.core.definition import Definition, ForEach, InputField, InputType, Kind, RetryRule, TicketStart
+from regie.core.definition import ChildRun, Definition, ForEach, InputField, InputType, Kind, RetryRule, TicketStart
 from regie.core.errors import DefinitionError, Fault
 from regie.core.reading import read_definition
 
@@ -107,7 +107,7 @@ steps:
     assert definition.limit == 20
     assert definition.tests == [{"given": {"x": 1}, "expect": "done"}]
     assert definition.by_place["1"].wait == "2h"
-    assert definition.by_place["2"].run == "identity.other_thing"
+    assert definition.by_place["2"].run == ChildRun(workflow="identity.other_thing")
     assert definition.by_place["inner"].message == "All done"
     assert definition.by_place["4"].message is None
     assert definition.by_place["5"].message == "No: ${{ run.id }}"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
 from regie.core.moments import read_moment, read_zone
-from regie.core.run import SetTimer, TimerFired
+from regie.core.outside_event import LARGEST_DATA, MOST_FIELDS, OutsideEvent, marks_of
+from regie.core.run import AwaitEvent, EventArrived, ForgetEvent, SetTimer, TimerFired
 from regie.core.tenant import Tenant
 
 from .trial import Trial
@@ -187,3 +188,105 @@ def test_a_dry_run_waits_for_nothing() -> None:
     )
     assert trial.timers == {}
     assert set(trial.out) == {"2"}
+
+
+# --- waiting for events -----------------------------------------------------------------------------------------------
+
+SIGNED = """
+- id: signed
+  wait: { event: contract.sign, where: { who: "${{ input.who }}", pages: 2 }, within: 8h }
+- uses: thing.look
+  with: { value: "${{ steps.signed.event.page if not steps.signed.timed_out else 'silence' }}" }
+"""
+WHO = "input: { who: { type: text, default: Ann } }"
+
+
+def arrives(place: str, **data: JsonValue) -> EventArrived:
+    return EventArrived(place=place, event="contract.sign", id="1", data=data)
+
+
+def test_a_step_waits_for_an_event_with_a_deadline_and_holds_nothing() -> None:
+    trial = Trial(SIGNED, head=WHO)
+    assert trial.notes == [
+        AwaitEvent(place="signed", event="contract.sign", where={"who": "Ann", "pages": 2}),
+        SetTimer(timer="wait:signed:0", after_s=8 * 3600),
+    ]
+    assert (trial.status, trial.outstanding()) == ("waiting", ())
+    trial.take(arrives("signed", page=7))
+    assert trial.step("signed").output == {"timed_out": False, "event": {"page": 7}}
+    assert trial.timers == {}
+    assert trial.out["1"].arguments == {"value": 7}  # type: ignore[union-attr]  # the only work there is
+
+
+def test_an_event_that_does_not_come_is_a_result_and_one_that_comes_late_is_none() -> None:
+    trial = Trial(SIGNED, head=WHO)
+    trial.fires("wait:signed:0")
+    assert ForgetEvent(place="signed") in trial.notes
+    assert trial.step("signed").output == {"timed_out": True, "event": {}}
+    assert trial.out["1"].arguments == {"value": "silence"}  # type: ignore[union-attr]  # the only work there is
+    before = trial.state
+    assert trial.take(arrives("signed", page=7)) == ()
+    assert trial.state == before
+
+
+def test_an_event_moves_only_a_step_that_waits_for_one() -> None:
+    trial = Trial("- { id: pause, wait: 1h }\n")
+    assert trial.take(arrives("pause")) == ()
+    assert trial.take(arrives("nowhere")) == ()
+    assert trial.status == "waiting"
+
+
+def test_a_dry_run_takes_the_way_of_silence() -> None:
+    trial = Trial(SIGNED, head=WHO, dry=True)
+    assert trial.out["1"].arguments == {"value": "silence"}  # type: ignore[union-attr]  # the only work there is
+
+
+def test_who_cancels_ends_the_wait_for_an_event() -> None:
+    trial = Trial(SIGNED, head=WHO)
+    trial.cancels()
+    assert ForgetEvent(place="signed") in trial.notes
+    assert trial.timers == {}
+    assert trial.status == "cancelled"
+
+
+@pytest.mark.parametrize("within", [7, None, "soon", "0s"])
+def test_a_deadline_that_is_none_fails_the_step(within: JsonValue) -> None:
+    trial = Trial("- wait: { event: a.b, within: '${{ settings.within }}' }\n", settings={"within": within})
+    assert trial.state.failure is not None
+    assert trial.state.failure.kind == "EvaluationError"
+    assert trial.said(AwaitEvent) == []
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from([0.5, 1.0, 2.0]) | st.sampled_from(["", "1", "a"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=4,
+)
+DATA = st.dictionaries(st.sampled_from(["who", "what", "when"]), VALUES, max_size=3)
+
+
+def is_same(one: JsonValue, other: JsonValue) -> bool:
+    """Equality of JSON values, which Python's is not: there a boolean is a number."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same(one[key], other[key]) for key in one)
+    return one == other
+
+
+@given(DATA, DATA)
+def test_an_event_meets_a_wait_when_every_wanted_field_is_equal(where: dict[str, JsonValue], more: JsonValue) -> None:
+    assert isinstance(more, dict)
+    for data in (more, {**more, **where}):
+        event = OutsideEvent(tenant="acme", domain="things", id="1", name="contract.sign", data=data)
+        is_met = all(field in data and is_same(value, data[field]) for field, value in where.items())
+        assert (set(marks_of("contract.sign", where)) <= set(event.marks)) == is_met
+        assert not set(marks_of("contract.close", where)) <= set(event.marks)
+
+
+@pytest.mark.parametrize("data", [{"a": "x" * LARGEST_DATA}, {str(number): 1 for number in range(MOST_FIELDS + 1)}])
+def test_an_event_is_small(data: dict[str, JsonValue]) -> None:
+    with pytest.raises(ValidationError, match="at most"):
+        OutsideEvent(tenant="acme", domain="things", id="1", name="contract.sign", data=data)

@@ -18,6 +18,7 @@ from regie.core.audit import Actor
 from regie.core.block import Block, Catalogue, Context, Retry, block
 from regie.core.capability import Capability, Effect, Record
 from regie.core.errors import Failure, Refused, Unavailable
+from regie.core.outside_event import OutsideEvent
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.reading import read_definition
 from regie.core.release import Release
@@ -36,6 +37,7 @@ from regie.core.run import (
     PlanMade,
     Postponed,
     RunState,
+    StartChild,
     Succeeded,
 )
 from regie.core.tenant import Domain, Setting, Tenant
@@ -212,6 +214,91 @@ FILES = {
           undo: { uses: thing.act, with: { do: refuse } }
         - uses: thing.act
           with: { do: refuse }
+        """,
+    "parent": """
+        - id: child
+          run: { workflow: things.child, with: { word: "${{ input.word }}" } }
+        - id: after
+          uses: thing.act
+          with: { value: "${{ steps.child.outcome }} ${{ steps.child.run }}" }
+        """,
+    "child": """
+        - id: first
+          uses: thing.act
+          with: { value: "${{ input.word }}", do: change }
+        - uses: thing.act
+          with: { value: "${{ run.requester }}" }
+        """,
+    "parent_of_failing": """
+        - id: child
+          run: things.refused
+          on-error:
+            - id: comfort
+              uses: thing.act
+              with: { value: "${{ error.kind }}" }
+        - id: second
+          run: things.refused
+        """,
+    "parent_of_asking": """
+        - id: child
+          run: things.approve
+        - id: after
+          uses: thing.act
+          with: { value: "${{ steps.child.outcome }}" }
+        """,
+    "family": """
+        - parallel:
+            - id: all
+              for-each: number in [0, 1, 2, 3, 4]
+              at-most: 2
+              run: { workflow: things.parent, with: { word: "${{ number ~ '' }}" } }
+            - id: free
+              run: { workflow: things.five, detach: true }
+            - uses: thing.act
+        - id: count
+          uses: thing.act
+          with: { value: "${{ steps.all['items'] | length }} ${{ steps.all['items'][4].outcome }}" }
+        """,
+    "parent_of_holding": """
+        - parallel:
+            - id: child
+              run: things.hold
+            - id: waiting
+              run: things.parent_of_waiting
+            - id: free
+              run: { workflow: things.hold, detach: true }
+        """,
+    "parent_of_waiting": "- { id: child, run: things.waits_for_event }",
+    "waits_for_event": """
+        - id: signed
+          wait: { event: contract.sign, where: { who: "${{ input.word }}", pages: 2 }, within: 8h }
+        - id: after
+          uses: thing.act
+          with: { value: "${{ steps.signed.event }}" }
+        """,
+    "event_came_before": """
+        - id: it
+          uses: thing.act
+          with: { do: hold }
+        - id: signed
+          wait: { event: contract.sign, within: 8h }
+        """,
+    "waits_too_long": """
+        - id: signed
+          wait: { event: contract.sign, where: { who: nobody }, within: "${{ settings.short }}" }
+        - id: after
+          uses: thing.act
+          with: { value: "${{ steps.signed.timed_out }}" }
+        """,
+    "waits_for_many": """
+        - parallel:
+            - for-each: number in [1, 2, 3]
+              do:
+                - wait: { event: contract.sign, where: { page: "${{ number }}" }, within: 1h }
+                - uses: thing.act
+            - wait: { event: contract.sign, within: 2h }
+            - wait: { event: contract.sign, where: { page: 2.0 }, within: 3h }
+            - wait: 1s
         """,
     "thoughts": """
         - { id: one, uses: thing.think, with: { value: 1 } }
@@ -391,12 +478,21 @@ class Stage(Protocol):
         """Cancel the run as a person would."""
         ...
 
+    async def children(self, key: RunKey) -> list[RunKey]:
+        """The runs that the run has started, in the order in which it did."""
+        ...
+
     async def start_cancelled(self, workflow: str) -> RunKey:
         """Start a run and cancel it before any worker has seen it."""
         ...
 
 
 _numbers = itertools.count()
+
+
+def contract(event_id: str, **data: JsonValue) -> OutsideEvent:
+    """An event that somebody has signed a contract."""
+    return OutsideEvent(tenant="acme", domain="things", id=event_id, name="contract.sign", data=data)
 
 
 def a_request(workflow: str, *, dry: bool, given: dict[str, JsonValue]) -> StartRequest:
@@ -447,6 +543,10 @@ class InlineStage:
     async def cancel(self, key: RunKey) -> None:
         await self.engine.deliver(key, CANCEL, Cancelled(by=OLE))
 
+    async def children(self, key: RunKey) -> list[RunKey]:
+        started = [note.run for note in self.inline.notes(key) if isinstance(note, StartChild)]
+        return [key._replace(run=run) for run in started]
+
     async def start_cancelled(self, workflow: str) -> RunKey:
         key = await self.start(workflow)
         await self.cancel(key)
@@ -492,6 +592,10 @@ class PostgresStage:
     async def cancel(self, key: RunKey) -> None:
         async with self.database.transaction() as tx:
             await runs.cancel(tx, key, Actor(type="person", id=OLE), Cancelled(by=OLE))
+
+    async def children(self, key: RunKey) -> list[RunKey]:
+        async with self.database.reading() as tx:
+            return [row.key for row in await runs.children_of(tx, key)]
 
     async def start_cancelled(self, workflow: str) -> RunKey:
         async with self.database.transaction() as tx:

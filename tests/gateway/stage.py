@@ -10,7 +10,7 @@ from regie.core.capabilities import identity, ticket
 from regie.core.definition import Definition, ForEach, Kind, Step
 from regie.core.plan import Planned, PlannedStep
 from regie.core.release import Release
-from regie.core.run import OpenApproval, RunStatus
+from regie.core.run import OpenApproval, Parent, RunStatus
 from regie.core.tenant import Connection, Domain, SecretRef, Tenant
 from regie.gateway_client import GatewayClient, StepRef
 from regie.store import approvals, audit, commits, effects, releases, runs
@@ -166,7 +166,9 @@ class Stage:
     web: GatewayClient
     started: list[RunKey] = field(default_factory=list)
 
-    async def start(self, *, ticket: str = "", dry: bool = False, tenant: str = "acme") -> Run:
+    async def start(
+        self, *, ticket: str = "", dry: bool = False, tenant: str = "acme", parent: Parent | None = None
+    ) -> Run:
         """A new run, held by the worker."""
         async with self.database.transaction() as tx:
             release = await releases.current(tx)
@@ -184,6 +186,7 @@ class Stage:
                     state_json="{}",
                     ticket=ticket,
                     dry=dry,
+                    parent=parent,
                 ),
             )
         return await self.claim(key)

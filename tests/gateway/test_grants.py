@@ -8,6 +8,7 @@ import pytest
 from regie.core.capabilities import identity, ticket
 from regie.core.capability import Capability, Record
 from regie.core.errors import Denied, FencedOut, InvalidInput, RegieError
+from regie.core.run import Parent
 from regie.gateway.vault import VaultFile
 from regie.gateway_client import StepRef
 from regie.store import audit, releases
@@ -288,3 +289,18 @@ async def test_connections_share_a_token_across_releases_and_not_across_tenants(
     other = await stage.start(tenant="globex")
     await stage.client.call(other.at("look"), identity.LIST_ACCESS, JAN)
     assert stage.vendor.tokens_issued == 2
+
+
+async def test_what_two_children_do_for_one_ticket_is_told_apart_and_survives_a_second_run(stage: Stage) -> None:
+    """Two parents for one ticket, one after the other, each with a child at two places."""
+    keys = []
+    for _ in range(2):
+        over = await stage.start(ticket="ITSM-1")
+        for place in ("all[0]", "all[1]"):
+            parent = Parent(run=over.key.run, place=place, lineage=(f"identity.outer:{place}",))
+            child = await stage.start(ticket="ITSM-1", parent=parent)
+            await stage.client.apply(child.at("disable"), identity.DISABLE_ACCOUNT, JAN)
+            [effect] = await child.effects()
+            keys.append(effect.effect_key)
+    assert keys[0] != keys[1]
+    assert keys[2:] == keys[:2]

@@ -10,13 +10,15 @@ import pytest
 from fastapi import FastAPI
 
 from regie.core.audit import Actor
-from regie.core.run import RunState
-from regie.store import runs
+from regie.core.children import child_id
+from regie.core.run import ChildState, Parent, RunState, RunStatus, StepState, StepStatus
+from regie.store import runs, workers
+from regie.store.commits import Kin, StepCommit
 from regie.store.keys import RunKey
 from regie.store.runs import NewRun
 
 from .conftest import Browser
-from .stage import ANA, BEN, CHANGE, OFFBOARD, OLGA, RIK, SAM, Stage
+from .stage import ANA, BEN, CHANGE, OFFBOARD, OLGA, OPERATOR, RIK, SAM, Stage
 
 pytestmark = pytest.mark.slow
 
@@ -124,6 +126,34 @@ async def test_one_run_tells_its_story(stage: Stage, browser: Browser) -> None:
     ):
         assert told in shown, told
     assert "sse-connect" not in shown, "it is over"
+
+
+async def test_parent_and_child_link_to_each_other(stage: Stage, browser: Browser) -> None:
+    parent = await stage.start(trigger="parent")
+    child = parent._replace(run=child_id(parent.run, "close"))
+    step = StepState(status=StepStatus.WAITING, child=ChildState(run=child.run, workflow=OFFBOARD))
+    state = (await stage.state(parent)).model_copy(update={"steps": {"close": step}, "status": RunStatus.WAITING})
+    async with stage.database.transaction() as tx:
+        row = await runs.get(tx, parent)
+        assert row is not None
+        new = NewRun(
+            key=child,
+            workflow=OFFBOARD,
+            release=row.release,
+            definition_digest=row.definition_digest,
+            trigger_key="child",
+            started_by=OPERATOR,
+            state_json=(await stage.state(parent)).model_dump_json(),
+            parent=Parent(run=parent.run, place="close", lineage=(f"{OFFBOARD}:close",)),
+        )
+    async with workers.registered(stage.database, name="w", domains=["identity"]) as worker:
+        commit = StepCommit(
+            state_json=state.model_dump_json(), status=RunStatus.WAITING, park_seen=0, kin=Kin(children=[new])
+        )
+        await stage.move(parent, worker, commit)
+    await browser.sign_in(OLGA)
+    assert f'href="/runs/{child.run}"' in main_of((await browser.open(f"/runs/{parent.run}")).text)
+    assert f'href="/runs/{parent.run}"' in main_of((await browser.open(f"/runs/{child.run}")).text)
 
 
 async def test_a_broken_chain_is_said(stage: Stage, browser: Browser) -> None:

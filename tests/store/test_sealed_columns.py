@@ -11,9 +11,10 @@ from psycopg import sql
 from regie.core.audit import Actor
 from regie.core.effect import EffectState
 from regie.core.errors import Failure
+from regie.core.outside_event import OutsideEvent
 from regie.core.plan import Change, FieldChange, PlannedStep, Receipt
 from regie.core.run import OpenApproval, RunStatus, StepStatus
-from regie.store import accounts, approvals, commits, effects, inbox
+from regie.store import accounts, approvals, commits, effects, events, inbox
 from regie.store.approvals import approval_id
 from regie.store.commits import StepCommit
 from regie.store.database import Database
@@ -30,7 +31,7 @@ Claim = Callable[..., Awaitable[Claimed]]
 CANARY = "canary-7f3a91"
 SEALED = frozenset(
     {"state", "output", "failure", "inbox", "question", "plan", "comment"}
-    | {"change", "receipt", "handle", "observed", "account"}
+    | {"event", "change", "receipt", "handle", "observed", "account"}
 )
 
 
@@ -95,6 +96,10 @@ async def test_no_plaintext_of_what_is_sealed(
             decision="approved",
             comment=canary("comment"),
         )
+        told = OutsideEvent(
+            tenant=key.tenant, domain=key.domain, id="e", name="contract.sign", data={"who": canary("event")}
+        )
+        await events.publish(tx, told, Actor(type="operator", id="operator"))
         await effects.intend(tx, intent)
         await effects.settle(
             tx,

@@ -86,6 +86,7 @@ def test_every_class_of_error_has_a_status() -> None:
         "Refused": 502,
         "AuthFailed": 502,
         "NotVerified": 502,
+        "ChildFailed": 502,
         "Throttled": 429,
         "Unavailable": 503,
         "TimedOut": 503,

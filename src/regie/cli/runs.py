@@ -268,7 +268,10 @@ def _show_run(shown: dict[str, Any]) -> None:
     style = outcome_style(shown["status"])
     out.print(f"[bold]{shown['workflow']}[/bold]  run {shown['id']}  [{style}]{shown['status']}[/{style}]")
     out.print(f"tenant {shown['tenant']}  ticket {shown['ticket'] or '-'}  requester {shown['requester'] or '-'}")
-    out.print(f"started {moment(shown['started_at'])}  ended {moment(shown['ended_at'])}\n")
+    out.print(f"started {moment(shown['started_at'])}  ended {moment(shown['ended_at'])}")
+    if shown["parent"]:
+        out.print(f"child of run {shown['parent']['run']}, step {shown['parent']['place']}", markup=False)
+    out.print()
     _show_steps(shown["steps"])
     for approval in shown["approvals"]:
         _show_approval(approval)
@@ -286,6 +289,8 @@ def _show_steps(steps: list[dict[str, Any]]) -> None:
         line = f"{step['place']:<{places}}  {step['uses']:<{blocks}}  {_times(step)}"
         out.print(f"[{style}]{step['status']:<8}[/{style}]", end="  ")
         out.print(line.rstrip(), markup=False)
+        if step["child"]:
+            out.print(f"          run {step['child']}", markup=False)
         for note in step["effects"]:
             out.print(f"          {'~' if note['changed'] else '='} {note['words']}", markup=False)
         if step["failure"]:
@@ -330,6 +335,8 @@ def _about(fields: dict[str, Any]) -> str:
         step.get("place"),
         step.get("uses"),
         step.get("outcome"),
+        f"run {fields['child']['run']}" if "child" in fields else None,
+        f"child of run {fields['parent']['run']}" if "parent" in fields else None,
         fields.get("capability"),
         approval.get("decision"),
         f"rung {approval['rung']}" if "rung" in approval else None,

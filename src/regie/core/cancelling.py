@@ -1,21 +1,24 @@
 """How a run is cancelled: nothing new begins, what is out comes back, the rest ends where it stands.
 
 Called by the interpreter with its working copy of the run. A step that only waits (for a time, a person, its next try,
-a change that takes effect later) ends at once; so cancelling leads to the end as soon as the last work is back.
+an event, a change that takes effect later) ends at once; what is out is awaited, and children, which are cancelled too,
+as well. So cancelling leads to the end as soon as the last work is back.
 """
 
 from __future__ import annotations
 
-from regie.core import ladder
+from regie.core import children, ladder
 from regie.core.errors import Failure
 from regie.core.run import (
     ANSWER,
     Cancellation,
     Cancelled,
     ClearTimer,
+    ForgetEvent,
     RunState,
     StepState,
     StepStatus,
+    written_place,
 )
 
 PENDING = Failure(
@@ -37,7 +40,11 @@ def take(life: ladder.Life, event: Cancelled) -> None:
     for place, state in list(life.steps.items()):
         if state.approval is not None and not state.status.is_final:
             ladder.withdraw(life, place, state.approval)
-        if state.status is StepStatus.WAITING:
+        if state.child is not None and not state.status.is_final:
+            children.cancel(life, place, state.child)
+        elif state.status is StepStatus.WAITING:
+            if _waits_for_event(life, place):
+                life.commands.append(ForgetEvent(place=place))
             life.commands.append(ClearTimer(timer=_timer(place, state)))
             stop(life, place, state)
 
@@ -51,6 +58,11 @@ def in_words(cancellation: Cancellation, rest: str) -> str:
     """What the ticket is told."""
     reason = f" {cancellation.reason}" if cancellation.reason else ""
     return f"This request was cancelled by {cancellation.by}.{reason}\n\n{rest}"
+
+
+def _waits_for_event(life: ladder.Life, place: str) -> bool:
+    written = life.definition.by_place.get(written_place(place))
+    return written is not None and written.awaits_event
 
 
 def _timer(place: str, state: StepState) -> str:

@@ -25,6 +25,7 @@ from regie.core.capabilities.ticket import Ticket
 from regie.core.capability import Effect
 from regie.core.checking_approvals import approval_faults
 from regie.core.checking_arguments import ArgumentCheck
+from regie.core.checking_children import Workflows, child_faults
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import DefinitionError, Fault
 from regie.core.expression import path_of
@@ -32,7 +33,7 @@ from regie.core.inference import Note, Reading
 from regie.core.located import Node
 from regie.core.nearest import did_you_mean
 from regie.core.precedence import Layout, Spot, Stand, doubts, facts_at, stand
-from regie.core.reading import Positions, read_draft
+from regie.core.reading import Draft, Positions, read_draft
 from regie.core.shape import Shape
 
 _RUN = shape.an_object(
@@ -40,6 +41,10 @@ _RUN = shape.an_object(
 )
 _ERROR = shape.an_object(dict.fromkeys(("kind", "message", "step"), shape.A_TEXT))
 _OUTCOME = shape.one_of(frozenset({"done", "failed", "skipped"}))
+_CHILD_OUTCOME = shape.one_of(frozenset({"done", "refused", "failed", "cancelled", "skipped"}))
+_CHILD = {"run": shape.A_TEXT, "outcome": _CHILD_OUTCOME, "report": shape.A_TEXT}
+_DETACHED = {"run": shape.A_TEXT}
+_EVENT = {"timed_out": shape.A_BOOLEAN, "event": Shape(frozenset({shape.OBJECT}))}
 _NOT_RUN = "`{word}` is a word of the language, but this version does not run it yet"
 _STANDS = {
     Stand.SELF: "step {id!r} cannot read its own result",
@@ -59,6 +64,8 @@ def validate(
     catalogue: Catalogue,
     settings: Mapping[str, JsonValue],
     roles: Collection[str] | None = None,
+    *,
+    workflows: Workflows | None = None,
 ) -> Definition:
     """Read a workflow file and check it.
 
@@ -68,12 +75,28 @@ def validate(
         catalogue: The blocks there are.
         settings: The domain's settings with the tenant's values.
         roles: The roles that somebody holds; none to leave that open.
+        workflows: The workflows that can be run as children; none to leave that open.
 
     Raises:
         DefinitionError: With every fault in the file, of form and of meaning.
     """
-    draft = read_draft(text, file)
-    faults = draft.faults + check(draft.definition, draft.positions, catalogue, settings, roles)
+    return validate_draft(read_draft(text, file), catalogue, settings, roles, workflows=workflows)
+
+
+def validate_draft(
+    draft: Draft,
+    catalogue: Catalogue,
+    settings: Mapping[str, JsonValue],
+    roles: Collection[str] | None = None,
+    *,
+    workflows: Workflows | None = None,
+) -> Definition:
+    """Check a workflow file that has been read. See `validate`.
+
+    Raises:
+        DefinitionError: With every fault in the file, of form and of meaning.
+    """
+    faults = draft.faults + check(draft.definition, draft.positions, catalogue, settings, roles, workflows=workflows)
     if faults:
         raise DefinitionError(faults)
     return draft.definition
@@ -85,6 +108,8 @@ def check(
     catalogue: Catalogue,
     settings: Mapping[str, JsonValue],
     roles: Collection[str] | None,
+    *,
+    workflows: Workflows | None = None,
 ) -> list[Fault]:
     """Everything that is wrong with a definition's meaning, in the order of the file.
 
@@ -94,10 +119,15 @@ def check(
         catalogue: The blocks there are.
         settings: The domain's settings with the tenant's values.
         roles: The roles that somebody holds; none to leave that open.
+        workflows: The workflows that can be run as children; none to leave that open.
     """
-    checker = _Checker(definition, positions, catalogue, settings)
+    checker = _Checker(definition, positions, catalogue, settings, workflows)
     checker.run()
-    faults = [*checker.faults, *approval_faults(checker.layout, positions, catalogue, settings, roles)]
+    faults = [
+        *checker.faults,
+        *approval_faults(checker.layout, positions, catalogue, settings, roles),
+        *child_faults(definition, checker.layout, positions, catalogue, workflows),
+    ]
     return sorted(set(faults), key=lambda fault: (fault.line, fault.column, fault.message))
 
 
@@ -181,8 +211,10 @@ class _Checker:
         positions: Positions,
         catalogue: Catalogue,
         settings: Mapping[str, JsonValue],
+        workflows: Workflows | None,
     ) -> None:
         self.definition = definition
+        self.workflows = workflows or {}
         self.positions = positions
         self.catalogue = catalogue
         self.layout = Layout(definition)
@@ -208,6 +240,8 @@ class _Checker:
 
     def result_of(self, step: Step) -> Shape:
         """The shape of `steps.X`."""
+        if step.run is not None and step.place not in self.positions.broken:
+            return _result_of_child(step)
         block = self.catalogue.get(step.uses or "")
         gives = shape.of_record(block.gives) if block else Shape(frozenset({shape.OBJECT}))
         if step.place in self.positions.broken or (step.kind is Kind.USES and gives.fields is None):
@@ -216,7 +250,7 @@ class _Checker:
             output = gives if step.kind is Kind.USES else shape.of_value(None)
             item = shape.an_object({"outcome": _OUTCOME, "output": output})
             return shape.an_object({"outcome": _OUTCOME, "items": shape.a_list(item)})
-        fields = gives.fields if step.kind is Kind.USES else None
+        fields = gives.fields if step.kind is Kind.USES else _EVENT if step.awaits_event else None
         return shape.an_object({**(fields or {}), "outcome": _OUTCOME})
 
     def _input_source(self, node: Node, path: str) -> None:
@@ -271,15 +305,20 @@ class _Checker:
         if step.uses is not None:
             message, hint = f"there is no block {step.uses!r}", did_you_mean(step.uses, self.catalogue)
             self.faults.append(self.positions.fault(step.place, "uses", message=message, hint=hint))
-        if "with" in node.keys:
+        if "with" in node.keys and step.run is None:
             arguments.texts(node.below("with"))
         word = step.kind.value
         if step.kind is Kind.WAIT:
             wait = node.below(word)
-            arguments.value(wait.below("until") if isinstance(wait.value, dict) else wait, shape.A_TEXT)
-        elif step.kind is Kind.RUN:
-            self.faults.append(self.positions.source.fault_at_key(node, word, _NOT_RUN.format(word=word)))
-            arguments.texts(node.below(word))
+            for key in ("until", "within") if isinstance(wait.value, dict) else ("",):
+                if not key or key in wait.keys:
+                    arguments.value(wait.below(key), shape.A_TEXT)
+            if "where" in wait.keys:
+                arguments.texts(wait.below("where"))
+        elif step.run is not None:
+            written = node.below(word)
+            given = written if "with" in written.keys else node
+            arguments.child(given, step.run.workflow, self.workflows.get(step.run.workflow))
         elif step.message is not None:
             arguments.value(node.below(word), shape.A_TEXT)
 
@@ -335,3 +374,14 @@ class _Checker:
             self.faults.append(self.positions.source.fault(node, message))
         item = got.item if got.kinds == {shape.LIST} and got.item is not None else shape.ANY
         return {**here.variables, step.for_each.variable: item}
+
+
+def _result_of_child(step: Step) -> Shape:
+    """The shape of `steps.X` of a step that runs a workflow."""
+    is_detached = step.run is not None and step.run.detach
+    outcome = _OUTCOME if is_detached else _CHILD_OUTCOME
+    output = shape.an_object(_DETACHED if is_detached else _CHILD)
+    if step.for_each is not None:
+        item = shape.an_object({"outcome": outcome, "output": output})
+        return shape.an_object({"outcome": _OUTCOME, "items": shape.a_list(item)})
+    return shape.an_object({**(output.fields or {}), "outcome": outcome})

@@ -10,9 +10,11 @@ from pydantic import ValidationError
 
 from regie.core import shape
 from regie.core.block import Block
+from regie.core.definition import Definition, InputField
 from regie.core.errors import Fault
 from regie.core.expression import Expression, ExpressionFault, compile_expression, has_expression, parse_text
 from regie.core.inference import Inference, Scope
+from regie.core.inputs import read_field
 from regie.core.located import Node, Source
 from regie.core.nearest import did_you_mean
 from regie.core.reading_values import every_text
@@ -61,6 +63,35 @@ class ArgumentCheck:
             block.arguments.model_validate_json(json.dumps(plain), strict=True)
         except ValidationError as error:
             self.faults.extend(record_faults(error, block.arguments, self.source, given, is_part=True))
+
+    def child(self, step: Node, workflow: str, definition: Definition | None) -> None:
+        """Check `with:` of a step that runs a workflow against that workflow's input, as far as it is known."""
+        given = step.below("with") if "with" in step.keys else Node({}, step.line, step.column)
+        if not isinstance(given.value, dict):
+            return
+        fields = {field.name: field for field in definition.input} if definition else {}
+        for name, argument in given.value.items():
+            if definition is not None and name not in fields:
+                message = f"the workflow {workflow} has no input {name!r}"
+                self.faults.append(self.source.fault_at_key(given, name, message, hint=did_you_mean(name, fields)))
+            if name in fields:
+                self._input(argument, fields[name])
+            else:
+                self.texts(argument)
+        for name, field in fields.items():
+            # What is not given may be read from the ticket that parent and child have in common.
+            if field.required and field.default is None and field.source is None and name not in given.value:
+                self.faults.append(self.source.fault(given, f"the workflow {workflow} needs the input {name!r}"))
+
+    def _input(self, argument: Node, field: InputField) -> None:
+        """One value of a child's input: constants as the child will read them, the rest by its shape."""
+        if argument.value is None or any(has_expression(str(text.value)) for text in every_text(argument)):
+            self.value(argument, shape.of_input(field))
+            return
+        try:
+            read_field(field, argument.plain())
+        except ValueError as error:
+            self.faults.append(self.source.fault(argument, f"{field.name} {error}"))
 
     def texts(self, node: Node) -> None:
         """Check the expressions in a value of which nothing else is known."""

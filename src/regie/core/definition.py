@@ -89,6 +89,13 @@ class ForEach(Written):
     at_most: int | None = None
 
 
+class ChildRun(Written):
+    """What `run:` says: which workflow to run as a child. A detached one is not waited for."""
+
+    workflow: str
+    detach: bool = False
+
+
 class Step(Written):
     """One step as written.
 
@@ -97,7 +104,7 @@ class Step(Written):
             (`close/0`; top level steps without id are `0`, `1` ...; the children of `on-error` are `PLACE/on-error/0`).
         kind: Which keyword says what it does.
         uses: Block name, for kind `uses`.
-        arguments: The `with:` values as written, `${{ }}` and all.
+        arguments: The `with:` values as written, `${{ }}` and all; for kind `run` what the child is given.
         condition: The `if:` expression without `${{ }}`, if any.
         steps: Children of `do` and `parallel`.
         message: Text of `fail:` (may hold `${{ }}`), or the outcome note of `end:`.
@@ -117,7 +124,7 @@ class Step(Written):
     on_error: tuple[Step, ...] = ()
     undo: JsonValue = None
     wait: JsonValue = None
-    run: JsonValue = None
+    run: ChildRun | None = None
     message: str | None = None
     line: int
     column: int
@@ -126,6 +133,11 @@ class Step(Written):
     def body(self) -> Step:
         """What a `for-each` step does for one item: itself without the loop, its condition and its `on-error`."""
         return self.model_copy(update={"for_each": None, "condition": None, "on_error": ()})
+
+    @property
+    def awaits_event(self) -> bool:
+        """Whether it waits for an event rather than for a time."""
+        return isinstance(self.wait, dict) and "event" in self.wait
 
     @cached_property
     def reads_report(self) -> bool:

@@ -112,6 +112,10 @@ class NotVerified(Terminal):
     """The change was made, but reading back does not show it."""
 
 
+class ChildFailed(Terminal):
+    """The run that a step has started failed, or was cancelled by itself; its own page says why."""
+
+
 class Retryable(RegieError):
     """Nothing happened and the same request may succeed later.
 

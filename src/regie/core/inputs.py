@@ -43,7 +43,7 @@ def build_input(
             result[field.name] = field.default
             continue
         try:
-            result[field.name] = _read(field, value)
+            result[field.name] = read_field(field, value)
         except ValueError as error:
             wrong.append(f"{_name(field)} {error}")
     if wrong:
@@ -76,8 +76,12 @@ def _follow(data: JsonValue, path: str) -> JsonValue:
     return data
 
 
-def _read(field: InputField, value: JsonValue) -> JsonValue:
-    """The value in its declared type; ValueError says in words what it should be."""
+def read_field(field: InputField, value: JsonValue) -> JsonValue:
+    """A value in the declared type of its field.
+
+    Raises:
+        ValueError: It is not of that type; says in words what it should be.
+    """
     match field.type:
         case InputType.BOOLEAN:
             if isinstance(value, bool):

@@ -15,7 +15,7 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from regie.core import cancelling, ladder, waiting
+from regie.core import cancelling, children, ladder, waiting
 from regie.core.block import Catalogue, Retry
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import EvaluationError, Failure, InvalidInput
@@ -30,10 +30,12 @@ from regie.core.run import (
     Begun,
     Cancellation,
     Cancelled,
+    ChildEnded,
     CloseRun,
     Command,
     Decided,
     Event,
+    EventArrived,
     Failed,
     Perform,
     PlanMade,
@@ -85,6 +87,8 @@ class Advance:
 def begin(facts: RunFacts) -> RunState:
     """The state of a run that has been accepted and not yet moved; `Begun` moves it."""
     requester = facts.started_by if "@" in facts.started_by and not facts.ticket else ""
+    if facts.parent is not None:
+        requester = facts.parent.requester
     return RunState(facts=facts, requester=requester)
 
 
@@ -173,6 +177,10 @@ class Life:
                 self._take_timer(timer)
             case Decided():
                 ladder.take_decision(self, event)
+            case ChildEnded():
+                children.take_end(self, event)
+            case EventArrived():
+                waiting.take_event(self, event)
             case Cancelled():
                 cancelling.take(self, event)
             case Succeeded() | Failed() | Postponed() | PlanMade() | ApproversFound():
@@ -213,7 +221,7 @@ class Life:
             case "again" if number == str(step.attempt) and step.attempt > 0:
                 self.hand_out(place, step)
             case "wait" if number == "0" and self._written(place).kind is Kind.WAIT:
-                self.finish(place, StepStatus.DONE)
+                waiting.take_deadline(self, place, self._written(place))
             case "rung" | "remind":
                 ladder.take_timer(self, place, step, purpose, number)
 
@@ -317,6 +325,8 @@ class Life:
             return
         self.failure = flow if isinstance(flow, Failure) else None
         self.status = self._final_status(flow)
+        if (told := children.farewell(self.state(), in_doubt=self._is_in_doubt())) is not None:
+            self.commands.append(told)
         self.commands.append(CloseRun(status=self.status, failure=self.failure))
 
     def _final_status(self, flow: Flow) -> RunStatus:
@@ -327,7 +337,7 @@ class Life:
         return RunStatus.REFUSED if self._was_refused() else RunStatus.DONE
 
     def _was_refused(self) -> bool:
-        return any(
+        return children.was_refused(self.steps.values()) or any(
             step.approval is not None and isinstance(step.output, dict) and step.output.get("decision") != "approved"
             for step in self.steps.values()
             if step.status is StepStatus.DONE
@@ -384,17 +394,22 @@ class Life:
 
     def _what_was_changed(self) -> str:
         has_touched = any(note.changed for step in self.steps.values() for note in step.effects)
-        is_in_doubt = any(
+        return self._reported() if has_touched or self._is_in_doubt() else f"Nothing was changed. Run {self.facts.id}."
+
+    def _is_in_doubt(self) -> bool:
+        """Whether something may have been changed that no step knows about."""
+        return any(
             (step.failure and step.failure.kind in DOUBTFUL)
             # Cut off between two tries: nobody says what the last one has done.
             or (step.status is StepStatus.CANCELLED and step.attempt and step.approval is None and place != START)
+            or (step.child is not None and step.child.in_doubt)
             for place, step in self.steps.items()
         )
-        return self._reported() if has_touched or is_in_doubt else f"Nothing was changed. Run {self.facts.id}."
 
     def _comment(self, text: str) -> Flow:
-        """Say something on the ticket, if there is one and this is no dry run."""
-        if not self.facts.ticket or self.facts.dry:
+        """Say something on the ticket, if there is one, this is no dry run, and no parent will say it."""
+        is_told_by_parent = self.facts.parent is not None and not self.facts.parent.detached
+        if not self.facts.ticket or self.facts.dry or is_told_by_parent:
             return NEXT
         return self._implicit(ANSWER, COMMENT_TICKET, {"ticket": self.facts.ticket, "text": text})
 
@@ -465,7 +480,7 @@ class Life:
                 return self._sequence(step.steps, around)
             case Kind.PARALLEL:
                 return self._parallel(step.steps, around)
-            case Kind.WAIT:
+            case Kind.WAIT | Kind.RUN:
                 return BUSY
             case Kind.USES if step.uses == APPROVE:
                 self._emit(place, state, lambda: ladder.work(self, step, place, state, around))
@@ -581,18 +596,22 @@ class Life:
                 self.ended = True
                 self.finish(place, StepStatus.DONE)
             case Kind.WAIT:
-                timer = waiting.timer_of(step, place, self.scope(step, around), self.facts.time_zone)
-                self._wait(place, timer)
-            case _:
-                self.fail(place, Failure(kind="DefinitionError", message=f"`{step.kind}` is not run by this version."))
+                self._wait(step, place, self.scope(step, around))
+            case Kind.RUN:
+                children.begin(self, step, place, around)
 
-    def _wait(self, place: str, timer: SetTimer) -> None:
+    def _wait(self, step: Step, place: str, scope: dict[str, JsonValue]) -> None:
         """Hold the step until its timer fires; nothing would change meanwhile, so a dry run goes on."""
+        wanted: tuple[Command, ...]
+        if step.awaits_event:
+            wanted = waiting.event_of(step, place, scope)
+        else:
+            wanted = (waiting.timer_of(step, place, scope, self.facts.time_zone),)
         if self.facts.dry:
-            self.finish(place, StepStatus.DONE)
+            self.finish(place, StepStatus.DONE, output=waiting.NO_EVENT if step.awaits_event else None)
             return
         self.steps[place] = StepState(status=StepStatus.WAITING)
-        self.commands.append(timer)
+        self.commands.extend(wanted)
 
     # --- what expressions see -----------------------------------------------------------------------------------------
 

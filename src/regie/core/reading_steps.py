@@ -9,7 +9,7 @@ from datetime import UTC
 from pydantic import JsonValue
 
 from regie.core.capability import NAME
-from regie.core.definition import ForEach, Kind, RetryRule, Step
+from regie.core.definition import ChildRun, ForEach, Kind, RetryRule, Step
 from regie.core.dialect import RESERVED_NAMES
 from regie.core.expression import has_expression
 from regie.core.located import Node
@@ -32,10 +32,14 @@ _GOES_WITH: dict[Kind, tuple[str, ...]] = {
     Kind.DO: (*_ANYWHERE, *_LOOPS, "undo"),
     Kind.PARALLEL: (*_ANYWHERE, *_LOOPS, "undo"),
     Kind.WAIT: (*_ANYWHERE, "on-error"),
-    Kind.RUN: (*_ANYWHERE, *_LOOPS, "with", "timeout", "undo"),
+    Kind.RUN: (*_ANYWHERE, *_LOOPS, "with", "undo"),
     Kind.FAIL: _ANYWHERE,
     Kind.END: _ANYWHERE,
 }
+_WAITS = ("until", "event", "where", "within")
+_CHILD = ("workflow", "with", "detach")
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
+"""The name of a field in the data of an event."""
 _ID = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _FOR_EACH = re.compile(r"(?P<variable>\S+)\s+in\s+(?P<items>.*)", re.DOTALL)
 # `start` and `answer` are the places of the interpreter's own steps around the input.
@@ -96,7 +100,7 @@ class StepReader:
             id=step_id,
             kind=kind,
             uses=uses,
-            arguments=self._arguments(fields.get("with")),
+            arguments=self._arguments(self._given(main, fields) if kind is Kind.RUN else fields.get("with")),
             condition=condition,
             for_each=loop,
             steps=self.steps(main, f"`{kind}`", f"{place}/", inner) if kind in (Kind.DO, Kind.PARALLEL) else (),
@@ -105,7 +109,7 @@ class StepReader:
             on_error=self._on_error(fields.get("on-error"), place, loops),
             undo=self._undo(fields.get("undo")),
             wait=self._wait(main) if kind is Kind.WAIT else None,
-            run=self._block_name(main, "`run`") if kind is Kind.RUN else None,
+            run=self._child(main) if kind is Kind.RUN else None,
             message=self._message(main, kind) if kind in (Kind.FAIL, Kind.END) else None,
             line=node.line,
             column=node.column,
@@ -198,6 +202,27 @@ class StepReader:
         self.reader.texts(node)
         return {name: argument.plain() for name, argument in node.value.items()}
 
+    def _child(self, node: Node) -> ChildRun | None:
+        """Which workflow a step runs: its name alone, or an object."""
+        if not isinstance(node.value, dict):
+            name = self._block_name(node, "`run`")
+            return None if name is None else ChildRun(workflow=name)
+        fields = self.reader.fields(node, "`run`", _CHILD, ("workflow",))
+        detach = fields.get("detach")
+        if detach is not None and not isinstance(detach.value, bool):
+            self.reader.wrong(detach, "`detach` is true or false")
+        name = self._block_name(fields["workflow"], "`workflow`") if "workflow" in fields else None
+        if name is None:
+            return None
+        return ChildRun(workflow=name, detach=detach is not None and detach.value is True)
+
+    def _given(self, node: Node, fields: Mapping[str, Node]) -> Node | None:
+        """What a child is given: `with` beside `run`, or in it."""
+        inner = node.value.get("with") if isinstance(node.value, dict) else None
+        if inner is not None and "with" in fields:
+            self.reader.note(inner, "`with` is here twice: in `run` and beside it", hint="write it once")
+        return inner or fields.get("with")
+
     def _retry(self, node: Node | None) -> RetryRule | None:
         if node is None:
             return None
@@ -222,18 +247,44 @@ class StepReader:
 
     def _wait(self, node: Node) -> JsonValue:
         if isinstance(node.value, dict):
-            fields = self.reader.fields(node, "`wait`", ("until", "event"))
+            fields = self.reader.fields(node, "`wait`", _WAITS)
             if "event" in fields:
-                self.reader.note_key(node, "event", "this version does not wait for events yet")
+                self._event(node, fields)
             elif "until" in fields:
                 self._moment(fields["until"])
+                self._only_with_event(node, fields)
             else:
-                self.reader.note(node, "`wait` has no 'until'")
+                self.reader.note(node, "`wait` has no 'until' and no 'event'")
         elif isinstance(node.value, str) and has_expression(node.value):
             self.reader.texts(node)
         else:
             self.reader.duration(node, "`wait`")
         return node.plain()
+
+    def _event(self, node: Node, fields: Mapping[str, Node]) -> None:
+        """An event to wait for: its name, what its data must hold, and until when."""
+        self._block_name(fields["event"], "`event`")
+        if "until" in fields:
+            self.reader.note_key(node, "until", "`until` does not go with `event`", hint="say `within`: 8h")
+        where, within = fields.get("where"), fields.get("within")
+        if where is not None and not isinstance(where.value, dict):
+            self.reader.wrong(where, "`where` is an object: one value for each field of the event")
+        elif where is not None:
+            for key in where.keys:
+                if not _FIELD.fullmatch(key):
+                    self.reader.note_key(where, key, f"{key!r} is no name of a field")
+            self.reader.texts(where)
+        if within is None:
+            self.reader.note(node, "`wait` for an event has no 'within'", hint="nothing is waited for without end")
+        elif isinstance(within.value, str) and has_expression(within.value):
+            self.reader.texts(within)
+        else:
+            self.reader.duration(within, "`within`")
+
+    def _only_with_event(self, node: Node, fields: Mapping[str, Node]) -> None:
+        for key in ("where", "within"):
+            if key in fields:
+                self.reader.note_key(node, key, f"`{key}` goes with `event` only")
 
     def _moment(self, node: Node) -> None:
         if isinstance(node.value, str) and has_expression(node.value):

@@ -10,7 +10,7 @@ _UNWELL = (StepStatus.FAILED, StepStatus.HANDLING, StepStatus.CANCELLED)
 
 def report(state: RunState) -> str:
     """Paragraphs and `- ` list items: who agreed, what was changed, what needed no change, what failed."""
-    parts = [*_decisions(state)]
+    parts = [*decisions(state)]
     notes = [
         note
         for place in state.order
@@ -18,13 +18,14 @@ def report(state: RunState) -> str:
         for note in state.steps[place].effects
     ]
     undone = [note for place in state.order if undone_place(place) is not None for note in state.steps[place].effects]
+    undone += [note for step in state.steps.values() if step.child for note in step.child.taken_back]
     parts += _listed("Would change:" if state.facts.dry else "Changed:", [note for note in notes if note.changed])
     parts += _listed("Already as wanted:", [note for note in notes if not note.changed])
     parts += _listed("Taken back:", undone)
     failed = [
         f"- {place}: {step.failure.message}"
         for place, step in state.steps.items()
-        if step.failure and step.status in _UNWELL and step.attempt
+        if step.failure and step.status in _UNWELL and (step.attempt or step.child)
     ]
     if failed:
         parts.append("Failed:\n" + "\n".join(failed))
@@ -32,10 +33,12 @@ def report(state: RunState) -> str:
     return "\n\n".join(parts)
 
 
-def _decisions(state: RunState) -> list[str]:
-    lines = []
+def decisions(state: RunState) -> list[str]:
+    """What people decided in a run and in its children, a line each."""
+    lines: list[str] = []
     for place in state.order:
         step = state.steps[place]
+        lines += step.child.decisions if step.child else ()
         if step.approval is None or step.status is not StepStatus.DONE:
             continue
         outcome = ApprovalOutcome.model_validate(step.output)

@@ -145,6 +145,23 @@ class ApprovalState(Data):
     asked: tuple[str, ...] = ()
 
 
+class ChildState(Data):
+    """The child of a step that runs a workflow, and what is to be told of it once it is over.
+
+    Attributes:
+        run: Its id.
+        decisions: What people decided in it, in words.
+        taken_back: What it changed and has undone again.
+        in_doubt: Nobody is sure that what its report says is all that it has changed.
+    """
+
+    run: str
+    workflow: str
+    decisions: tuple[str, ...] = ()
+    taken_back: tuple[EffectNote, ...] = ()
+    in_doubt: bool = False
+
+
 class StepState(Data):
     """Where one step of a run stands.
 
@@ -159,6 +176,7 @@ class StepState(Data):
         handled: It failed, its `on-error` finished, and the run went on.
         handle: What a change that takes effect later is asked about with.
         undo: What the block of its `undo` would be given, worked out when the step began.
+        child: The run that it has started, for a step that runs a workflow.
     """
 
     status: StepStatus
@@ -174,6 +192,24 @@ class StepState(Data):
     handle: JsonValue = None
     approval: ApprovalState | None = None
     undo: dict[str, JsonValue] | None = None
+    child: ChildState | None = None
+
+
+class Parent(Data):
+    """The run that has started another one as its child.
+
+    Attributes:
+        place: The step of it that did.
+        lineage: The steps that lead from the outermost run to the child, each as `WORKFLOW:PLACE`.
+        requester: Who asked for it, as far as that was known then.
+        detached: It does not wait for the child's end.
+    """
+
+    run: str
+    place: str
+    lineage: tuple[str, ...]
+    requester: str = ""
+    detached: bool = False
 
 
 class RunFacts(Data):
@@ -186,6 +222,7 @@ class RunFacts(Data):
         settings: The domain's settings with the tenant's values.
         dry: Show what would change; write nothing.
         time_zone: The tenant's, as an IANA name: where a date's day is meant.
+        parent: The run whose child it is, if it is one.
     """
 
     id: str
@@ -198,6 +235,7 @@ class RunFacts(Data):
     settings: dict[str, JsonValue] = {}
     dry: bool = False
     time_zone: str = "UTC"
+    parent: Parent | None = None
 
 
 class Cancellation(Data):
@@ -305,6 +343,37 @@ class TimerFired(Data):
     timer: str
 
 
+class ChildEnded(Data):
+    """The child that a step waits for is over.
+
+    Attributes:
+        run: Its id: of another child than the step's own nothing is taken.
+        effects: What it did or found needless; what it has undone again is in `taken_back` as well.
+        report: Its own report.
+    """
+
+    kind: Literal["child_ended"] = "child_ended"
+    place: str
+    run: str
+    status: RunStatus
+    failure: Failure | None = None
+    effects: tuple[EffectNote, ...] = ()
+    taken_back: tuple[EffectNote, ...] = ()
+    decisions: tuple[str, ...] = ()
+    in_doubt: bool = False
+    report: str = ""
+
+
+class EventArrived(Data):
+    """An event that a step waits for has arrived."""
+
+    kind: Literal["event_arrived"] = "event_arrived"
+    place: str
+    event: str
+    id: str
+    data: dict[str, JsonValue]
+
+
 class Cancelled(Data):
     """Somebody who may do so cancels the run."""
 
@@ -314,7 +383,17 @@ class Cancelled(Data):
 
 
 Event = Annotated[
-    Begun | Succeeded | Failed | Postponed | PlanMade | ApproversFound | Decided | TimerFired | Cancelled,
+    Begun
+    | Succeeded
+    | Failed
+    | Postponed
+    | PlanMade
+    | ApproversFound
+    | Decided
+    | TimerFired
+    | ChildEnded
+    | EventArrived
+    | Cancelled,
     Field(discriminator="kind"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
@@ -441,6 +520,55 @@ class StepEnded(Data):
     failure: Failure | None = None
 
 
+class StartChild(Data):
+    """Start a child, once: its id is made of this run and the place. Answered by `ChildEnded` unless it is detached."""
+
+    kind: Literal["start_child"] = "start_child"
+    place: str
+    run: str
+    workflow: str
+    given: dict[str, JsonValue]
+    detached: bool
+    requester: str
+
+
+class CancelChild(Data):
+    """The run is cancelled, and with it a child that it waits for."""
+
+    kind: Literal["cancel_child"] = "cancel_child"
+    place: str
+    run: str
+    by: str
+    reason: str = ""
+
+
+class TellParent(Data):
+    """The run is over, and the run that it is the child of waits for that."""
+
+    kind: Literal["tell_parent"] = "tell_parent"
+    run: str
+    ended: ChildEnded
+
+
+class AwaitEvent(Data):
+    """Have an event delivered to a step: the first of that name whose data has these values in these fields.
+
+    It may have arrived before, but not before the run began, and no other step of the run may have taken it.
+    """
+
+    kind: Literal["await_event"] = "await_event"
+    place: str
+    event: str
+    where: dict[str, JsonValue] = {}
+
+
+class ForgetEvent(Data):
+    """The step waits for its event no longer."""
+
+    kind: Literal["forget_event"] = "forget_event"
+    place: str
+
+
 class CloseRun(Data):
     """The run is over."""
 
@@ -449,5 +577,8 @@ class CloseRun(Data):
     failure: Failure | None = None
 
 
-Note = SetTimer | ClearTimer | OpenApproval | Remind | CloseApproval | StepEnded | CloseRun
+Kinship = StartChild | CancelChild | TellParent
+Note = (
+    SetTimer | ClearTimer | OpenApproval | Remind | CloseApproval | StepEnded | Kinship | AwaitEvent | ForgetEvent
+) | CloseRun
 Command = Work | Note

@@ -62,13 +62,20 @@ def view_steps(
 
 def _view(step: Step, state: StepState, states: Mapping[str, StepState], loop: Loop) -> JsonValue:
     """One finished step as data: its outcome, and its output's fields or its items."""
-    outcome: JsonValue = state.status.value
+    outcome = _outcome(state)
     if step.for_each is not None and state.items is not None:
         items: list[JsonValue] = []
         for index in range(len(state.items)):
             item = states.get(place_in(step, (*loop, index)))
-            items.append({"outcome": item.status.value, "output": item.output} if item else {"outcome": "skipped"})
+            items.append({"outcome": _outcome(item), "output": item.output} if item else {"outcome": "skipped"})
         return {"outcome": outcome, "items": items}
     if isinstance(state.output, dict):
         return {**state.output, "outcome": outcome}
     return {"outcome": outcome}
+
+
+def _outcome(state: StepState) -> JsonValue:
+    """How a step ended: as its child did, if it ran one to its end."""
+    if state.child is not None and isinstance(state.output, dict) and "outcome" in state.output:
+        return state.output["outcome"]
+    return state.status.value

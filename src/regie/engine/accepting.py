@@ -1,10 +1,11 @@
-"""From a start request to the facts of a run; the same for every engine."""
+"""From a start request, or from a parent's command, to the facts of a run; the same for every engine."""
 
 from __future__ import annotations
 
+from regie.core.children import parent_of
 from regie.core.errors import InvalidInput
 from regie.core.release import Release
-from regie.core.run import RunFacts
+from regie.core.run import RunFacts, StartChild
 from regie.engine.port import StartRequest
 
 
@@ -21,11 +22,7 @@ def accept(request: StartRequest, release: Release, run: str) -> RunFacts:
     """
     definition = release.definition(request.workflow)
     tenant = release.tenant(request.tenant)
-    if definition.domain not in tenant.domains:
-        raise InvalidInput(
-            f"The tenant {tenant.tenant} does not have the domain {definition.domain}.",
-            hint="Its tenant file lists the domains it has.",
-        )
+    require_place(release, tenant.tenant, definition.domain)
     domain = release.domains[definition.domain]
     return RunFacts(
         id=run,
@@ -39,3 +36,44 @@ def accept(request: StartRequest, release: Release, run: str) -> RunFacts:
         dry=request.dry,
         time_zone=tenant.time_zone,
     )
+
+
+def require_place(release: Release, tenant: str, domain: str) -> None:
+    """Make sure that a tenant has a domain.
+
+    Raises:
+        InvalidInput: There is no such tenant, or it does not have it.
+    """
+    if domain not in release.tenant(tenant).domains:
+        raise InvalidInput(
+            f"The tenant {tenant} does not have the domain {domain}.", hint="Its tenant file lists the domains it has."
+        )
+
+
+def accept_child(facts: RunFacts, command: StartChild, release: Release) -> RunFacts:
+    """The facts of a run's child: of the same release, tenant and ticket, attributed to whoever started the parent.
+
+    Args:
+        facts: The parent's.
+        command: What the parent asks for.
+        release: The one that the parent is pinned to.
+
+    Raises:
+        InvalidInput: No such workflow in it.
+    """
+    definition = release.definition(command.workflow)
+    return facts.model_copy(
+        update={
+            "id": command.run,
+            "domain": definition.domain,
+            "workflow": definition.workflow,
+            "given": command.given,
+            "settings": release.domains[definition.domain].settings_of(release.tenant(facts.tenant)),
+            "parent": parent_of(facts, command),
+        }
+    )
+
+
+def child_trigger(command: StartChild, parent: str) -> str:
+    """The trigger key of a child. No connection has a slash in its name, so no delivery makes the same one."""
+    return f"child/{parent}/{command.place}"

@@ -14,24 +14,34 @@ from datetime import UTC, datetime
 
 import structlog
 
+from regie.core.audit import Actor
 from regie.core.block import Catalogue
 from regie.core.errors import InvalidInput
 from regie.core.interpreter import advance, begin, outstanding
+from regie.core.outside_event import OutsideEvent, marks_of
 from regie.core.release import Release
 from regie.core.run import (
     EVENT,
+    AwaitEvent,
     Begun,
+    CancelChild,
+    Cancelled,
     ClearTimer,
     Command,
     Event,
+    EventArrived,
+    ForgetEvent,
     RunFacts,
     RunState,
     SetTimer,
+    StartChild,
+    TellParent,
     TimerFired,
     Work,
 )
-from regie.engine.accepting import accept
+from regie.engine.accepting import accept, accept_child, child_trigger, require_place
 from regie.engine.port import Performer, Started, StartRequest, Task, broken
+from regie.store.inbox import CANCEL
 from regie.store.keys import RunKey
 
 BEGAN_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,6 +58,9 @@ class _Run:
     seen: set[str] = field(default_factory=set)
     timers: dict[str, int] = field(default_factory=dict)
     notes: list[Command] = field(default_factory=list)
+    awaits: dict[str, AwaitEvent] = field(default_factory=dict)
+    events_before: int = 0
+    """How many events from outside had arrived when it started."""
 
 
 class InlineEngine:
@@ -72,6 +85,7 @@ class InlineEngine:
         self._by_trigger: dict[tuple[str, str, str], RunKey] = {}
         self._due: list[tuple[float, int, RunKey, str]] = []
         self._numbers = itertools.count()
+        self._events: list[OutsideEvent] = []
 
     async def start(self, request: StartRequest) -> Started:
         """Accept a run. See `port.Engine`."""
@@ -79,15 +93,36 @@ class InlineEngine:
         trigger = (facts.tenant, facts.domain, request.trigger_key)
         if trigger in self._by_trigger:
             return Started(self._by_trigger[trigger], is_new=False)
+        return Started(self._add(facts, trigger), is_new=True)
+
+    def _add(self, facts: RunFacts, trigger: tuple[str, str, str]) -> RunKey:
         key = RunKey(facts.tenant, facts.domain, facts.id)
-        run = _Run(facts, begin(facts).model_dump_json())
+        run = _Run(facts, begin(facts).model_dump_json(), events_before=len(self._events))
         run.inbox.append(Begun())
         self._runs[key] = run
         self._by_trigger[trigger] = key
-        return Started(key, is_new=True)
+        return key
+
+    async def publish(self, event: OutsideEvent, by: Actor) -> bool:  # noqa: ARG002  this engine keeps no leaves
+        """Take an event from outside. See `port.Engine`."""
+        require_place(self.release, event.tenant, event.domain)
+        place = (event.tenant, event.domain, event.id)
+        for known in self._events:
+            if (known.tenant, known.domain, known.id) == place:
+                if known != event:
+                    raise InvalidInput("This id was used for another event.", hint="Each event has its own.")
+                return False
+        self._events.append(event)
+        for key, run in self._runs.items():
+            for awaited in list(run.awaits.values()):
+                self._meet(key, run, awaited)
+        return True
 
     async def deliver(self, key: RunKey, inbox_key: str, event: Event) -> bool:
         """Put an event in the inbox. See `port.Engine`."""
+        return self._put(key, inbox_key, event)
+
+    def _put(self, key: RunKey, inbox_key: str, event: Event) -> bool:
         run = self._run(key)
         if inbox_key in run.seen:
             return False
@@ -105,8 +140,10 @@ class InlineEngine:
 
     async def settle(self) -> None:
         """Move every run until all are finished or wait."""
-        for key, run in list(self._runs.items()):
-            await self._settle_one(key, run)
+        # What one run does may give another one something to do, or start one.
+        while moving := [(key, run) for key, run in self._runs.items() if run.inbox]:
+            for key, run in moving:
+                await self._settle_one(key, run)
 
     async def turn_clock(self) -> bool:
         """Turn the clock to the next timer and fire it; false when there is none."""
@@ -165,4 +202,34 @@ class InlineEngine:
             case _ if isinstance(command, Work):
                 work.append(command)
             case _:
+                self._carry_further(key, run, command)
                 run.notes.append(command)
+
+    def _carry_further(self, key: RunKey, run: _Run, command: Command) -> None:
+        """What a command means for other runs, or for events from outside."""
+        match command:
+            case StartChild():
+                trigger = (key.tenant, key.domain, child_trigger(command, key.run))
+                if trigger not in self._by_trigger:
+                    self._add(accept_child(run.facts, command, self.release), trigger)
+            case CancelChild():
+                child = RunKey(key.tenant, key.domain, command.run)
+                self._put(child, CANCEL, Cancelled(by=command.by, reason=command.reason))
+            case TellParent():
+                parent = RunKey(key.tenant, key.domain, command.run)
+                self._put(parent, f"child:{command.ended.place}", command.ended)
+            case AwaitEvent():
+                run.awaits[command.place] = command
+                self._meet(key, run, command)
+            case ForgetEvent():
+                run.awaits.pop(command.place, None)
+
+    def _meet(self, key: RunKey, run: _Run, awaited: AwaitEvent) -> None:
+        """Deliver the first event since the run's start that a step waits for, if it has arrived."""
+        wanted = set(marks_of(awaited.event, awaited.where))
+        for event in self._events[run.events_before :]:
+            if (event.tenant, event.domain) == (key.tenant, key.domain) and wanted <= set(event.marks):
+                del run.awaits[awaited.place]
+                arrived = EventArrived(place=awaited.place, event=event.name, id=event.id, data=event.data)
+                self._put(key, f"event:{awaited.place}", arrived)
+                return

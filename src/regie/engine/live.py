@@ -29,6 +29,7 @@ from regie.core.run import (
     Command,
     Decided,
     Event,
+    EventArrived,
     Failed,
     MakePlan,
     OpenApproval,
@@ -43,7 +44,7 @@ from regie.core.run import (
 from regie.crashpoints import CrashPoint, crashpoint
 from regie.engine.committing import GroupCommit
 from regie.engine.port import Performer, Task, broken
-from regie.engine.records import Timing, input_digest, to_commit
+from regie.engine.records import Timing, input_digest, new_children, to_commit
 from regie.store import commits, inbox, runs
 from regie.store.approvals import DecidedMeanwhile
 from regie.store.commits import Committed, StepCommit
@@ -298,6 +299,7 @@ class LiveRun:
             now_s=time.monotonic(),
             park_seen=self.inbox_n if is_last and not is_final else None,
             heard=None if chain.state.cancelled is not None else self.inbox_n,
+            children=new_children(self.claimed, self.release, chain.state, chain.commands),
         )
         crashpoint(CrashPoint.BEFORE_COMMIT)
         committed = await self._write(record)
@@ -411,7 +413,7 @@ class LiveRun:
 
 def _turn(event: Event) -> int:
     """In which order events are taken in that wait at the same time."""
-    return {Cancelled: 0, Decided: 1}.get(type(event), 2)
+    return {Cancelled: 0, Decided: 1, EventArrived: 1}.get(type(event), 2)
 
 
 def _is_about(event: Event, late: HeardMeanwhile) -> bool:

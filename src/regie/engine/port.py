@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from regie.core.audit import Actor
 from regie.core.errors import Failure, Terminal
+from regie.core.outside_event import OutsideEvent
 from regie.core.release import Release
 from regie.core.run import Event, Failed, RunFacts, RunState, Work
 from regie.store.keys import RunKey
@@ -118,6 +119,14 @@ class Engine(Protocol):
 
         Raises:
             InvalidInput: There is no such run.
+        """
+        ...
+
+    async def publish(self, event: OutsideEvent, by: Actor) -> bool:
+        """Take an event from outside and bring it to the steps that wait for it; false when its id was known.
+
+        Raises:
+            InvalidInput: Its id is another event's, or there is no such tenant, or the tenant lacks the domain.
         """
         ...
 

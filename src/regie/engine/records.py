@@ -10,23 +10,34 @@ from pydantic import JsonValue
 
 from regie.core import canonical
 from regie.core.audit import Actor, Event, Fact
+from regie.core.interpreter import begin
 from regie.core.plan import plan_digest
+from regie.core.release import Release
 from regie.core.run import (
+    EVENT,
+    AwaitEvent,
+    CancelChild,
+    Cancelled,
     ClearTimer,
     CloseApproval,
     Command,
+    ForgetEvent,
     OpenApproval,
     Perform,
     Remind,
     RunState,
     SetTimer,
+    StartChild,
     StepEnded,
     StepStatus,
+    TellParent,
     Work,
 )
+from regie.engine.accepting import accept_child, child_trigger
 from regie.store.approvals import approval_id
-from regie.store.commits import StepCommit
+from regie.store.commits import Kin, StepCommit
 from regie.store.keys import RunKey
+from regie.store.runs import Claimed, NewRun
 from regie.store.steps import StepRow
 
 
@@ -55,6 +66,7 @@ def to_commit(
     now_s: float = 0.0,
     park_seen: int | None = None,
     heard: int | None = None,
+    children: Sequence[NewRun] = (),
 ) -> StepCommit:
     """Everything that one event leads to, or several in a row, for one transaction.
 
@@ -69,6 +81,7 @@ def to_commit(
         now_s: The monotonic clock now.
         park_seen: Let go of the run in the same statement, having seen so many inbox events.
         heard: How many inbox events have been read.
+        children: What `new_children` makes of the same commands.
     """
     return StepCommit(
         state_json=state.model_dump_json(),
@@ -86,7 +99,53 @@ def to_commit(
         approvals=[command for command in commands if isinstance(command, OpenApproval | Remind | CloseApproval)],
         park_seen=park_seen,
         heard=heard,
+        kin=_kin(key, commands, children),
+        awaits=[command for command in commands if isinstance(command, AwaitEvent)],
+        forgets=[command.place for command in commands if isinstance(command, ForgetEvent)],
     )
+
+
+def new_children(claimed: Claimed, release: Release, state: RunState, commands: Sequence[Command]) -> list[NewRun]:
+    """The children that commands of a run start."""
+    made = []
+    for command in commands:
+        if not isinstance(command, StartChild):
+            continue
+        facts = accept_child(state.facts, command, release)
+        begun = begin(facts)
+        made.append(
+            NewRun(
+                key=RunKey(facts.tenant, facts.domain, facts.id),
+                workflow=facts.workflow,
+                release=claimed.release,
+                definition_digest=release.definition(facts.workflow).digest,
+                trigger_key=child_trigger(command, state.facts.id),
+                started_by=claimed.started_by,
+                state_json=begun.model_dump_json(),
+                ticket=facts.ticket,
+                corr=claimed.corr,
+                requester=begun.requester,
+                dry=facts.dry,
+                prio=claimed.prio,
+                parent=facts.parent,
+            )
+        )
+    return made
+
+
+def _kin(key: RunKey, commands: Sequence[Command], children: Sequence[NewRun]) -> Kin | None:
+    """What the commands mean for other runs; none when nothing, which is nearly always."""
+    cancels: dict[str, str] = {}
+    told: tuple[RunKey, str, str] | None = None
+    for command in commands:
+        match command:
+            case CancelChild():
+                event = Cancelled(by=command.by, reason=command.reason)
+                cancels[command.run] = event.model_dump_json()
+            case TellParent():
+                payload = EVENT.dump_json(command.ended).decode()
+                told = (RunKey(key.tenant, key.domain, command.run), f"child:{command.ended.place}", payload)
+    return Kin(children=children, cancels=cancels, told=told) if children or cancels or told else None
 
 
 def _timers_set(commands: Sequence[Command]) -> dict[str, float | datetime]:
@@ -167,6 +226,9 @@ def _step_fact(state: RunState, ended: StepEnded, actor: Actor, inputs: Mapping[
         detail["input_sha256"] = given
     if ended.status is StepStatus.DONE and (output := state.steps[ended.place].output) is not None:
         detail["output_sha256"] = canonical.digest(output)
+    child = state.steps[ended.place].child
+    if child is not None:
+        detail["child"] = {"run": child.run, "workflow": child.workflow}
     if ended.failure is not None:
         # The message may name people; the class is enough to prove what happened.
         detail["failure"] = ended.failure.kind

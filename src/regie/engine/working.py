@@ -19,7 +19,7 @@ from regie.core.run import StepStatus
 from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer, Unwatched, Watcher
-from regie.store import releases, runs, timers, workers
+from regie.store import events, releases, runs, timers, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 
@@ -27,6 +27,10 @@ BEAT_S = 5.0
 """How often a worker says it is alive; silence of 15 s counts as dead."""
 RESCUE_S = 1.0
 """How often a worker looks for runs whose owner is gone."""
+ROUTE_S = 1.0
+"""How often a worker looks for events from outside that have not been brought to those who wait."""
+CLEAR_S = 600.0
+"""How often a worker deletes what has been kept long enough."""
 GIVE_BACK_S = 2.0
 """Pause before a dropped run is ready again."""
 
@@ -78,6 +82,8 @@ class WorkerLoop:
                 claiming,
                 asyncio.create_task(self._repeat(BEAT_S, lambda: self._beat(worker.id))),
                 asyncio.create_task(self._repeat(RESCUE_S, self._rescue)),
+                asyncio.create_task(self._repeat(ROUTE_S, self._route)),
+                asyncio.create_task(self._repeat(CLEAR_S, self._clear)),
             }
             try:
                 await self._until(claiming, duties)
@@ -220,6 +226,16 @@ class WorkerLoop:
             rescued = await workers.rescue(tx)
         if rescued:
             log.info("runs:rescued", runs=len(rescued))
+
+    async def _route(self) -> None:
+        goes_on = True
+        while goes_on:
+            async with self.database.transaction() as tx:
+                goes_on = await events.route(tx, self.domains)
+
+    async def _clear(self) -> None:
+        async with self.database.transaction() as tx:
+            await events.clear_old(tx, self.domains)
 
     async def _repeat(self, every_s: float, duty: Callable[[], Awaitable[None]]) -> None:
         """Do something again and again; once more or less does not matter."""

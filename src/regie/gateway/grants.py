@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from regie.core import canonical
 from regie.core.audit import Actor, Event, Fact
 from regie.core.capabilities import identity, ticket
 from regie.core.definition import Definition, Step
@@ -97,7 +98,7 @@ class Grants:
             run=step.run,
             workflow=held.workflow,
             place=step.place,
-            intent=held.ticket or step.run,
+            intent=_intent(held),
             capabilities=capabilities,
             dry=held.dry,
         )
@@ -134,6 +135,13 @@ class Grants:
             if _is_known(step, await releases.current(tx)):
                 await audit.append_outside(tx, step.tenant, step.domain, [fact])
         raise Denied(f"{caller.name} may not ask for domain {step.domain}.")
+
+
+def _intent(held: runs.HeldRun) -> str:
+    """What was asked for: by a ticket, or by the run itself. A ticket asks for each child by itself."""
+    if held.ticket and held.lineage:
+        return canonical.encode([held.ticket, *held.lineage]).decode()
+    return held.ticket or held.key.run
 
 
 def _is_known(step: StepRef, release: Release) -> bool:

@@ -108,7 +108,7 @@ async def examine(dsn: str, now: Callable[[], datetime]) -> Condition:
 
 
 async def stuck_runs(tx: Transaction) -> list[WaitingRun]:
-    """Unfinished runs that nothing will ever wake: no owner, not ready, no timer, no open approval."""
+    """Unfinished runs that nothing will ever wake: no owner, not ready, no timer, open approval or child."""
     return [
         _run(row)
         for row in await tx.rows(
@@ -118,6 +118,8 @@ async def stuck_runs(tx: Transaction) -> list[WaitingRun]:
                                  where (t.tenant, t.domain, t.run) = (r.tenant, r.domain, r.id))
                  and not exists (select from regie.approval a where a.status = 'open'
                                  and (a.tenant, a.domain, a.run) = (r.tenant, r.domain, r.id))
+                 and not exists (select from regie.run c where c.ended_at is null and not c.detached
+                                 and (c.tenant, c.domain, c.parent) = (r.tenant, r.domain, r.id))
                order by changed_at limit %(most)s""",
             {"most": MOST},
         )

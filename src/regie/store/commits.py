@@ -2,6 +2,9 @@
 
 Every commit names its claim, so that a worker which lost its run cannot write to it. Rows of several runs go to the
 database as one JSON text a table, which costs a tenth of a statement a row.
+
+Runs are looked up by their id; tenant and domain are compared in a way that no index serves. In a table that has not
+been analysed yet any index that begins with them looks as good as the primary key, and is read to its end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +17,33 @@ from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import AuditBroken, FencedOut, RegieError
-from regie.core.run import CloseApproval, OpenApproval, Remind, RunStatus
-from regie.store import approvals, audit, inbox, steps, timers
+from regie.core.run import AwaitEvent, CloseApproval, OpenApproval, Remind, RunStatus
+from regie.store import approvals, audit, events, inbox, runs, steps, timers
 from regie.store.database import Transaction
 from regie.store.keys import RunKey, as_json
-from regie.store.runs import Claim, sealed_state
+from regie.store.runs import Claim, NewRun, sealed_state
 from regie.store.sealer import as_text
 from regie.store.steps import StepRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kin:
+    """What one advance of a run means for other runs.
+
+    Attributes:
+        children: To start.
+        cancels: The event that cancels a child, by its id.
+        told: The parent that hears of the run's end: its key, the key in its inbox, the event.
+    """
+
+    children: Sequence[NewRun] = ()
+    cancels: Mapping[str, str] = field(default_factory=dict)
+    told: tuple[RunKey, str, str] | None = None
+
+    def concerned(self, key: RunKey) -> list[RunKey]:
+        """The runs whose rows it changes, other than those that it starts."""
+        children = [key._replace(run=run) for run in self.cancels]
+        return [*children, self.told[0]] if self.told is not None else children
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +57,9 @@ class StepCommit:
         facts: In order. A final status adds `run:closed` behind them.
         park_seen: Let go of the run in the same transaction, having seen its inbox up to this number.
         heard: How much of its inbox was seen; what has cancelled the run behind that goes first.
+        kin: What it means for parent and children.
+        awaits: Events that steps wait for from now on.
+        forgets: Places of steps that wait for their event no longer.
     """
 
     state_json: str
@@ -47,6 +73,9 @@ class StepCommit:
     approvals: Sequence[OpenApproval | Remind | CloseApproval] = ()
     park_seen: int | None = None
     heard: int | None = None
+    kin: Kin | None = None
+    awaits: Sequence[AwaitEvent] = ()
+    forgets: Sequence[str] = ()
 
 
 class Committed(NamedTuple):
@@ -104,7 +133,8 @@ async def commit_all(
         inbox.HeardMeanwhile, AuditBroken, InvalidInput: One of them cannot be written; leave the transaction, nothing
             of any is written. Each one alone shows which it is.
     """
-    rows = await _locked(tx, [claim.key for claim, _ in commits])
+    concerned = [other for claim, step in commits if step.kin is not None for other in step.kin.concerned(claim.key)]
+    rows = await _locked(tx, list(dict.fromkeys([*(claim.key for claim, _ in commits), *concerned])))
     cancelled = await _cancelled(tx, commits, rows)
     writings: list[_Writing] = []
     outcomes: list[Committed | FencedOut | inbox.HeardMeanwhile] = []
@@ -124,7 +154,13 @@ async def commit_all(
             outcomes.append(Committed(Claim(claim.key, claim.fence, writing.seq), row["inbox_n"], writing.chain.at))
     if writings:
         await _write(tx, writings)
-    return outcomes
+    arrived = {writing.key: await _reach_out(tx, writing) for writing in writings if _reaches_out(writing.step)}
+    return [
+        outcome._replace(inbox_n=outcome.inbox_n + arrived.get(outcome.claim.key, 0))
+        if isinstance(outcome, Committed)
+        else outcome
+        for outcome in outcomes
+    ]
 
 
 async def was_committed(tx: Transaction, claim: Claim) -> bool:
@@ -149,9 +185,9 @@ async def _locked(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey, DictR
     rows = await tx.rows(
         """with locked as materialized (
                select r.tenant, r.domain, r.id, r.owner, r.fence, r.seq, r.inbox_n, r.corr, r.ticket, r.audit_n,
-                      r.audit_head
+                      r.audit_head, r.started_at
                from json_to_recordset(%(keys)s::json) as k (tenant text, domain text, run uuid)
-               join regie.run r on (r.tenant, r.domain, r.id) = (k.tenant, k.domain, k.run)
+               join regie.run r on r.id = k.run and (r.tenant, r.domain) is not distinct from (k.tenant, k.domain)
                order by r.tenant, r.domain, r.id for no key update of r)
            select *, clock_timestamp() as at from locked""",
         {"keys": as_json(key._asdict() for key in keys)},
@@ -196,7 +232,34 @@ async def _write(tx: Transaction, writings: Sequence[_Writing]) -> None:
         await timers.set_(tx, [(writing.key, writing.seq, writing.step.timers_set) for writing in alive])
         await approvals.close_open(tx, over)
         await timers.clear_all(tx, over)
+        await events.forget(tx, [(writing.key, writing.step.forgets) for writing in alive])
+        await events.forget_all(tx, over)
     await audit.write_chains(tx, [(writing.key, writing.entries) for writing in writings], writings[0].chain.at)
+
+
+def _reaches_out(step: StepCommit) -> bool:
+    return step.kin is not None or bool(step.awaits)
+
+
+async def _reach_out(tx: Transaction, writing: _Writing) -> int:
+    """What a commit means for other runs and for events, once all runs of the transaction are written as they are.
+
+    Returns:
+        How many events have come into the run's own inbox by it.
+    """
+    key, row, step = writing.key, writing.row, writing.step
+    arrived = await events.wait(tx, key, step.awaits, since=row["started_at"], inbox_n=row["inbox_n"])
+    kin = step.kin
+    if kin is None:
+        return arrived
+    for child in kin.children:
+        await runs.start(tx, child)
+    by = Actor(type="engine", id=str(row["owner"]))
+    for run, payload in kin.cancels.items():
+        await runs.cancel_child(tx, key._replace(run=run), payload, by=by, parent=key.run)
+    if kin.told is not None:
+        await inbox.deliver(tx, *kin.told)
+    return arrived
 
 
 _UPDATE_RUNS: LiteralString = """
@@ -213,7 +276,7 @@ _UPDATE_RUNS: LiteralString = """
     from json_to_recordset(%(runs)s::json) as c (
         tenant text, domain text, run uuid, state text, status text, seq bigint, requester text, audit_n integer,
         audit_head text, at timestamptz, is_final boolean, parked_at bigint)
-    where (r.tenant, r.domain, r.id) = (c.tenant, c.domain, c.run)"""
+    where r.id = c.run and (r.tenant, r.domain) is not distinct from (c.tenant, c.domain)"""
 
 
 def _run_row(tx: Transaction, writing: _Writing) -> dict[str, object]:

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import FencedOut, InvalidInput
-from regie.core.run import Cancelled, RunStatus
+from regie.core.run import Cancelled, Parent, RunStatus
 from regie.store import audit, inbox
 from regie.store.database import Transaction
 from regie.store.inbox import InboxEvent
@@ -26,7 +26,8 @@ from regie.store.sealer import SealBroken
 _THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(run)s"
 _BARE: LiteralString = """
     select tenant, domain, id, workflow, status, release, definition_digest, ticket, corr, trigger_key, started_by,
-    requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n
+    requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n, parent, parent_place,
+    lineage
     from regie.run where """
 """What a list shows: everything but the sealed state."""
 _STATE: LiteralString = "select state from regie.run where "
@@ -54,6 +55,7 @@ class NewRun:
         trigger_key: What started it, such as a webhook's delivery: the same one never starts a second run.
         prio: Lower goes first.
         trace: A W3C `traceparent`: the context it was started in.
+        parent: The run of the same tenant and domain whose child it is.
     """
 
     key: RunKey
@@ -69,6 +71,7 @@ class NewRun:
     dry: bool = False
     prio: int = 100
     trace: str = ""
+    parent: Parent | None = None
 
 
 class Started(NamedTuple):
@@ -111,6 +114,7 @@ class Claimed:
     trace: str
     waited_s: float
     age_s: float
+    started_by: Actor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +132,7 @@ class HeldRun:
     status: RunStatus
     requester: str
     started_by: Actor
+    lineage: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +159,8 @@ class RunRow:
     ended_at: datetime | None
     audit_n: int
     inbox_n: int
+    parent: str | None
+    parent_place: str
 
     @property
     def cursor(self) -> Cursor:
@@ -171,6 +178,8 @@ async def start(tx: Transaction, new: NewRun) -> Started:
     workflow: dict[str, JsonValue] = {"name": new.workflow, "def_sha256": new.definition_digest}
     trigger: dict[str, JsonValue] = {"trigger": new.trigger_key}
     about: dict[str, JsonValue] = {"workflow": workflow, "release": new.release, "dry": new.dry}
+    if new.parent is not None:
+        about["parent"] = {"run": new.parent.run, "place": new.parent.place}
     first = [
         Fact(event=Event.TRIGGER_ACCEPTED, actor=new.started_by, detail=trigger),
         Fact(event=Event.RUN_STARTED, actor=new.started_by, detail=about),
@@ -179,11 +188,12 @@ async def start(tx: Transaction, new: NewRun) -> Started:
     row = await tx.row(
         """with started as (
                insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket,
-                                      corr, started_by, requester, dry, prio, trace, status,
-                                      state, audit_n, audit_head)
+                                      corr, started_by, requester, dry, prio, trace, status, state, audit_n,
+                                      audit_head, parent, parent_place, lineage, detached)
                values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s,
                        %(trigger_key)s, %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s,
-                       %(trace)s, 'running', %(state)s, %(audit_n)s, %(audit_head)s)
+                       %(trace)s, 'running', %(state)s, %(audit_n)s, %(audit_head)s,
+                       %(parent)s, %(parent_place)s, %(lineage)s, %(detached)s)
                on conflict (tenant, domain, trigger_key) do nothing
                returning domain)
            select pg_notify(%(channel)s, domain) from started""",
@@ -203,6 +213,10 @@ async def start(tx: Transaction, new: NewRun) -> Started:
             "state": sealed_state(tx, key, new.state_json),
             "audit_n": chain.n,
             "audit_head": chain.head,
+            "parent": new.parent and new.parent.run,
+            "parent_place": new.parent.place if new.parent else "",
+            "lineage": list(new.parent.lineage) if new.parent else [],
+            "detached": new.parent is not None and new.parent.detached,
             "channel": READY,
         },
     )
@@ -233,7 +247,8 @@ async def claim(tx: Transaction, worker: str, domains: Sequence[str], limit: int
                  and exists (select from regie.worker where id = %(worker)s)
                order by prio, ready_at limit %(limit)s for no key update skip locked)
            update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null
-           from chosen c where (r.tenant, r.domain, r.id) = (c.tenant, c.domain, c.id)
+           from chosen c
+           where r.id = c.id and (r.tenant, r.domain) is not distinct from (c.tenant, c.domain)
            returning r.*, c.ready_since,
                      extract(epoch from clock_timestamp() - c.ready_since)::float8 as waited_s,
                      extract(epoch from clock_timestamp() - r.started_at)::float8 as age_s""",
@@ -272,6 +287,7 @@ def _claimed(tx: Transaction, key: RunKey, row: DictRow, arrived: list[InboxEven
         trace=row["trace"],
         waited_s=max(0.0, row["waited_s"]),
         age_s=max(0.0, row["age_s"]),
+        started_by=Actor.model_validate(row["started_by"]),
     )
 
 
@@ -332,6 +348,14 @@ async def cancel(tx: Transaction, key: RunKey, by: Actor, event: Cancelled) -> b
     return is_new
 
 
+async def cancel_child(tx: Transaction, key: RunKey, payload: str, *, by: Actor, parent: str) -> None:
+    """Cancel a child with its parent, in whose log it says who did; one that is over stays as it is."""
+    row = await tx.row("select ended_at from regie.run where " + _THIS + " for no key update", key._asdict())  # noqa: S608  both ours
+    if row is not None and row["ended_at"] is None and await inbox.deliver(tx, key, inbox.CANCEL, payload):
+        about: dict[str, JsonValue] = {"parent": {"run": parent}}
+        await audit.append(tx, key, [Fact(event=Event.RUN_CANCELLED, actor=by, detail=about)])
+
+
 async def held(tx: Transaction, key: RunKey, fence: int, *, lock: bool) -> HeldRun:
     """Make sure that a worker still holds a run.
 
@@ -357,6 +381,7 @@ async def held(tx: Transaction, key: RunKey, fence: int, *, lock: bool) -> HeldR
         status=RunStatus(row["status"]),
         requester=row["requester"],
         started_by=Actor.model_validate(row["started_by"]),
+        lineage=tuple(row["lineage"]),
     )
 
 
@@ -389,6 +414,15 @@ async def list_runs(
             "id": before and before.id,
             "limit": limit,
         },
+    )
+    return [_run_row(row) for row in rows]
+
+
+async def children_of(tx: Transaction, key: RunKey) -> list[RunRow]:
+    """The runs that a run has started, in the order in which it did."""
+    rows = await tx.rows(
+        _BARE + "tenant = %(tenant)s and domain = %(domain)s and parent = %(run)s order by started_at, id",
+        key._asdict(),
     )
     return [_run_row(row) for row in rows]
 
@@ -470,6 +504,8 @@ def _run_row(row: DictRow) -> RunRow:
         ended_at=row["ended_at"],
         audit_n=row["audit_n"],
         inbox_n=row["inbox_n"],
+        parent=None if row["parent"] is None else str(row["parent"]),
+        parent_place=row["parent_place"],
     )
 
 

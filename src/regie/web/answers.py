@@ -81,6 +81,23 @@ class RunLine(Answer):
         )
 
 
+class ParentLine(Answer):
+    """The run that has started another one, and the step of it that did."""
+
+    run: str
+    place: str
+
+
+class EventTaken(Answer):
+    """An event from outside as it was taken; `is_new` is false when its id was known."""
+
+    id: str
+    tenant: str
+    domain: str
+    event: str
+    is_new: bool
+
+
 class RunStarted(RunLine):
     """The run that a request came to; `is_new` is false when the same request had started it before."""
 
@@ -88,7 +105,7 @@ class RunStarted(RunLine):
 
 
 class RunWaited(RunLine):
-    """Where a run stands after a wait; `open_approvals` are the ids of what waits for people."""
+    """Where a run stands after a wait; `open_approvals` are the ids of what waits for people, in its children too."""
 
     is_final: bool
     is_waiting_for_people: bool
@@ -103,6 +120,7 @@ class StepLine(Answer):
         attempt: The last one, which the moments are about; 0 for steps that only hold others.
         attempts, queue_wait_s, own_wait_s, duration_s: Over all attempts: how many were begun; seconds waiting for a
             worker, waiting for people, another attempt or a vendor, and at work.
+        child: The run that the step has started; empty for any other step.
     """
 
     place: str
@@ -110,6 +128,7 @@ class StepLine(Answer):
     title: str
     status: StepStatus
     attempt: int
+    child: str
     queued_at: Moment | None
     started_at: Moment | None
     ended_at: Moment | None
@@ -240,9 +259,22 @@ class RunCancelled(Answer):
     ends_as: Literal[RunStatus.CANCELLED] = RunStatus.CANCELLED
 
 
-class RunDetail(RunLine):
-    """Everything about a run. `report` is the text that goes to the ticket; `outcome` is none while it goes on."""
+class ChildLine(RunLine):
+    """A run that a run has started, and at which of its steps."""
 
+    parent_place: str
+
+
+class RunDetail(RunLine):
+    """Everything about a run. `report` is the text that goes to the ticket; `outcome` is none while it goes on.
+
+    Attributes:
+        parent: The run whose child it is, if it is one and the caller may see that.
+        children: The runs that it has started and the caller may see.
+    """
+
+    parent: ParentLine | None
+    children: list[ChildLine]
     steps: list[StepLine]
     approvals: list[ApprovalLine]
     effects: list[EffectLine]
@@ -260,6 +292,8 @@ def run_detail(
     asked: Sequence[Approval],
     ledger: Iterable[Effect],
     now: datetime,
+    parent: RunRow | None,
+    children: Iterable[RunRow],
 ) -> RunDetail:
     """Put together what is known of a run."""
     attempts = list(attempts)
@@ -267,6 +301,8 @@ def run_detail(
     times = times_of(attempts, asked, definition, started_at=row.started_at, now=now)
     return RunDetail.of(
         row,
+        parent=ParentLine(run=parent.key.run, place=row.parent_place) if parent else None,
+        children=[ChildLine.of(child, parent_place=child.parent_place) for child in children],
         steps=[
             _step(place, step, last, times.get(place, StepTimes()), definition, catalogue=catalogue)
             for place, step in state.steps.items()
@@ -296,6 +332,7 @@ def _step(
         title=catalogue[uses].summary if uses in catalogue else "",
         status=step.status,
         attempt=step.attempt,
+        child=step.child.run if step.child else "",
         queued_at=record.queued_at if record else None,
         started_at=record.started_at if record else None,
         ended_at=record.ended_at if record else None,

@@ -13,7 +13,7 @@ from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient
 from regie.store.database import Database
 from regie.telemetry.counting import Counted
-from regie.web import approvals, figures, inbound, runs, workflows
+from regie.web import approvals, events, figures, inbound, runs, workflows
 from regie.web.identify import Doorkeeper
 from regie.web.limits import Entrance
 from regie.web.means import Means
@@ -56,7 +56,7 @@ def make_web(
     errors.answer_errors(app)
     app.add_middleware(Entrance, answer=_answer)
     app.add_middleware(Counted)
-    for routes in (inbound, runs, approvals, workflows, figures):
+    for routes in (inbound, runs, approvals, events, workflows, figures):
         app.include_router(routes.router)
     for shown in (assets, signing_in, run_pages, approval_pages, catalogue, load):
         app.include_router(shown.router)

@@ -36,7 +36,7 @@ from regie.web.answers import (
 from regie.web.identify import Caller
 from regie.web.means import Asking, Having, Means, body_of, current_release
 from regie.web.problems import Conflict
-from regie.web.seeing import Asked, asked_for, run_for
+from regie.web.seeing import Asked, asked_for, children_for, parent_for, run_for
 
 LARGEST_PAGE = 200
 PAGES_SEARCHED = 10
@@ -226,6 +226,8 @@ async def show_run(means: Having, caller: Asking, run: str) -> RunDetail:
             asked=await approvals.of_run(tx, row.key),
             ledger=await effects.list_effects(tx, row.key),
             now=await figures.clock(tx),
+            parent=await parent_for(tx, caller, row),
+            children=await children_for(tx, caller, row),
         )
 
 
@@ -284,10 +286,15 @@ async def wait_for_run(
 async def _look(means: Means, caller: Caller, run: str) -> RunWaited:
     async with means.database.reading() as tx:
         row = await run_for(tx, caller, run)
-        is_asking = row.status is RunStatus.WAITING
-        opened = [
-            approval.id
-            for approval in (await approvals.of_run(tx, row.key) if is_asking else ())
-            if approval.status == "open"
-        ]
+        opened = await _open_approvals(tx, caller, row)
     return RunWaited.of(row, is_final=row.status.is_final, is_waiting_for_people=bool(opened), open_approvals=opened)
+
+
+async def _open_approvals(tx: Transaction, caller: Caller, row: RunRow) -> list[str]:
+    """What a run waits for people about: itself, or a child that it waits for."""
+    if row.status is not RunStatus.WAITING:
+        return []
+    opened = [approval.id for approval in await approvals.of_run(tx, row.key) if approval.status == "open"]
+    for child in await children_for(tx, caller, row):
+        opened += await _open_approvals(tx, caller, child)
+    return opened

@@ -28,14 +28,28 @@ async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
     """
     key = await runs.find(tx, run) if caller.is_operator or is_id(run) else None
     row = await runs.get(tx, key) if key is not None else None
-    if row is not None and (
-        caller.is_operator
-        or asked_for(caller, row)
-        or any(is_asked(caller, approval) for approval in await approvals.of_run(tx, row.key))
-    ):
+    if row is not None and await may_see(tx, caller, row):
         logs.bind(**row.key._asdict(), corr=row.corr)
         return row
     raise NotFound("There is no such run.")
+
+
+async def may_see(tx: Transaction, caller: Caller, row: RunRow) -> bool:
+    """Whether a run is there for the caller."""
+    if caller.is_operator or asked_for(caller, row):
+        return True
+    return any(is_asked(caller, approval) for approval in await approvals.of_run(tx, row.key))
+
+
+async def parent_for(tx: Transaction, caller: Caller, row: RunRow) -> RunRow | None:
+    """The run that has started a run; none when there is none that the caller may see."""
+    parent = await runs.get(tx, row.key._replace(run=row.parent)) if row.parent else None
+    return parent if parent is not None and await may_see(tx, caller, parent) else None
+
+
+async def children_for(tx: Transaction, caller: Caller, row: RunRow) -> list[RunRow]:
+    """Those of the runs that a run has started that the caller may see."""
+    return [child for child in await runs.children_of(tx, row.key) if await may_see(tx, caller, child)]
 
 
 async def approval_for(tx: Transaction, caller: Caller, approval: str) -> Approval:

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 
 import structlog
+import uvloop
 
 from regie import crashpoints, logs
 from regie.core.errors import InvalidInput, RegieError, Unavailable
@@ -65,7 +66,7 @@ async def work(settings: Settings, chosen: Sequence[str]) -> None:
     async with (
         contextlib.AsyncExitStack() as clients,
         telling(settings) as told_at,
-        Database(settings.database_url, sealer, max_connections=MOST_CONNECTIONS) as database,
+        Database(settings.database_url, sealer, max_connections=MOST_CONNECTIONS, by_key=True) as database,
     ):
         served = await _domains(database, chosen)
         gateways = {
@@ -139,7 +140,7 @@ def main() -> None:
     given = parser.parse_args()
     logs.configure()
     try:
-        asyncio.run(work(Settings(), given.domain))
+        uvloop.run(work(Settings(), given.domain))
     except RegieError as error:
         log.critical("worker:failed", kind=type(error).__name__, reason=error.message, hint=error.hint)
         sys.exit(1)

@@ -6,6 +6,7 @@ A workspace folder may hold `tenants/` and `domains/`; Regie's own domains are a
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -14,11 +15,13 @@ from pydantic import BaseModel, JsonValue
 
 from regie import domains as shipped
 from regie.core.block import Catalogue
-from regie.core.checking import validate
+from regie.core.checking import validate_draft
+from regie.core.checking_children import Workflows
 from regie.core.definition import Definition
 from regie.core.durations import parse_duration
 from regie.core.errors import DefinitionError, Fault
 from regie.core.nearest import did_you_mean
+from regie.core.reading import Draft, read_draft
 from regie.core.release import Release
 from regie.core.source import decode, read_record, read_source
 from regie.core.tenant import Domain, Tenant
@@ -69,9 +72,11 @@ def load_release(workspace: Path | None, catalogue: Catalogue) -> Release:
     if workspace:
         for file in sorted((workspace / "tenants").glob("*.yaml")):
             _read_tenant(reading, file)
-    for root in roots:
-        for file in sorted(root.glob("*/workflows/*.yaml")):
-            _read_workflow(reading, file, catalogue)
+    files = [file for root in roots for file in sorted(root.glob("*/workflows/*.yaml"))]
+    drafts = {file: draft for file in files if (draft := _read_draft(reading, file)) is not None}
+    known = _known(drafts.values())
+    for file, draft in drafts.items():
+        _check_workflow(reading, file, draft, catalogue, known)
     if reading.faults:
         raise DefinitionError(reading.faults)
     return Release(
@@ -83,7 +88,7 @@ def load_release(workspace: Path | None, catalogue: Catalogue) -> Release:
 
 
 def read_workflow(file: Path, catalogue: Catalogue, workspace: Path | None = None) -> Definition:
-    """Read and check one workflow file, with the settings of its domain.
+    """Read and check one workflow file, with the settings of its domain and the workflows in its folder.
 
     Raises:
         DefinitionError: With every fault of the file.
@@ -94,7 +99,11 @@ def read_workflow(file: Path, catalogue: Catalogue, workspace: Path | None = Non
             found = _Reading().record(domain, Domain)
             if found is not None:
                 reading.domains[found.domain] = found
-    _read_workflow(reading, file, catalogue)
+    draft = _read_draft(reading, file)
+    if draft is not None:
+        beside = (_read_draft(_Reading(), other) for other in sorted(file.parent.glob("*.yaml")))
+        known = _known([*(other for other in beside if other is not None), draft])
+        _check_workflow(reading, file, draft, catalogue, known)
     if reading.faults:
         raise DefinitionError(reading.faults)
     return next(iter(reading.definitions.values()))
@@ -177,19 +186,27 @@ def _is_duration(text: str) -> bool:
     return True
 
 
-def _read_workflow(reading: _Reading, file: Path, catalogue: Catalogue) -> None:
+def _read_draft(reading: _Reading, file: Path) -> Draft | None:
+    """A workflow file as far as it can be read; none, and the reason among the faults, when it cannot be at all."""
     try:
-        text = decode(file.read_bytes(), str(file))
+        return read_draft(decode(file.read_bytes(), str(file)), str(file))
     except DefinitionError as error:
         reading.faults.extend(error.faults)
-        return
     except OSError as error:
         reading.fault(file, f"cannot be read: {error.strerror}")
-        return
+    return None
+
+
+def _known(drafts: Iterable[Draft]) -> Workflows:
+    """Which workflows there are to be run as children; of one with faults nothing but its name is certain."""
+    return {draft.definition.workflow: None if draft.faults else draft.definition for draft in drafts}
+
+
+def _check_workflow(reading: _Reading, file: Path, draft: Draft, catalogue: Catalogue, known: Workflows) -> None:
     domain = reading.domains.get(file.parent.parent.name)
     settings = {name: setting.default for name, setting in domain.settings.items()} if domain else {}
     try:
-        definition = validate(text, str(file), catalogue, settings)
+        definition = validate_draft(draft, catalogue, settings, workflows=known)
     except DefinitionError as error:
         reading.faults.extend(error.faults)
         return

@@ -26,7 +26,7 @@ from regie.store.steps import StepRecord
 from regie.web.identify import Caller
 from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
-from regie.web.seeing import is_id, run_for
+from regie.web.seeing import children_for, is_id, parent_for, run_for
 from regie.web.step_times import StepTimes, times_of
 
 BAR = 100
@@ -46,6 +46,7 @@ class StepView:
         tries: How often it was tried; 0 for steps that only hold others.
         times: Over all tries.
         queued_bar, waited_bar, ran_bar: The same, as parts of `BAR`.
+        child: The run that it has started, if the visitor may see that.
     """
 
     place: str
@@ -61,6 +62,7 @@ class StepView:
     failure: Failure | None
     effects: tuple[EffectNote, ...]
     output: list[Line]
+    child: RunRow | None
 
     @property
     def has_times(self) -> bool:
@@ -104,9 +106,14 @@ class LeafView:
 
 @dataclass(frozen=True, kw_only=True)
 class RunView:
-    """Everything that the page of a run shows. `faults` say what is wrong with the audit chain."""
+    """Everything that the page of a run shows. `faults` say what is wrong with the audit chain.
+
+    Attributes:
+        parent: The run whose child it is, if it is one and the visitor may see that.
+    """
 
     row: RunRow
+    parent: RunRow | None
     title: str
     tenant_title: str
     failure: Failure | None
@@ -156,6 +163,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
     tenant = release.tenants.get(row.key.tenant)
     return RunView(
         row=row,
+        parent=await parent_for(tx, caller, row),
         title=definition.title,
         tenant_title=tenant.title if tenant else row.key.tenant,
         failure=state.failure,
@@ -166,6 +174,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
             definition,
             catalogue,
             times_of(records, asked, definition, started_at=row.started_at, now=await figures.clock(tx)),
+            children={child.parent_place: child for child in await children_for(tx, caller, row)},
             is_plain=caller.is_operator,
         ),
         approvals=asked,
@@ -185,6 +194,7 @@ def _steps(
     catalogue: Catalogue,
     times: Mapping[str, StepTimes],
     *,
+    children: Mapping[str, RunRow],
     is_plain: bool,
 ) -> list[StepView]:
     last = {record.place: record for record in records}
@@ -210,6 +220,7 @@ def _steps(
                 failure=step.failure,
                 effects=step.effects,
                 output=[] if step.output is None else outline(step.output, is_plain=is_plain),
+                child=children.get(place),
             )
         )
     return shown
@@ -340,10 +351,19 @@ def _who(fields: Mapping[str, JsonValue]) -> str:
     return f"{kind} {actor.id[:8] if is_id(actor.id) else actor.id}"
 
 
+_SHORTEST = (
+    ("step", ("place", "outcome")),
+    ("child", ("workflow",)),
+    ("approval", ("decision", "rung")),
+    ("workflow", ("name",)),
+)
+"""Fields of leaves that say what they are about, and which parts of them."""
+
+
 def _about(fields: Mapping[str, JsonValue]) -> str:
     """What a leaf is about, from those of its fields that say it shortest."""
     parts: list[JsonValue] = []
-    for name, keys in (("step", ("place", "outcome")), ("approval", ("decision", "rung")), ("workflow", ("name",))):
+    for name, keys in _SHORTEST:
         part = fields.get(name)
         if isinstance(part, Mapping):
             parts += [f"rung {part[key]}" if key == "rung" else part[key] for key in keys if key in part]
