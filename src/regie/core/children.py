@@ -114,7 +114,7 @@ def take_end(life: Parental, event: ChildEnded) -> None:
     life.steps[event.place] = step
     if event.status in (RunStatus.DONE, RunStatus.REFUSED):
         life.finish(event.place, StepStatus.DONE)
-    elif event.status is RunStatus.CANCELLED and life.cancelled is not None:
+    elif event.status is RunStatus.CANCELLED and life.is_cut:
         life.finish(event.place, StepStatus.CANCELLED)
     else:
         life.fail(event.place, _failure(step.child.workflow if step.child else "", event))
@@ -127,10 +127,12 @@ def _failure(workflow: str, event: ChildEnded) -> Failure:
 
 
 def cancel(life: Life, place: str, child: ChildState) -> None:
-    """Cancel a child with its parent, which awaits its end."""
+    """Cancel a child with its parent, which was cancelled or stopped and awaits the child's end."""
     if life.cancelled is not None:
         by, reason = life.cancelled.by, life.cancelled.reason
-        life.commands.append(CancelChild(place=place, run=child.run, by=by, reason=reason))
+    else:
+        by, reason = f"the run {life.facts.id}", life.stopped.message if life.stopped else ""
+    life.commands.append(CancelChild(place=place, run=child.run, by=by, reason=reason))
 
 
 def was_refused(steps: Iterable[StepState]) -> bool:
