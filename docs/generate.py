@@ -46,6 +46,7 @@ REMEDIES: Mapping[str, str] = {
     "NotFound": "Check the name or id in the ticket or the input, and start again.",
     "AuthFailed": "Renew the credential with `regie secret put`, or give the account the permissions of the manifest.",
     "WorldMoved": "Compare both changes in the message; start again, so that people approve what is needed now.",
+    "LimitReached": "See whether the run does what it should; then repeat it from that step with `regie rerun`.",
     "NotVerified": "Look at the target in the vendor's system; start again, since a run looks before it writes.",
     "ChildFailed": "Look at the run that the message names: its page says why; handle it with `on-error`.",
     "Retryable": "Nothing, as long as tries are left; then find out what did not answer.",
@@ -65,20 +66,36 @@ TYPES: Mapping[Any, str] = {str: "text", int: "integer", float: "number", bool: 
 EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.RELEASE_LOADED: ("A workspace became the release that new runs get.", "`release`"),
     Event.ACCOUNT_ADDED: ("Somebody may sign in.", "`account`: id, roles"),
-    Event.TRIGGER_ACCEPTED: ("A ticket, a person or a program asked for a run, and it starts.", "`trigger`"),
+    Event.TRIGGER_ACCEPTED: ("Somebody or something asked for a run, and it starts.", "`trigger`"),
     Event.TRIGGER_REPEATED: ("The same trigger came again; nothing new starts.", "`trigger`"),
     Event.TRIGGER_REFUSED: (
         "A delivery starts nothing: not genuine, or no workflow fits.",
         "`connection`, `reason` (`not_genuine`, `no_workflow`), `delivery`, `trigger`",
     ),
     Event.RUN_STARTED: (
-        "A run exists, pinned to a release; the last field only of a child.",
-        "`workflow`: name, def_sha256; `release`, `dry`; `parent`: run, place",
+        "A run exists, pinned to a release; `parent` only of a child, `rerun` only of one that repeats another.",
+        (
+            "`workflow`: name, def_sha256; `release`, `dry`; `parent`: run, place; `rerun`: run, first_run, from_step, "
+            "kept, kept_sha256"
+        ),
     ),
     Event.RUN_CANCELLED: (
         "Somebody cancelled a run, or its parent, whose own leaf says who: it begins nothing new.",
-        "`parent`: run",
+        "`parent`: run; `told` when a ticket was closed: person (the ticket system's id of them), delivery, event",
     ),
+    Event.RUN_PAUSED: ("Somebody holds a run up: nothing new begins until it is resumed.", ""),
+    Event.RUN_RESUMED: ("Somebody lets a paused run go on.", ""),
+    Event.RUN_REPEATED: ("A new run repeats this one from some step on.", "`rerun`: run (the new one), from_step"),
+    Event.RUN_WOKEN: ("A run was made ready by a person, or by a worker that found nothing would wake it.", ""),
+    Event.TRIGGER_MISSED: (
+        "Scheduled times passed while nobody was there; the schedule says whether one run makes up for them.",
+        "`schedule`: workflow, since, until, policy",
+    ),
+    Event.POLL_FAILED: (
+        "A poll got no answer that it could use; told once until it is well again.",
+        "`poll`, `failure`",
+    ),
+    Event.POLL_RECOVERED: ("A poll that failed has an answer again.", "`poll`: workflow, uses"),
     Event.RUN_SET_ASIDE: ("Nobody can go on with the run as it is stored: a person must mend it.", "`failure`"),
     Event.RUN_CLOSED: ("A run is over; it is its last leaf.", "`status`, `count` of its leaves, this one included"),
     Event.EVENT_RECEIVED: (
@@ -105,7 +122,10 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.APPROVAL_GRANTED: ("Somebody said yes.", "`approval`: id, place, approver, decision, plan_sha256"),
     Event.APPROVAL_REFUSED: ("Somebody said no.", "`approval`: id, place, approver, decision, plan_sha256"),
     Event.APPROVAL_EXPIRED: ("Nobody answered in time; that is a no.", "`approval`: id, decision"),
-    Event.APPROVAL_WITHDRAWN: ("The run was cancelled; nobody needs to answer any more.", "`approval`: id, decision"),
+    Event.APPROVAL_WITHDRAWN: (
+        "The run was cancelled or stopped as a whole; nobody needs to answer any more.",
+        "`approval`: id, decision",
+    ),
     Event.EFFECT_INTENDED: (
         "A change is about to be made; written before the vendor is called.",
         (
@@ -119,8 +139,8 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
     ),
     Event.EFFECT_UNCHANGED: ("Nothing was needed.", "as intended, without `change_sha256`"),
     Event.EFFECT_REFUSED: (
-        "A change was not made: the vendor said no, or the world moved since the approval.",
-        "as intended, and `reason` (the error's class, or `world_moved`)",
+        "A change was not made: the vendor said no, the world moved since the approval, or the run's limit is reached.",
+        "as intended, and `reason` (the error's class, `world_moved`, or `limit_reached`)",
     ),
     Event.EFFECT_LOST: ("Nobody can tell whether a change was made; a person must settle it.", "as intended"),
     Event.CAPABILITY_DENIED: (

@@ -72,6 +72,24 @@ class ApplyQuestion(Question):
     handle: JsonValue = None
 
 
+class PollRef(Said):
+    """Which poll asks, and the fence under which the asking worker holds it. No run has begun yet."""
+
+    tenant: Key
+    domain: Key
+    workflow: Key
+    start: Key
+    fence: int
+
+
+class PollQuestion(Said):
+    """Read through a capability for a poll. Answered by `CallReply`."""
+
+    poll: PollRef
+    capability: Key
+    want: dict[str, JsonValue]
+
+
 class CallReply(Said):
     """The JSON form of the capability's `gives` record."""
 
@@ -240,6 +258,12 @@ class GatewayClient:
         reply = await self._ask("/v1/call", question, CallReply)
         return capability.gives.model_validate(reply.output)
 
+    async def poll(self, ref: PollRef, capability: Capability[Any, Gives], want: Record) -> Gives:
+        """Read through a capability for a poll."""
+        question = PollQuestion(poll=ref, capability=capability.name, want=want.model_dump(mode="json"))
+        reply = await self._ask("/v1/poll", question, CallReply)
+        return capability.gives.model_validate(reply.output)
+
     async def plan(
         self, ref: StepRef, capability: Capability[Any, Gives], want: Record, *, covers_for: str | None = None
     ) -> PlanAnswer[Gives]:
@@ -277,7 +301,7 @@ class GatewayClient:
         path = f"/v1/probe/{quote(tenant, safe='')}/{quote(connection, safe='')}"
         await self._send(self._http.build_request("POST", path), ProbeReply)
 
-    async def _ask(self, path: str, question: Question, reply: type[Reply]) -> Reply:
+    async def _ask(self, path: str, question: Said, reply: type[Reply]) -> Reply:
         content = question.model_dump_json()
         request = self._http.build_request("POST", path, content=content, headers={"Content-Type": "application/json"})
         return await self._send(request, reply)

@@ -18,6 +18,7 @@ import httpx
 import psycopg
 import yaml
 
+from regie import cli
 from regie.cli.installation import Installation
 from regie.cli.story import Story
 from regie.store import audit
@@ -50,6 +51,8 @@ def regie(home: Path, *arguments: str, stdin: str = "", **more: str) -> subproce
     """Run the command line as a process of its own; `more` are settings."""
     settings = {f"REGIE_{name.upper()}": value for name, value in {"home": str(home), "port": "0", **more}.items()}
     environment = {"PATH": os.defpath, "HOME": str(home.parent), **settings}
+    # Whoever tests another tree than the installed one means that tree here too.
+    environment["PYTHONPATH"] = str(Path(cli.__file__).parents[2])
     return subprocess.run(
         [REGIE, *arguments], capture_output=True, text=True, timeout=120, env=environment, input=stdin, check=False
     )

@@ -106,6 +106,9 @@ def assert_refused(done: Done, *says: str) -> None:
         pytest.param(HEAD + LOOK + "    retyr: {}\n", "8:5", "did you mean retry?", id="definition-unknown-key"),
         pytest.param(HEAD + "steps: soon\n", "4:8", "list", id="definition-wrong-type"),
         pytest.param(
+            HEAD + "sla: { finish: 4h, stop: 3h }\n" + LOOK, "4:26", "before it is late", id="definition-sla-backwards"
+        ),
+        pytest.param(
             HEAD + LOOK + "  - uses: identity.list_access\n    with: { user: '${{ steps.access.gruops }}' }\n",
             "9:",
             "did you mean groups?",
@@ -140,6 +143,26 @@ def assert_refused(done: Done, *says: str) -> None:
             "5:11",
             "nothing is waited for without end",
             id="definition-wait-without-end",
+        ),
+        pytest.param(
+            HEAD + "start: { schedule: { cron: '30 25 * * *', zone: UTC } }\nsteps: [ { end: x } ]\n",
+            "4:32",
+            "it goes from 0 to 23",
+            id="definition-wrong-time",
+        ),
+        pytest.param(
+            HEAD + "start: { schedule: { cron: '30 7 * * *', zone: Amsterdam } }\nsteps: [ { end: x } ]\n",
+            "4:48",
+            "like Europe/Amsterdam",
+            id="definition-no-zone",
+        ),
+        pytest.param(
+            HEAD
+            + "start: { poll: { uses: ticket.close, with: { ticket: A-1 }, every: 5m, key: item.id } }\n"
+            + "steps: [ { end: x } ]\n",
+            "4:24",
+            "a poll only reads",
+            id="definition-poll-writes",
         ),
         pytest.param(HEAD + BOMB, "4:4", "anchors (&) and aliases (*) are not allowed", id="definition-bomb"),
         pytest.param("[" * 100_000, "1:41", "nested more than 40 levels", id="definition-too-deep"),

@@ -134,6 +134,37 @@ async def test_a_workflow_that_the_command_line_does_not_know(stage: Stage, tmp_
     assert await stage.mark() == before
 
 
+@pytest.mark.row("steer-over")
+@pytest.mark.row("steer-not-asleep")
+@pytest.mark.row("rerun-nowhere")
+@pytest.mark.row("rerun-under-way")
+async def test_steering_a_run_as_it_cannot_be(stage: Stage) -> None:
+    _, run, approval = await stage.ask("anna.visser@example.com")
+    before = await stage.mark()
+    says = [
+        ("resume", {}, 409, "is not paused"),
+        ("rerun", {"from": "close"}, 422, "is not over"),
+    ]
+    for act, body, status, why in says:
+        assert_problem(await stage.api("POST", f"/v1/runs/{run}/{act}", json=body), status, why)
+    assert (await stage.decide(approval, approval["approvers"][0], decision="refused")).status_code == 200
+    assert (await stage.story.end_of(run))["status"] == "refused"
+    says = [
+        ("pause", {}, 409, "This run is over: refused."),
+        ("resume", {}, 409, "This run is over: refused."),
+        ("wake", {}, 409, "it is refused"),
+        ("rerun", {"from": "clsoe"}, 422, "did you mean close?"),
+    ]
+    for act, body, status, why in says:
+        assert_problem(await stage.api("POST", f"/v1/runs/{run}/{act}", json=body), status, why)
+    for act, code, why in (("pause", 3, "is over"), ("resume", 3, "is over"), ("wake", 3, "does not sleep")):
+        done = await stage.cli(act, run)
+        assert (done.returncode, why in done.stderr) == (code, True), done.stderr
+    done = await stage.cli("rerun", run, "--from", "clsoe")
+    assert (done.returncode, "did you mean close?" in done.stderr) == (2, True), done.stderr
+    assert (await stage.mark())[0] == before[0]
+
+
 # --- webhooks ---------------------------------------------------------------------------------------------------------
 
 
@@ -186,6 +217,21 @@ async def test_a_webhook_of_a_shape_we_do_not_know(stage: Stage) -> None:
         answer = await stage.deliver(body)
         assert (answer.status_code, answer.json()["accepted"]) == (202, False)
         assert "payload" in answer.json()["reason"]
+    assert await stage.mark() == before
+
+
+@pytest.mark.row("webhook-closed-nothing")
+async def test_a_ticket_that_is_closed_for_nothing(stage: Stage) -> None:
+    before = await stage.mark()
+    done = {"name": "Done", "statusCategory": {"key": "done"}}
+    body = {
+        "webhookEvent": "jira:issue_updated",
+        "issue": {"key": "ITSM-999", "fields": {"project": {"key": "ITSM"}, "status": done}},
+        "changelog": {"items": [{"field": "status"}]},
+    }
+    answer = await stage.deliver(json.dumps(body).encode())
+    assert (answer.status_code, answer.json()["accepted"]) == (202, False)
+    assert "nothing runs for this ticket" in answer.json()["reason"]
     assert await stage.mark() == before
 
 

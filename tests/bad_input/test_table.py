@@ -23,7 +23,7 @@ def shown() -> set[str]:
     found: set[str] = set()
     for file in sorted((TESTS / "bad_input").glob("test_*.py")):
         found |= set(re.findall(r'(?:\brow\(|\bid=)"([a-z0-9]+(?:-[a-z0-9]+)+)"', file.read_text(encoding="utf-8")))
-    for file in sorted((TESTS / "pages").glob("**/*.py")):
+    for file in sorted([*(TESTS / "pages").glob("**/*.py"), *(TESTS / "starts").glob("*.py")]):
         found |= set(re.findall(r'\brow\("([a-z0-9-]+)"', file.read_text(encoding="utf-8")))
     return found
 

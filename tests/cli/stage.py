@@ -51,6 +51,8 @@ def regie(home: Path, *arguments: str, stdin: str = "", **more: str) -> subproce
     """Run the command line as a process of its own; `more` are settings."""
     settings = {f"REGIE_{name.upper()}": value for name, value in {"home": str(home), "port": "0", **more}.items()}
     environment = {"PATH": os.defpath, "HOME": str(home.parent), **settings}
+    # Whoever tests another tree than the installed one means that tree here too.
+    environment["PYTHONPATH"] = str(Path(doctor.__file__).parents[2])
     return subprocess.run(
         [REGIE, *arguments], capture_output=True, text=True, timeout=120, env=environment, input=stdin, check=False
     )

@@ -22,7 +22,7 @@ from regie.cli.installation import Installation
 from regie.core.tenant import SecretRef
 from regie.gateway.keeping import keep_secrets
 from regie.settings import Settings
-from regie.store import accounts, checkup
+from regie.store import accounts, liveness
 from regie.store.sealer import Sealer
 
 from .stage import OPERATOR, TENANT, Stage, regie
@@ -246,7 +246,28 @@ async def test_a_run_that_nothing_will_wake(stage: Stage) -> None:
     only = await stage.only()
     assert (only.check, only.level) == ("runs", Level.PROBLEM)
     assert key.run in only.message
-    assert "regie start identity.offboard_employee --tenant acme --ticket ITSM-1" in only.remedy
+    assert f"regie wake {key.run}" in only.remedy
+
+
+@pytest.mark.parametrize(
+    ("cause", "remedy"),
+    [("SealBroken", "your backup"), ("InvalidInput", "read its release"), ("Stuck", "regie cancel")],
+)
+async def test_a_run_that_was_set_aside(stage: Stage, cause: str, remedy: str) -> None:
+    key = await stage.start()
+    await stage.park(key)
+    async with stage.database.transaction() as tx:
+        await tx.change("update regie.run set set_aside = %(cause)s", {"cause": cause})
+    only = await stage.only()
+    assert key.run in only.message
+    assert remedy in only.remedy
+
+
+async def test_a_run_that_somebody_has_paused_is_no_trouble(stage: Stage) -> None:
+    key = await stage.start()
+    await stage.park(key)
+    stage.sql("update regie.run set status = 'paused'")
+    assert await stage.bad() == []
 
 
 async def test_a_run_that_no_worker_takes(stage: Stage) -> None:
@@ -290,7 +311,7 @@ async def add_account(stage: Stage, address: str) -> None:
 
 async def test_looking_is_possible_in_a_database_that_may_only_be_read(stage: Stage) -> None:
     async with stage.database.reading() as tx:
-        assert await checkup.stuck_runs(tx) == []
+        assert await liveness.asleep(tx) == []
 
 
 # --- everything runs --------------------------------------------------------------------------------------------------

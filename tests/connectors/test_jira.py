@@ -268,7 +268,55 @@ def test_a_new_issue_is_a_new_ticket() -> None:
         "request_type": "Offboarding",
         "title": "Offboarding: Jan Janssen",
         "reason": "",
+        "status": "",
+        "by": "",
+        "by_id": "",
     }
+
+
+PIA: JsonValue = {"accountId": "712020:ab", "displayName": "Pia Person", "emailAddress": "pia@example.com"}
+DECLINED: JsonValue = {"name": "Declined", "statusCategory": {"key": "done"}}
+
+
+def moved(field: str = "status", status: JsonValue = DECLINED, user: JsonValue = PIA) -> JsonValue:
+    fields: JsonValue = {"summary": "S", "project": {"key": "ITSM"}, "status": status}
+    return {
+        "webhookEvent": "jira:issue_updated",
+        "issue": {"key": "ITSM-12", "fields": fields},
+        "changelog": {"id": "1", "items": [{"field": field, "toString": "Declined"}]},
+        "user": user,
+    }
+
+
+def test_an_issue_that_was_brought_to_a_finished_status_is_a_closed_ticket() -> None:
+    event = Jira.inbound(SETTINGS, moved())
+    assert (event.kind, event.ticket, event.project) == ("ticket_closed", "ITSM-12", "ITSM")
+    assert (event.status, event.by, event.by_id) == ("Declined", "pia@example.com", "712020:ab")
+    hidden = Jira.inbound(SETTINGS, moved(user={"accountId": "712020:ab", "displayName": "Pia Person"}))
+    assert hidden.by == "Pia Person"
+    assert Jira.inbound(SETTINGS, moved(user=None)).by == ""
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        moved(field="assignee"),
+        moved(status={"name": "In progress", "statusCategory": {"key": "indeterminate"}}),
+        moved(status=None),
+    ],
+)
+def test_another_change_of_an_issue_closes_nothing(payload: JsonValue) -> None:
+    event = Jira.inbound(SETTINGS, payload)
+    assert (event.kind, event.reason) == ("ignored", "the issue was changed and not closed")
+
+
+def test_a_deleted_issue_is_a_closed_ticket_without_a_status() -> None:
+    payload: JsonValue = {
+        "webhookEvent": "jira:issue_deleted",
+        "issue": {"key": "ITSM-12", "fields": {"project": {"key": "ITSM"}}},
+    }
+    event = Jira.inbound(SETTINGS, payload)
+    assert (event.kind, event.ticket, event.status) == ("ticket_closed", "ITSM-12", "")
 
 
 @pytest.mark.parametrize("request_type", [None, "itsm/9d1e6a0c", {"requestType": None}, {"requestType": {"name": 7}}])

@@ -476,18 +476,6 @@ def test_what_may_be_missing_is_a_fault(steps: str) -> None:
     assert "may have no result" in only(steps).message
 
 
-@pytest.mark.parametrize(
-    ("steps", "line", "column", "word"),
-    [
-        ("  - uses: test.odd\nlimit: 5\n", 1, 1, "limit"),
-    ],
-)
-def test_what_this_version_does_not_run_is_said_here(steps: str, line: int, column: int, word: str) -> None:
-    found = only(steps)
-    assert (found.line, found.column) == (FIRST + line, column)
-    assert found.message == f"`{word}` is a word of the language, but this version does not run it yet"
-
-
 CLOSING = "  - id: it\n    uses: ticket.close\n    with: { ticket: T-1 }\n    undo: "
 
 

@@ -34,10 +34,12 @@ from regie.core.run import (
     ForgetEvent,
     MakePlan,
     Parent,
+    Paused,
     Perform,
     PlanMade,
     Postponed,
     Remind,
+    Resumed,
     RunFacts,
     RunState,
     RunStatus,
@@ -58,7 +60,9 @@ from .trial import CATALOGUE, EVA, JAN, OLE, failure
 
 pytestmark = pytest.mark.slow
 
-SEVERAL = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SEVERAL = settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 FACTS = RunFacts(id="run-1", tenant="acme", domain="things", workflow="things.try", started_by=JAN)
 WITH_TICKET = FACTS.model_copy(update={"ticket": "ITSM-1"})
 PARENT = Parent(run="run-0", place="it", lineage=("things.outer:it",), requester=JAN)
@@ -213,6 +217,7 @@ class Play:
     order: list[int]
     crashes: frozenset[int] = frozenset()
     replays: frozenset[int] = frozenset()
+    pauses: frozenset[int] = frozenset()
     state: RunState = field(init=False)
     out: dict[tuple[str, int], Work] = field(default_factory=dict)
     ghosts: list[Event] = field(default_factory=list)
@@ -239,7 +244,14 @@ class Play:
                 self.crash()
             if number in self.replays and self.taken:
                 self.replay(self.taken[self.choose(len(self.taken), number)])
+            if number in self.pauses:
+                self.take(Paused(by=OLE) if self.state.paused is None else Resumed(by=OLE))
+            if self.state.status.is_final:
+                return self.state
             actions = list(self.actions())
+            if self.state.paused is not None and not (actions and number % 7):
+                self.take(Resumed(by=OLE))
+                continue
             assert actions, f"stuck: {self.state}"
             actions[self.choose(len(actions), number)]()
         raise AssertionError(f"no end after {LONGEST} events")
@@ -371,14 +383,17 @@ class Play:
             for place, step in self.state.steps.items()
             if step.status is StepStatus.RUNNING and step.attempt
         }
+        awaited -= {(getattr(kept, "place", ""), getattr(kept, "attempt", 0)) for kept in self.state.held}
         self.out = {mark: work for mark, work in self.out.items() if mark in awaited}
         assert self.out.keys() == awaited
-        assert (self.state.status.value == "running") == bool(awaited)
+        is_paused = self.state.paused is not None
+        assert self.state.status.value == ("paused" if is_paused else "running" if awaited else "waiting")
+        kept_timers = {kept.timer for kept in self.state.held if isinstance(kept, TimerFired)}
         for place, step in self.state.steps.items():
             if step.status is StepStatus.WAITING:
                 rung = step.approval.rung if step.approval else -1
                 timers = {f"again:{place}:{step.attempt}", f"rung:{place}:{rung}", f"wait:{place}:0"}
-                assert len(timers & self.timers.keys()) == (0 if step.child else 1), place
+                assert len(timers & (self.timers.keys() | kept_timers)) == (0 if step.child else 1), place
                 assert (place in self.children) == (step.child is not None), place
                 written = self.definition.by_place.get(written_place(place))
                 assert (place in self.awaited) == (written is not None and written.awaits_event), place
@@ -454,6 +469,44 @@ def test_crashes_and_replays_come_to_the_same(
 
 
 @SEVERAL
+@given(DEFINITIONS, FATES, ORDERS, MOMENTS, MOMENTS)
+def test_paused_and_resumed_at_any_moment_a_run_comes_to_the_same(
+    definition: Definition, fate: Fate, order: list[int], crashes: frozenset[int], pauses: frozenset[int]
+) -> None:
+    assume(not any(has_end_within(step) for step in definition.steps))
+    undisturbed = Play(definition, fate, order).to_the_end()
+    paused = Play(definition, fate, order, crashes, pauses=pauses).to_the_end()
+    assert (paused.paused, paused.held) == (None, ())
+    if is_settled_by_order(definition, undisturbed) or is_settled_by_order(definition, paused):
+        return
+    assert paused.status == undisturbed.status
+    assert paused.failure == undisturbed.failure
+    assert paused.steps == undisturbed.steps
+
+
+@SEVERAL
+@given(DEFINITIONS, FATES, ORDERS, st.integers(0, 25))
+def test_while_a_run_is_paused_nothing_is_handed_out(
+    definition: Definition, fate: Fate, order: list[int], moment: int
+) -> None:
+    play = Play(definition, fate, order)
+    play.take(Begun())
+    for number in range(moment):
+        actions = list(play.actions())
+        if play.state.status.is_final or not actions:
+            break
+        actions[play.choose(len(actions), number)]()
+    assume(not play.state.status.is_final and ANSWER not in play.state.steps)
+    play.take(Paused(by=OLE))
+    handed, begun = set(play.handed), set(play.state.steps)
+    for number in range(moment, moment + 40):
+        if play.state.status.is_final or not (actions := list(play.actions())):
+            break
+        actions[play.choose(len(actions), number)]()
+    assert (play.handed, set(play.state.steps)) == (handed, begun)
+
+
+@SEVERAL
 @given(DEFINITIONS, FATES, ORDERS, MOMENTS)
 def test_every_run_ends_even_where_end_stands_between_branches(
     definition: Definition, fate: Fate, order: list[int], crashes: frozenset[int]
@@ -523,6 +576,8 @@ OUTSIDERS: st.SearchStrategy[Event] = st.one_of(
     ),
     st.builds(EventArrived, place=PLACES, event=st.just("contract.sign"), id=st.just("1"), data=st.just({"a": 1})),
     st.builds(Cancelled, by=st.just(OLE)),
+    st.builds(Paused, by=st.just(OLE)),
+    st.builds(Resumed, by=st.just(OLE)),
     st.builds(
         lambda purpose, place, number: TimerFired(timer=f"{purpose}:{place}:{number}"),
         st.sampled_from(["again", "rung", "remind", "wait", "x"]),
@@ -547,4 +602,4 @@ def test_whatever_event_comes_nothing_breaks_and_the_run_can_still_move(
         assert state == step.state
         if not state.status.is_final:
             is_waiting = any(one.status is StepStatus.WAITING for one in state.steps.values())
-            assert is_waiting or outstanding(definition, CATALOGUE, state)
+            assert is_waiting or state.paused or outstanding(definition, CATALOGUE, state)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from regie.core.definition import ChildRun, Definition, ForEach, InputField, InputType, Kind, RetryRule, TicketStart
+from regie.core.definition import ChildRun, Definition, ForEach, InputField, InputType, Kind, RetryRule
 from regie.core.errors import DefinitionError, Fault
 from regie.core.reading import read_definition
+from regie.core.starts import TicketStart
 
 OFFBOARD = (Path(__file__).parent / "offboard_employee.yaml").read_text(encoding="utf-8")
 HEAD = "workflow: identity.do_it\ntitle: Do it\nowner: team:x\n"
@@ -240,10 +241,26 @@ def test_a_loop_in_a_loop_needs_another_name() -> None:
     ("lines", "line", "column", "says"),
     [
         ("start: {webhook: {path: /x}}", 5, 9, "does not start runs by `webhook` yet"),
-        ("start: {schedule: daily}", 5, 9, "does not start runs by `schedule` yet"),
+        ("start: {schedule: daily}", 5, 19, "is an object with the fields cron, zone"),
+        ("start: {schedule: {cron: '30 7 * * 1-5'}}", 5, 19, "has no 'zone'"),
+        ("start: {schedule: {cron: '30 25 * * *', zone: UTC}}", 5, 30, "'25' is no hour"),
+        ("start: {schedule: {cron: '@daily', zone: UTC}}", 5, 27, "short names"),
+        ("start: {schedule: {cron: '0 0 30 2 *', zone: UTC}}", 5, 31, "no such day"),
+        ("start: {schedule: {cron: '0 7 * *', zone: UTC}}", 5, 27, "here are 4"),
+        ("start: {schedule: {cron: '0 7 * * *', zone: Amsterdam}}", 5, 45, "not a time zone"),
+        ("start: {schedule: {cron: '0 7 * * *', zone: UTC, missed: once}}", 5, 58, "no way to treat missed runs"),
+        ("start: {schedule: {cron: '0 7 * * *', zone: UTC, spraed: 5m}}", 5, 50, "'spraed' is not a word"),
+        ("start: {poll: {uses: a.b, every: 5m}}", 5, 15, "has no 'key'"),
+        ("start: {poll: {uses: ab, every: 5m, key: item.id}}", 5, 22, "of the form noun.verb"),
+        ("start: {poll: {uses: a.b, every: 1s, key: item.id}}", 5, 34, "at most every 10 s"),
+        ("start: {poll: {uses: a.b, every: 5m, key: id}}", 5, 43, "not a path"),
+        ("start: {poll: {uses: a.b, every: 5m, key: item.id, with: [x]}}", 5, 58, "`with` is an object"),
+        ("start: {form: {who: hr}}", 5, 21, "who may use the form"),
+        ("start: [{form: {who: everyone}, api: {}}]", 5, 9, "of one kind"),
+        ("start: [{api: {}}]", 5, 10, "does not start runs by `api` yet"),
         ("start: {tiket: {}}", 5, 9, "'tiket' is not a word"),
         ("start: {ticket: {system: jira}}", 5, 17, "has no 'project'"),
-        ("start: [ticket]", 5, 8, "is an object"),
+        ("start: [ticket]", 5, 9, "is an object"),
         ("sla: {finish: soon}", 5, 15, "length of time"),
         ("sla: {finsh: 4h}", 5, 6, "has no 'finish'"),
         ("limit: 0", 5, 8, "from 1"),

@@ -24,8 +24,10 @@ from regie.core.run import (
     EffectNote,
     Event,
     Failed,
+    Paused,
     PlanMade,
     Postponed,
+    Resumed,
     RunFacts,
     RunState,
     SetTimer,
@@ -186,6 +188,12 @@ class Trial:
 
     def cancels(self, by: str = OLE, reason: str = "") -> None:
         self.take(Cancelled(by=by, reason=reason))
+
+    def pauses(self, by: str = OLE, reason: str = "") -> None:
+        self.take(Paused(by=by, reason=reason))
+
+    def resumes(self, by: str = OLE) -> None:
+        self.take(Resumed(by=by))
 
     def fires(self, timer: str) -> None:
         del self.timers[timer]

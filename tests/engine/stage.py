@@ -33,9 +33,11 @@ from regie.core.run import (
     FindApprovers,
     MakePlan,
     OpenApproval,
+    Paused,
     Perform,
     PlanMade,
     Postponed,
+    Resumed,
     RunState,
     StartChild,
     Succeeded,
@@ -47,13 +49,17 @@ from regie.engine.postgres import PostgresEngine
 from regie.engine.working import WorkerLoop
 from regie.store import approvals, releases, runs
 from regie.store.database import Database
-from regie.store.inbox import CANCEL
+from regie.store.inbox import CANCEL, PAUSE, RESUME
 from regie.store.keys import RunKey
 
 EVA, OLE = "eva@example.com", "ole@example.com"
 OPERATOR = Actor(type="operator", id="cli")
 PATIENCE_S = 20.0
 """How long a test waits for what should come in a moment."""
+
+
+A_MOMENT_S = 0.4
+"""How long a test waits for what should not come."""
 
 
 class Answer(Record):
@@ -300,6 +306,23 @@ FILES = {
             - wait: { event: contract.sign, where: { page: 2.0 }, within: 3h }
             - wait: 1s
         """,
+    "short": """
+        - id: it
+          uses: thing.act
+          with: { do: change }
+          undo: { uses: thing.act, with: { do: ok } }
+        - id: too_long
+          wait: 1w
+        - uses: thing.act
+        """,
+    "halfway": """
+        - id: one
+          uses: thing.act
+          with: { value: "${{ input.word }}" }
+        - id: two
+          uses: thing.act
+          with: { do: refuse, value: "${{ steps.one.value }}" }
+        """,
     "thoughts": """
         - { id: one, uses: thing.think, with: { value: 1 } }
         - { uses: thing.think, with: { do: 'fail twice' } }
@@ -339,8 +362,10 @@ def release() -> Release:
     """Everything above, loaded."""
     head = "title: Try\nowner: team:test\ninput: { word: { type: text, default: nothing } }\nsteps:\n"
     names = {name: f"things.{name}" for name in FILES}
+    heads = {"short": "sla: { finish: 1s, stop: 1s }\n"}
     texts = {
-        workflow: f"workflow: {workflow}\n{head}{FILES[name].strip(chr(10))}\n" for name, workflow in names.items()
+        workflow: f"workflow: {workflow}\n{heads.get(name, '')}{head}{FILES[name].strip(chr(10))}\n"
+        for name, workflow in names.items()
     }
     values: dict[str, JsonValue] = {
         "numbers": list(range(200)),
@@ -486,6 +511,22 @@ class Stage(Protocol):
         """Start a run and cancel it before any worker has seen it."""
         ...
 
+    async def pause(self, key: RunKey) -> None:
+        """Pause the run as a person would."""
+        ...
+
+    async def resume(self, key: RunKey) -> None:
+        """Resume the run as a person would."""
+        ...
+
+    async def start_paused(self, workflow: str) -> RunKey:
+        """Start a run and pause it before any worker has seen it."""
+        ...
+
+    async def a_moment(self) -> None:
+        """Let everything happen that can happen without an answer of people."""
+        ...
+
 
 _numbers = itertools.count()
 
@@ -552,6 +593,22 @@ class InlineStage:
         await self.cancel(key)
         return key
 
+    async def pause(self, key: RunKey) -> None:
+        await self.engine.deliver(key, f"{PAUSE}:{next(_numbers)}", Paused(by=OLE))
+
+    async def resume(self, key: RunKey) -> None:
+        await self.engine.deliver(key, f"{RESUME}:{next(_numbers)}", Resumed(by=OLE))
+
+    async def start_paused(self, workflow: str) -> RunKey:
+        key = await self.start(workflow)
+        await self.pause(key)
+        return key
+
+    async def a_moment(self) -> None:
+        await self.inline.settle()
+        while await self.inline.turn_clock():
+            await self.inline.settle()
+
 
 @dataclass
 class PostgresStage:
@@ -602,6 +659,25 @@ class PostgresStage:
             started = await self.postgres.start_in(tx, a_request(workflow, dry=False, given={}))
             await runs.cancel(tx, started.key, Actor(type="person", id=OLE), Cancelled(by=OLE))
         return started.key
+
+    async def pause(self, key: RunKey) -> None:
+        async with self.database.transaction() as tx:
+            await runs.state_of(tx, key, lock=True)
+            assert await runs.pause(tx, key, Actor(type="person", id=OLE), Paused(by=OLE))
+
+    async def resume(self, key: RunKey) -> None:
+        async with self.database.transaction() as tx:
+            await runs.state_of(tx, key, lock=True)
+            assert await runs.resume(tx, key, Actor(type="person", id=OLE), Resumed(by=OLE))
+
+    async def start_paused(self, workflow: str) -> RunKey:
+        async with self.database.transaction() as tx:
+            started = await self.postgres.start_in(tx, a_request(workflow, dry=False, given={}))
+            assert await runs.pause(tx, started.key, Actor(type="person", id=OLE), Paused(by=OLE))
+        return started.key
+
+    async def a_moment(self) -> None:
+        await asyncio.sleep(A_MOMENT_S)
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

@@ -18,7 +18,7 @@ from regie.core.run import RunState, RunStatus, StepStatus
 from regie.crashpoints import CrashPoint, arm
 from regie.engine.committing import GroupCommit
 from regie.engine.live import LiveRun
-from regie.store import audit, checkup, runs, timers, workers
+from regie.store import audit, liveness, runs, timers, workers
 from regie.store.keys import RunKey
 
 from .stage import CATALOGUE, EVA, OPERATOR, RELEASE, PostgresStage, Stage, at_work, contract
@@ -312,7 +312,7 @@ async def test_a_parent_that_waits_is_held_by_nobody_and_shares_what_its_child_h
         theirs, ours = await row_of(postgres, child), await row_of(postgres, key)
         assert ours.owner is None
         async with postgres.database.reading() as tx:
-            assert await checkup.stuck_runs(tx) == []
+            assert await liveness.asleep(tx) == []
         assert (theirs.release, theirs.corr, theirs.started_by, theirs.parent) == (
             ours.release,
             ours.corr,

@@ -11,7 +11,7 @@ import pytest
 
 from regie.core.errors import Denied, InvalidInput
 from regie.core.run import Begun, Decided, RunState, RunStatus, StepStatus, TimerFired
-from regie.engine.port import StartRequest
+from regie.engine.port import RerunRequest, StartRequest
 from regie.store.keys import RunKey
 
 from .stage import EVA, OLE, OPERATOR, Asked, Stage, wants
@@ -198,6 +198,81 @@ async def test_a_run_that_waits_is_cancelled_at_once(
 async def test_a_run_is_cancelled_before_it_begins(stage: Stage) -> None:
     for key in [await stage.start_cancelled("five") for _ in range(5)]:
         assert (await stage.until(key, is_over)).status is RunStatus.CANCELLED
+
+
+async def test_a_paused_run_begins_nothing_until_it_is_resumed(stage: Stage) -> None:
+    key = await stage.start_paused("five")
+    await stage.until(key, lambda state: state.status is RunStatus.PAUSED)
+    await stage.a_moment()
+    assert stage.script.places(key) == []
+    await stage.resume(key)
+    state = await stage.until(key, is_over)
+    assert (state.status, len(stage.script.places(key))) == (RunStatus.DONE, 5)
+
+
+async def test_what_people_answer_while_a_run_is_paused_counts_when_it_is_resumed(stage: Stage) -> None:
+    key = await stage.start("silent")
+    await stage.until(key, is_asking)
+    await stage.pause(key)
+    await stage.until(key, lambda state: state.status is RunStatus.PAUSED)
+    await stage.decide(key, EVA, "approved")
+    await stage.a_moment()
+    assert (await stage.engine.state(key)).status is RunStatus.PAUSED
+    await stage.resume(key)
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.DONE
+    output = state.steps["approval"].output
+    assert isinstance(output, dict)
+    assert (output["decision"], output["by"]) == ("approved", EVA)
+
+
+async def test_a_run_can_be_paused_again_and_be_cancelled_while_it_is(stage: Stage) -> None:
+    key = await stage.start("approve")
+    await stage.until(key, is_asking)
+    for _ in range(2):
+        await stage.pause(key)
+        await stage.until(key, lambda state: state.status is RunStatus.PAUSED)
+        await stage.resume(key)
+        await stage.until(key, lambda state: state.status is RunStatus.WAITING)
+    await stage.pause(key)
+    await stage.cancel(key)
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.CANCELLED
+    assert (asked := await stage.asked(key)) is not None
+    assert asked.status == "cancelled"
+
+
+async def test_a_run_that_takes_too_long_as_a_whole_fails_and_takes_back_what_it_did(stage: Stage) -> None:
+    key = await stage.start("short")
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.FAILED
+    assert state.failure is not None
+    assert state.failure.kind == "TimedOut"
+    assert (state.steps["too_long"].status, state.steps["it/undo"].status) == (StepStatus.CANCELLED, StepStatus.DONE)
+
+
+async def test_a_run_is_repeated_from_a_step_on_once_for_each_request(stage: Stage) -> None:
+    first = await stage.start("halfway", word="Hello")
+    await stage.until(first, is_over)
+    wanted = RerunRequest(key=first, from_step="two", trigger_key="again", started_by=OPERATOR)
+    started = await stage.engine.rerun(wanted)
+    assert (await stage.engine.rerun(wanted)) == (started.key, False)
+    state = await stage.until(started.key, is_over)
+    assert (state.facts.rerun_of, state.facts.rerun_from) == (first.run, "two")
+    assert stage.script.places(started.key) == ["two"]
+    assert (state.steps["one"].kept, state.steps["one"].output) == (True, {"value": "Hello"})
+    assert state.status is RunStatus.FAILED
+
+
+async def test_a_run_that_is_not_over_is_not_repeated(stage: Stage) -> None:
+    key = await stage.start("approve")
+    with pytest.raises(InvalidInput, match="is not over"):
+        await stage.engine.rerun(RerunRequest(key=key, from_step="approval", trigger_key="again", started_by=OPERATOR))
+    nowhere = RunKey(key.tenant, key.domain, str(uuid.uuid4()))
+    with pytest.raises(InvalidInput, match="no run"):
+        await stage.engine.rerun(
+            RerunRequest(key=nowhere, from_step="approval", trigger_key="again", started_by=OPERATOR)
+        )
 
 
 async def test_a_dry_run_asks_nobody(stage: Stage) -> None:

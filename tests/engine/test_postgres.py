@@ -18,7 +18,7 @@ from regie import crashpoints
 from regie.core.audit import Actor, Event
 from regie.core.errors import FencedOut, OutcomeUnknown, RegieError, Unavailable
 from regie.core.plan import plan_digest
-from regie.core.run import RunState, RunStatus, StepStatus
+from regie.core.run import Paused, Resumed, RunState, RunStatus, StepStatus
 from regie.crashpoints import CrashPoint
 from regie.engine.committing import GroupCommit
 from regie.engine.live import LiveRun
@@ -270,6 +270,47 @@ async def test_a_worker_that_is_told_to_stop_finishes_its_work_and_leaves_the_re
     async with at_work(postgres.worker()):
         await postgres.until(key, is_over)
     assert postgres.script.places(key) == ["before", "it", "after"]
+
+
+async def test_a_pause_while_work_is_out_lets_nothing_follow_it(postgres: PostgresStage) -> None:
+    async with at_work(postgres.worker()):
+        key = await postgres.start("hold")
+        assert await postgres.script.held.get() == key.run
+        await postgres.pause(key)
+        postgres.script.let_go(key.run)
+        state = await postgres.until(key, lambda state: state.status is RunStatus.PAUSED)
+        state = await postgres.until(key, lambda state: state.steps["it"].status is StepStatus.DONE)
+        assert "after" not in state.steps
+        assert postgres.script.places(key) == ["before", "it"]
+    # Another worker finds it paused, and keeps it so.
+    async with at_work(postgres.worker()):
+        await postgres.a_moment()
+        assert (await postgres.engine.state(key)).status is RunStatus.PAUSED
+        await postgres.resume(key)
+        assert (await postgres.until(key, is_over)).status is RunStatus.DONE
+    assert postgres.script.places(key) == ["before", "it", "after"]
+    await leaves_of(postgres, key)
+
+
+async def test_runs_that_are_paused_at_any_moment_do_everything_once(postgres: PostgresStage) -> None:
+    async with at_work(postgres.worker(slots=4), postgres.worker(slots=4, name="other")):
+        keys = [await postgres.start("many" if number == 0 else "five") for number in range(12)]
+        for number, key in enumerate(keys):
+            async with postgres.database.transaction() as tx:
+                before = RunState.model_validate_json(await runs.state_of(tx, key, lock=True))
+                if not before.status.is_final:
+                    await runs.pause(tx, key, OPERATOR, Paused(by="cli"))
+            if number % 3:
+                await asyncio.sleep(0.01)
+        for key in keys:
+            async with postgres.database.transaction() as tx:
+                before = RunState.model_validate_json(await runs.state_of(tx, key, lock=True))
+                if not before.status.is_final:
+                    await runs.resume(tx, key, OPERATOR, Resumed(by="cli"))
+        for key in keys:
+            assert (await postgres.until(key, is_over)).status is RunStatus.DONE
+            await leaves_of(postgres, key)
+    assert set(postgres.script.calls.values()) == {1}
 
 
 async def was_taken_again(stage: PostgresStage, key: RunKey) -> bool:

@@ -32,6 +32,7 @@ class Vendor:
         self.enabled = {"jan@example.com": True, "eva@example.com": True}
         self.comments: list[dict[str, Any]] = []
         self.members: set[str] = set()
+        self.groups: list[str] = []
         self.joining: dict[str, int] = {}
         self.polls_until_joined = 2
         self.writes: Counter[str] = Counter()
@@ -75,7 +76,8 @@ class Vendor:
             case "users" if name in self.enabled:
                 stale = self.stale_reads > 0
                 self.stale_reads -= stale
-                return httpx.Response(200, json={"user": name, "enabled": self.enabled[name] or stale})
+                groups = {"groups": self.groups} if self.groups else {}
+                return httpx.Response(200, json={"user": name, "enabled": self.enabled[name] or stale, **groups})
             case "comments":
                 hidden = self.hidden_reads > 0
                 self.hidden_reads -= hidden
@@ -180,8 +182,11 @@ class Toy(Connector):
         async def read(self, want: identity.UserQuery) -> identity.Access:
             answer = await self.session.get(f"/users/{want.user}")
             assert isinstance(answer.json, dict)
+            names = answer.json.get("groups", [])
+            assert isinstance(names, list)
+            groups = [identity.Group(id=str(name), name=f"Group {name}") for name in names]
             return identity.Access(
-                id=want.user, user=want.user, display_name="Jan", enabled=bool(answer.json["enabled"]), groups=[]
+                id=want.user, user=want.user, display_name="Jan", enabled=bool(answer.json["enabled"]), groups=groups
             )
 
     @provides(identity.FIND_MANAGER, permissions=["read"])

@@ -205,6 +205,37 @@ async def test_an_answer_needs_no_scripts(world: World) -> None:
     watched.assert_nothing()
 
 
+async def test_steering_a_run_needs_no_scripts(world: World) -> None:
+    watched = Watched()
+    async with world.person(LOOKING_AROUND, PHONE, watched, has_scripts=False) as page:
+        run = await world.ticket("soren.holm@example.com")
+        assert await world.story.open_approval(run, rung=1) is not None
+        await page.goto(f"/runs/{run}")
+        for act, button in (("Pause", "Pause the run"), ("Resume", "Resume the run"), ("Cancel", "Cancel the run")):
+            link = page.locator(".steer").get_by_role("link", name=act, exact=True)
+            box = await link.bounding_box()
+            assert box is not None
+            assert box["height"] >= 40
+            await link.click()
+            await page.get_by_label("Reason").fill("A look at it.")
+            await fits(page)
+            await page.get_by_role("button", name=button).click()
+            await fits(page)
+        assert (await world.story.end_of(run))["status"] == "cancelled"
+        await page.reload()
+        await page.locator(".steer").get_by_role("link", name="Repeat from a step").click()
+        await fits(page)
+        await page.get_by_label("From step").select_option("access")
+        await page.get_by_role("button", name="Start the new run").click()
+        await expect(page.get_by_text("what stands before it was kept")).to_be_visible()
+        await fits(page)
+        again = page.url.rpartition("/")[2]
+        await page.goto(f"/runs/{again}/cancel")
+        await page.get_by_role("button", name="Cancel the run").click()
+        assert (await world.story.end_of(again))["status"] == "cancelled"
+    watched.assert_nothing()
+
+
 async def test_with_the_keyboard_alone(world: World) -> None:
     watched = Watched()
     async with world.person(LOOKING_AROUND, DESK, watched) as page:

@@ -14,13 +14,14 @@ from regie.core.errors import Failure
 from regie.core.outside_event import OutsideEvent
 from regie.core.plan import Change, FieldChange, PlannedStep, Receipt
 from regie.core.run import OpenApproval, RunStatus, StepStatus
-from regie.store import accounts, approvals, commits, effects, events, inbox
+from regie.store import accounts, approvals, commits, effects, events, inbox, polls
 from regie.store.approvals import approval_id
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.effects import Intent
 from regie.store.keys import RunKey
 from regie.store.runs import Claimed
+from regie.store.schedules import StartKey
 from regie.store.steps import StepRow
 
 pytestmark = pytest.mark.slow
@@ -31,12 +32,12 @@ Claim = Callable[..., Awaitable[Claimed]]
 CANARY = "canary-7f3a91"
 SEALED = frozenset(
     {"state", "output", "failure", "inbox", "question", "plan", "comment"}
-    | {"event", "change", "receipt", "handle", "observed", "account"}
+    | {"event", "change", "receipt", "handle", "observed", "account", "cursor", "poll"}
 )
 
 
 async def test_no_plaintext_of_what_is_sealed(
-    database: Database, database_url: str, start: Start, claim: Claim
+    database: Database, database_url: str, loaded: str, start: Start, claim: Claim
 ) -> None:
     def canary(name: str) -> str:
         assert name in SEALED
@@ -119,6 +120,13 @@ async def test_no_plaintext_of_what_is_sealed(
             roles=[],
             by=Actor(type="operator", id="operator"),
         )
+        watch = StartKey("acme", "identity", "identity.watch", "0" * 64)
+        await polls.keep(tx, ["identity"], ["identity"], [watch])
+        [polled] = await polls.claim(tx, ["identity"], release=loaded, hold_s=60, most=1)
+        await polls.answered(tx, polled.claim, cursor=canary("cursor"), again_s=0)
+        [polled] = await polls.claim(tx, ["identity"], release=loaded, hold_s=60, most=1)
+        assert polled.cursor == canary("cursor")
+        await polls.failed(tx, polled.claim, Failure(kind="Terminal", message=canary("poll")), again_s=0)
     found = _search(database_url, CANARY)
     assert found == []
     # The search itself finds what lies in the clear: texts, lists of texts, leaves, JSON.

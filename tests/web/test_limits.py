@@ -81,6 +81,7 @@ def test_every_class_of_error_has_a_status() -> None:
         "Denied": 403,
         "NotFound": 404,
         "WorldMoved": 409,
+        "LimitReached": 409,
         "FencedOut": 409,
         "Terminal": 502,
         "Refused": 502,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -17,11 +18,13 @@ from regie.core.audit import Actor
 from regie.core.definition import Definition, Kind, Step
 from regie.core.release import Release
 from regie.core.run import RunStatus
+from regie.core.schedule import latest_until, trigger_key
+from regie.core.starts import ScheduleStart
 from regie.core.tenant import Domain, Tenant
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
 from regie.settings import child_environment
-from regie.store import releases, runs, workers
+from regie.store import releases, runs, schedules, workers
 from regie.store.database import Database
 from regie.worker.__main__ import FINISH_WITHIN_S
 
@@ -144,6 +147,48 @@ async def test_what_it_cannot_finish_goes_to_another(start: Start, database: Dat
         row = await runs.get(tx, key)
     assert row is not None
     assert (row.status, row.owner) == (RunStatus.RUNNING, None)
+
+
+async def test_two_of_them_start_what_is_due_once(start: Start, database: Database) -> None:
+    nightly = ScheduleStart(cron="30 3 * * *", zone="Europe/Amsterdam")
+    definition = Definition(
+        workflow="identity.nightly",
+        title="Nightly",
+        owner="team:it",
+        start=(nightly,),
+        steps=(Step(place="0", kind=Kind.END, line=1, column=1),),
+    )
+    tenants = [f"tenant-{number}" for number in range(30)]
+    release = Release(
+        definitions={definition.workflow: definition},
+        domains={"identity": Domain(domain="identity", title="identity", owner="team:it", classification="internal")},
+        tenants={slug: Tenant(tenant=slug, title=slug, domains=("identity",), connections={}) for slug in tenants},
+        blocks={},
+    )
+    async with database.transaction() as tx:
+        await releases.put(tx, release, by=Actor(type="operator", id="operator"))
+        now = await schedules.clock(tx)
+        past = latest_until(nightly.cron, nightly.zone, now, since=now - timedelta(days=2))
+        assert past is not None
+        keys = [schedules.StartKey(slug, "identity", definition.workflow, nightly.identity) for slug in tenants]
+        planned = [schedules.Planned(key, past, past) for key in keys]
+        await schedules.keep(tx, ["identity"], ["identity"], planned)
+    workers_of_it = [start(), start()]
+    for process in workers_of_it:
+        ready(process)
+    async with asyncio.timeout(30):
+        while True:
+            async with database.reading() as tx:
+                found = await runs.list_runs(tx, limit=100)
+            if len(found) >= len(tenants) and all(row.status is RunStatus.DONE for row in found):
+                break
+            await asyncio.sleep(0.05)
+    assert sorted(row.key.tenant for row in found) == sorted(tenants)
+    assert {row.trigger_key for row in found} == {trigger_key(definition.workflow, past)}
+    for process in workers_of_it:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+        assert [json.loads(line)["event"] for line in err.splitlines()] == ["worker:stopped"]
 
 
 async def test_without_its_lock_it_ends(

@@ -34,7 +34,7 @@ def workflows(as_json: Json = False) -> None:
 
 
 def _starts(definition: Definition) -> list[str]:
-    return [f"{start.system} {start.project} “{start.request_type}”" for start in definition.start] or ["a person"]
+    return [start.in_words for start in definition.start] or ["a person"]
 
 
 def _workflow(definition: Definition) -> dict[str, Any]:

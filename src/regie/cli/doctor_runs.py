@@ -8,9 +8,10 @@ from regie.cli.findings import Finding, info, ok, problem, warning
 from regie.cli.installation import Installation
 from regie.core.errors import RegieError
 from regie.core.release import Release
-from regie.store import checkup, quotas, rate_budgets, releases, workers
+from regie.store import checkup, liveness, polls, quotas, rate_budgets, releases, schedules, workers
 from regie.store.checkup import OddApproval, WaitingRun
 from regie.store.database import Database, Transaction
+from regie.store.liveness import Sleeper
 from regie.store.sealer import Sealer
 
 CLOCKS_APART_S = 5.0
@@ -69,7 +70,8 @@ async def inside(installation: Installation, dsn: str) -> tuple[Release | None, 
             current = await releases.current(tx) if await releases.history(tx, limit=1) else None
             is_running = bool(installation.read_state())
             at_work = await _workers(tx, current, is_running=is_running)
-            return current, [*at_work, *await _runs(tx), *await _quotas(tx), *await _approvals(tx)]
+            found = [*at_work, *await _runs(tx), *await _quotas(tx), *await _approvals(tx), *await _starts(tx)]
+            return current, found
     except RegieError as error:
         return None, [problem("database", error.message, error.hint or "")]
 
@@ -99,8 +101,8 @@ async def _workers(tx: Transaction, current: Release | None, *, is_running: bool
 
 async def _runs(tx: Transaction) -> list[Finding]:
     findings = [
-        problem("runs", f"{_about(run)} is stuck since {_moment(run.since)}: nothing will wake it.", _start_again(run))
-        for run in await checkup.stuck_runs(tx)
+        problem("runs", f"{_about(run)} {_why_asleep(run)} since {_moment(run.since)}.", _mend(run))
+        for run in await liveness.asleep(tx)
     ]
     findings += [
         warning(
@@ -139,17 +141,30 @@ async def _quotas(tx: Transaction) -> list[Finding]:
     return findings or [ok("quotas", "No queue is full, and no vendor has asked us to wait.")]
 
 
-def _about(run: WaitingRun) -> str:
+def _about(run: WaitingRun | Sleeper) -> str:
     return f"Run {run.key.run} ({run.workflow}, {run.key.tenant}{', ' + run.ticket if run.ticket else ''})"
 
 
-def _start_again(run: WaitingRun) -> str:
-    """A new run of the same: what the stuck one has changed is found as wanted, and not changed twice."""
-    how = f"--ticket {run.ticket}" if run.ticket else "--input FILE"
-    return (
-        f"See `regie show {run.key.run}`; then start it again, which changes nothing twice: "
-        f"regie start {run.workflow} --tenant {run.key.tenant} {how}"
-    )
+def _why_asleep(run: Sleeper) -> str:
+    if run.set_aside == liveness.STUCK:
+        return "was woken, did nothing and fell asleep again"
+    return f"is set aside ({run.set_aside})" if run.set_aside else "sleeps, and nothing will wake it,"
+
+
+def _mend(run: Sleeper) -> str:
+    """What to do about a run that nothing will wake, by why that is so."""
+    run_id = run.key.run
+    match run.set_aside:
+        case "":
+            return f"A worker wakes it within a minute; or do it: regie wake {run_id}"
+        case liveness.STUCK:
+            return f"See `regie show {run_id}`; then: regie cancel {run_id}, and regie rerun {run_id} --from STEP"
+        case "SealBroken":
+            return f"Restore the key file or the row from your backup; then: regie wake {run_id}"
+        case _:
+            return (
+                f"Install a version that can read its release (logs/worker-1.log says why); then: regie wake {run_id}"
+            )
 
 
 async def _approvals(tx: Transaction) -> list[Finding]:
@@ -174,6 +189,28 @@ def _stranger(approval: OddApproval) -> Finding:
         )
         return problem("approvals", message, remedy)
     return warning("approvals", message, "Others can answer; correct the roles in the tenant's file.")
+
+
+async def _starts(tx: Transaction) -> list[Finding]:
+    """Schedules that nobody starts, and polls that get no answer."""
+    findings = [
+        warning(
+            "schedules",
+            f"{row.key.workflow} for {row.key.tenant} should have started at {_moment(row.due_at)}.",
+            "A worker starts it within a second: regie up; then look again, and into the worker's log.",
+        )
+        for row in await schedules.overdue(tx, checkup.OVERDUE_AFTER_S)
+    ]
+    for row in await polls.list_polls(tx):
+        if row.failure is not None and row.failing_since is not None:
+            count = "once" if row.failures == 1 else f"{row.failures} times"
+            message = (
+                f"The poll of {row.key.workflow} for {row.key.tenant} has failed {count} since "
+                f"{_moment(row.failing_since)}: {row.failure.message} It is tried again at {_moment(row.next_at)}."
+            )
+            hint = row.failure.hint or "See whether the outside system answers: regie doctor --online"
+            findings.append(warning("polls", message, hint))
+    return findings or [ok("schedules", "None is overdue, and no poll fails.")]
 
 
 def _moment(at: datetime) -> str:

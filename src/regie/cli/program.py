@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from regie.cli import accounts, approvals, definitions, demo, doctor, proving, quotas, releases, runs, secrets, services
+from regie.cli import (
+    accounts,
+    approvals,
+    definitions,
+    demo,
+    doctor,
+    proving,
+    quotas,
+    releases,
+    runs,
+    schedules,
+    secrets,
+    services,
+    steering,
+)
 
 program = typer.Typer(
     name="regie",
@@ -32,9 +46,14 @@ program.command(rich_help_panel=LOOKING)(runs.runs)
 program.command(rich_help_panel=LOOKING)(runs.show)
 program.command(rich_help_panel=LOOKING)(approvals.approvals)
 program.command(rich_help_panel=LOOKING)(quotas.quotas)
+program.command(rich_help_panel=LOOKING)(schedules.schedules)
 program.add_typer(runs.audit, name="audit", rich_help_panel=LOOKING)
 program.command(rich_help_panel=DOING)(runs.start)
-program.command(rich_help_panel=DOING)(runs.cancel)
+program.command(rich_help_panel=DOING)(steering.cancel)
+program.command(rich_help_panel=DOING)(steering.pause)
+program.command(rich_help_panel=DOING)(steering.resume)
+program.command(rich_help_panel=DOING)(steering.rerun)
+program.command(rich_help_panel=DOING)(steering.wake)
 program.command(rich_help_panel=DOING)(approvals.approve)
 program.command(rich_help_panel=DOING)(approvals.refuse)
 program.add_typer(releases.program, name="release", rich_help_panel=DOING)

@@ -76,6 +76,9 @@ def runs(
     status: Annotated[str | None, typer.Option(help="Only with this status.")] = None,
     workflow: Annotated[str | None, typer.Option(help="Only of this workflow.")] = None,
     ticket: Annotated[str | None, typer.Option(help="Only for this ticket.")] = None,
+    is_late: Annotated[
+        bool, typer.Option("--late", help="Only those not finished when they should have been.")
+    ] = False,
     most: Annotated[int, typer.Option("--most", min=1, max=10_000, help="How many at most, newest first.")] = 50,
     as_json: Json = False,
 ) -> None:
@@ -83,7 +86,9 @@ def runs(
 
     async def ask() -> list[dict[str, Any]]:
         async with connected(Settings(), say) as api:
-            return await api.every("/v1/runs", most, status=status, workflow=workflow, ticket=ticket)
+            return await api.every(
+                "/v1/runs", most, status=status, workflow=workflow, ticket=ticket, late="true" if is_late else None
+            )
 
     found = asyncio.run(ask())
     if as_json:
@@ -96,7 +101,7 @@ def runs(
                 short(row["id"]),
                 row["workflow"] + (" (dry)" if row["dry"] else ""),
                 row["ticket"],
-                row["status"],
+                row["status"] + (", late" if row["is_late"] else ""),
                 moment(row["started_at"]),
             )
             for row in found
@@ -118,28 +123,6 @@ def show(run: RunId, as_json: Json = False) -> None:
         print_json(shown)
     else:
         _show_run(shown)
-
-
-def cancel(
-    run: RunId,
-    reason: Annotated[str, typer.Option(help="Why; the ticket is told so.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Cancel a run: it begins nothing new. What has been changed stays changed.
-
-    Work that is out is awaited, what waits for people or time ends at once, and the ticket is told.
-    """
-
-    async def ask() -> dict[str, Any]:
-        async with connected(Settings(), say) as api:
-            said: dict[str, Any] = await api.post(f"/v1/runs/{quote(run, safe='')}/cancel", {"reason": reason})
-            return said
-
-    shown = asyncio.run(ask())
-    if as_json:
-        print_json(shown)
-    else:
-        out.print(f"Run {shown['id']}: {shown['status']}, will be {shown['ends_as']}")
 
 
 @audit.command("show")
@@ -269,6 +252,17 @@ def _show_run(shown: dict[str, Any]) -> None:
     out.print(f"started {moment(shown['started_at'])}  ended {moment(shown['ended_at'])}")
     if shown["parent"]:
         out.print(f"child of run {shown['parent']['run']}, step {shown['parent']['place']}", markup=False)
+    if shown["finish_by"]:
+        late = "  [red]late[/red]" if shown["is_late"] else ""
+        out.print(f"to finish by {moment(shown['finish_by'])}{late}")
+    if shown["rerun_of"]:
+        out.print(f"repeats run {shown['rerun_of']}; steps marked `kept` were not done again")
+    for again in shown["reruns"]:
+        out.print(f"repeated by run {again}")
+    if held := shown["paused"]:
+        out.print(
+            "paused by ", held["by"], ": ", held["reason"] or "no reason given", sep="", markup=False, style="yellow"
+        )
     out.print()
     if shown["queued"]:
         out.print(f"[yellow]{shown['queued']}[/yellow]\n")
@@ -287,7 +281,7 @@ def _show_steps(steps: list[dict[str, Any]]) -> None:
     for step in steps:
         style = outcome_style(step["status"])
         is_repeated = step["attempt"] > 1 and step["uses"] != APPROVE
-        attempts = f"{step['attempt']} attempts" if is_repeated else ""
+        attempts = "kept" if step["kept"] else f"{step['attempt']} attempts" if is_repeated else ""
         line = f"{step['place']:<{places}}  {step['uses']:<{blocks}}  {_seconds(step):>8}  {attempts}"
         out.print(f"[{style}]{step['status']:<8}[/{style}]", end="  ")
         out.print(line.rstrip(), markup=False)

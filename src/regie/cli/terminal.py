@@ -76,6 +76,7 @@ def outcome_style(outcome: str) -> str:
         "refused": "yellow",
         "timeout": "yellow",
         "cancelled": "yellow",
+        "paused": "yellow",
         "waiting": "cyan",
         "running": "cyan",
     }.get(outcome, "default")

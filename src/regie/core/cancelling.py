@@ -23,7 +23,7 @@ from regie.core.run import (
 
 PENDING = Failure(
     kind="OutcomeUnknown",
-    message="The change was accepted, and had not taken effect yet when the run was cancelled.",
+    message="The change was accepted, and had not taken effect yet when the run was cut off.",
 )
 
 
@@ -37,6 +37,11 @@ def take(life: ladder.Life, event: Cancelled) -> None:
     if life.cancelled is not None or ANSWER in life.steps:
         return
     life.cancelled = Cancellation(by=event.by, reason=event.reason)
+    cut(life)
+
+
+def cut(life: ladder.Life) -> None:
+    """End whatever only waits, and ask nobody any more."""
     for place, state in list(life.steps.items()):
         if state.approval is not None and not state.status.is_final:
             ladder.withdraw(life, place, state.approval)

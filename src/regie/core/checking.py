@@ -26,6 +26,7 @@ from regie.core.capability import Effect
 from regie.core.checking_approvals import approval_faults
 from regie.core.checking_arguments import ArgumentCheck
 from regie.core.checking_children import Workflows, child_faults
+from regie.core.checking_starts import start_faults
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import DefinitionError, Fault
 from regie.core.expression import path_of
@@ -45,7 +46,6 @@ _CHILD_OUTCOME = shape.one_of(frozenset({"done", "refused", "failed", "cancelled
 _CHILD = {"run": shape.A_TEXT, "outcome": _CHILD_OUTCOME, "report": shape.A_TEXT}
 _DETACHED = {"run": shape.A_TEXT}
 _EVENT = {"timed_out": shape.A_BOOLEAN, "event": Shape(frozenset({shape.OBJECT}))}
-_NOT_RUN = "`{word}` is a word of the language, but this version does not run it yet"
 _STANDS = {
     Stand.SELF: "step {id!r} cannot read its own result",
     Stand.AROUND: "step {id!r} is not over while the steps in it run",
@@ -127,6 +127,7 @@ def check(
         *checker.faults,
         *approval_faults(checker.layout, positions, catalogue, settings, roles),
         *child_faults(definition, checker.layout, positions, catalogue, workflows),
+        *start_faults(definition, positions, catalogue, settings, roles),
     ]
     return sorted(set(faults), key=lambda fault: (fault.line, fault.column, fault.message))
 
@@ -231,10 +232,8 @@ class _Checker:
     def run(self) -> None:
         """Check the whole file."""
         root = self.positions.source.root
-        if self.definition.limit is not None:
-            self.faults.append(self.positions.source.fault_at_key(root, "limit", _NOT_RUN.format(word="limit")))
         for field in self.definition.input:
-            if field.source is not None:
+            if field.source is not None and field.source.partition(".")[0] == "ticket":
                 self._input_source(root.below("input", field.name, "from"), field.source)
         self._sequence(self.definition.steps, {}, is_in_error=False)
 

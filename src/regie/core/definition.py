@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from regie.core import canonical
+from regie.core.starts import Start, WrittenStart
+
+OneStart = TypeVar("OneStart", bound=WrittenStart)
 
 UNDO = "/undo"
 """What the place of a step that takes another back has behind that step's own."""
@@ -54,23 +57,21 @@ class InputType(StrEnum):
 
 
 class InputField(Written):
-    """One field of a workflow's input. `source` is a path such as `ticket.fields.employee`."""
+    """One field of a workflow's input.
+
+    Attributes:
+        help: What people should know who fill it in.
+        source: Where it is read when nobody gives it: a path such as `ticket.fields.employee` or `item.user`.
+    """
 
     name: str
     type: InputType
     title: str = ""
+    help: str = ""
     source: str | None = None
     required: bool = True
     default: JsonValue = None
     one_of: tuple[str, ...] = ()
-
-
-class TicketStart(Written):
-    """Starts a run for each new ticket of that request type."""
-
-    system: str
-    project: str
-    request_type: str
 
 
 class RetryRule(Written):
@@ -172,8 +173,9 @@ class Definition(Written):
 
     Attributes:
         workflow: `domain.verb_object`.
-        sla_finish_s: Seconds in which a run should finish, if the file says.
-        limit: How many objects one run may touch, if the file says.
+        sla_finish_s: Seconds in which a run should finish, if the file says; later it is late.
+        sla_stop_s: Seconds after which a run fails if it has not finished, if the file says.
+        limit: How many changes one run may make, if the file says.
         tests: The file's own examples, kept as written.
         source: The file's text, to show it as its owner wrote it.
     """
@@ -183,8 +185,9 @@ class Definition(Written):
     about: str = ""
     owner: str
     sla_finish_s: float | None = None
+    sla_stop_s: float | None = None
     limit: int | None = None
-    start: tuple[TicketStart, ...] = ()
+    start: tuple[Start, ...] = ()
     input: tuple[InputField, ...] = ()
     steps: tuple[Step, ...]
     tests: JsonValue = None
@@ -195,6 +198,10 @@ class Definition(Written):
     def domain(self) -> str:
         """The part of the name before the dot."""
         return self.workflow.partition(".")[0]
+
+    def starts(self, kind: type[OneStart]) -> list[OneStart]:
+        """The starts of one kind."""
+        return [start for start in self.start if isinstance(start, kind)]
 
     @cached_property
     def digest(self) -> str:

@@ -13,6 +13,16 @@ LONGEST_S = 3_650 * 86_400
 """Ten years: what is due later than that is a slip of the pen, and far later than that no calendar can tell."""
 
 
+def in_words(seconds: float) -> str:
+    """A length of time of whole seconds as people write it, such as `1h30m`."""
+    left, parts = round(seconds), []
+    for unit, size in _SECONDS.items():
+        number, left = divmod(left, size)
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts) or "0s"
+
+
 def parse_duration(text: str) -> float:
     """Seconds that a written length of time stands for.
 
@@ -29,3 +39,13 @@ def parse_duration(text: str) -> float:
     if seconds > LONGEST_S:
         raise ValueError(f"{text!r} is longer than 10 years")
     return float(seconds)
+
+
+def format_duration(seconds: float) -> str:
+    """A length of time as people write it: the reverse of `parse_duration` for whole seconds."""
+    left, parts = int(seconds), []
+    for unit, length in _SECONDS.items():
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"

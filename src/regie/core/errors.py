@@ -93,6 +93,10 @@ class AuthFailed(Terminal):
     """The outside system does not accept our credentials or lacks a permission: the connection needs attention."""
 
 
+class LimitReached(Terminal):
+    """The run has made as many changes as its definition allows one run; nothing more is changed."""
+
+
 class WorldMoved(Terminal):
     """What would be changed now is not what was approved. Carries both, so that a person can compare.
 

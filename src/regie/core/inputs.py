@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import date, datetime
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -17,46 +18,73 @@ _ADDRESS = re.compile(r"^[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\"]+$")
 _ADDRESS_WITHIN = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+\.[^@\s,;<>\"]+")
 
 
-def build_input(
-    definition: Definition, given: Mapping[str, JsonValue], ticket: Mapping[str, JsonValue] | None
-) -> dict[str, JsonValue]:
-    """The input of a run, each field of its declared type.
+class Read(NamedTuple):
+    """Input as read: each field of its declared type, and what is wrong, in words, by the name of its field."""
+
+    values: dict[str, JsonValue]
+    wrong: dict[str, str]
+
+
+def read_input(
+    definition: Definition, given: Mapping[str, JsonValue], ticket: Mapping[str, JsonValue] | None = None
+) -> Read:
+    """Read the input of a run, as far as it can be read.
 
     Args:
         definition: Says which fields there are.
         given: Values handed in with the start; they win over the ticket's.
         ticket: The ticket as read (the record `ticket.read` gives), if there is one.
+    """
+    known = {field.name for field in definition.input}
+    wrong = {name: _unknown(name, known) for name in given if name not in known}
+    values: dict[str, JsonValue] = {}
+    for field in definition.input:
+        value = given.get(field.name)
+        if value is None and field.source and ticket is not None:
+            value = follow({"ticket": dict(ticket)}, field.source)
+        if value is None or (isinstance(value, str) and not value.strip()):
+            if field.required and field.default is None:
+                wrong[field.name] = "is missing"
+            values[field.name] = field.default
+            continue
+        try:
+            values[field.name] = read_field(field, value)
+        except ValueError as error:
+            wrong[field.name] = str(error)
+    return Read(values, wrong)
+
+
+def build_input(
+    definition: Definition, given: Mapping[str, JsonValue], ticket: Mapping[str, JsonValue] | None
+) -> dict[str, JsonValue]:
+    """The input of a run, each field of its declared type. For the arguments see `read_input`.
 
     Raises:
         InvalidInput: Names every field that is missing, unknown or not of its type.
     """
-    known = {field.name for field in definition.input}
-    wrong = [_unknown(name, known) for name in given if name not in known]
-    result: dict[str, JsonValue] = {}
-    for field in definition.input:
-        value = given.get(field.name)
-        if value is None and field.source and ticket is not None:
-            value = _follow({"ticket": dict(ticket)}, field.source)
-        if value is None or (isinstance(value, str) and not value.strip()):
-            if field.required and field.default is None:
-                wrong.append(f"{_name(field)} is missing")
-            result[field.name] = field.default
-            continue
-        try:
-            result[field.name] = read_field(field, value)
-        except ValueError as error:
-            wrong.append(f"{_name(field)} {error}")
-    if wrong:
+    read = read_input(definition, given, ticket)
+    if read.wrong:
+        titles = {field.name: _name(field) for field in definition.input}
+        wrong = [f"{titles.get(name, name)} {what}" for name, what in read.wrong.items()]
         raise InvalidInput(
             f"The input of {definition.workflow} cannot be used: {'; '.join(wrong)}.",
             hint="Correct it and start again.",
         )
-    return result
+    return read.values
 
 
 def needs_ticket(definition: Definition) -> bool:
     """Whether some field is read from the ticket."""
-    return any(field.source for field in definition.input)
+    return any(field.source and field.source.startswith("ticket.") for field in definition.input)
+
+
+def follow(data: JsonValue, path: str) -> JsonValue:
+    """What stands at a path such as `ticket.fields.employee`; null where it leads nowhere."""
+    for part in path.split("."):
+        if not isinstance(data, dict) or part not in data:
+            return None
+        data = data[part]
+    return data
 
 
 def _name(field: InputField) -> str:
@@ -65,15 +93,7 @@ def _name(field: InputField) -> str:
 
 def _unknown(name: str, known: set[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
-    return f"{name} is no field of it" + (f" (did you mean {near[0]}?)" if near else "")
-
-
-def _follow(data: JsonValue, path: str) -> JsonValue:
-    for part in path.split("."):
-        if not isinstance(data, dict) or part not in data:
-            return None
-        data = data[part]
-    return data
+    return "is no field of it" + (f" (did you mean {near[0]}?)" if near else "")
 
 
 def read_field(field: InputField, value: JsonValue) -> JsonValue:

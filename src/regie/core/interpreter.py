@@ -15,7 +15,7 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from regie.core import cancelling, children, ladder, waiting
+from regie.core import cancelling, children, ladder, pausing, stopping, waiting
 from regie.core.block import Catalogue, Retry
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import EvaluationError, Failure, InvalidInput
@@ -37,9 +37,11 @@ from regie.core.run import (
     Event,
     EventArrived,
     Failed,
+    Paused,
     Perform,
     PlanMade,
     Postponed,
+    Resumed,
     RunFacts,
     RunState,
     RunStatus,
@@ -105,14 +107,20 @@ def advance(definition: Definition, catalogue: Catalogue, state: RunState, event
     return Advance(life.state(), tuple(life.commands))
 
 
+def has_begun(state: RunState) -> bool:
+    """Whether a run has been moved since it was accepted. Until then `Begun` is to come."""
+    return state.ready or any(not step.kept for step in state.steps.values())
+
+
 def outstanding(definition: Definition, catalogue: Catalogue, state: RunState) -> tuple[Work, ...]:
     """The work that is out, to hand out again after a crash. Empty for a parked or finished run."""
-    has_begun = state.ready or bool(state.steps)
-    if state.status.is_final or not has_begun:
+    if state.status.is_final or not has_begun(state):
         return ()
     life = Life(definition, catalogue, state, is_replaying=True)
     life.progress()
-    return tuple(command for command in life.commands if isinstance(command, Work))
+    return tuple(
+        command for command in life.commands if isinstance(command, Work) and not pausing.is_answered(state, command)
+    )
 
 
 UNDER_WAY = (StepStatus.RUNNING, StepStatus.WAITING)
@@ -120,7 +128,8 @@ BUSY = "busy"
 NEXT = "next"
 CUT = "cut"
 Flow = str | Failure
-"""What a step tells the step around it: still busy, go on, cut off since the run is cancelled, or failed for good."""
+"""What a step tells the step around it: still busy, go on, cut off since the run is cancelled or stopped as a whole, or
+failed for good."""
 
 
 @dataclass
@@ -143,6 +152,9 @@ class Life:
         self.input = self.before.input
         self.ended = self.before.ended
         self.cancelled = self.before.cancelled
+        self.paused = self.before.paused
+        self.held = list(self.before.held)
+        self.stopped = self.before.stopped
         self.failure = self.before.failure
         self.status = self.before.status
         self.fresh: set[str] = set()
@@ -163,8 +175,16 @@ class Life:
                 "failure": self.failure,
                 "ended": self.ended,
                 "cancelled": self.cancelled,
+                "paused": self.paused,
+                "held": tuple(self.held),
+                "stopped": self.stopped,
             }
         )
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether nothing new begins, because the run was cancelled or stopped as a whole."""
+        return self.cancelled is not None or self.stopped is not None
 
     # --- taking an event in -------------------------------------------------------------------------------------------
 
@@ -173,6 +193,22 @@ class Life:
         match event:
             case Begun():
                 return
+            case Paused():
+                pausing.take(self, event)
+            case Resumed() | Cancelled():
+                kept = pausing.lift(self, event)
+                if isinstance(event, Cancelled):
+                    cancelling.take(self, event)
+                for earlier in kept:
+                    self.take(earlier)
+            case _ if pausing.keeps(self, event):
+                if event not in self.held:
+                    self.held.append(event)
+            case _:
+                self._take_at_step(event)
+
+    def _take_at_step(self, event: Event) -> None:
+        match event:
             case TimerFired(timer=timer):
                 self._take_timer(timer)
             case Decided():
@@ -181,8 +217,6 @@ class Life:
                 children.take_end(self, event)
             case EventArrived():
                 waiting.take_event(self, event)
-            case Cancelled():
-                cancelling.take(self, event)
             case Succeeded() | Failed() | Postponed() | PlanMade() | ApproversFound():
                 step = self.steps.get(event.place)
                 is_awaited = step is not None and step.status is StepStatus.RUNNING and step.attempt == event.attempt
@@ -212,6 +246,9 @@ class Life:
 
     def _take_timer(self, timer: str) -> None:
         """Timers are named `PURPOSE:PLACE:NUMBER`; the number tells a late one from the present one."""
+        if timer == stopping.DEADLINE:
+            stopping.take_deadline(self)
+            return
         purpose, _, rest = timer.partition(":")
         place, _, number = rest.rpartition(":")
         step = self.steps.get(place)
@@ -226,6 +263,7 @@ class Life:
                 ladder.take_timer(self, place, step, purpose, number)
 
     def _take_failure(self, place: str, step: StepState, event: Failed) -> None:
+        stopping.take_failure(self, event.failure)
         tries = step.tries + 1
         rule = self._retry_rule(place)
         step = step.model_copy(update={"tries": tries, "effects": (*step.effects, *event.effects)})
@@ -270,9 +308,9 @@ class Life:
     def fail(self, place: str, failure: Failure) -> None:
         """A step failed for good: its `on-error` takes over, or it is final."""
         written = self._written(place)
-        if (asking := self.steps[place].approval) is not None and self.cancelled is None:
+        if (asking := self.steps[place].approval) is not None and not self.is_cut:
             ladder.close(self, place, asking)
-        if written.on_error and not self._is_item(place) and self.cancelled is None:
+        if written.on_error and not self._is_item(place) and not self.is_cut:
             self.steps[place] = self.steps[place].model_copy(update={"status": StepStatus.HANDLING, "failure": failure})
             self._note_end(place, self.steps[place].attempt, StepStatus.HANDLING, failure)
         else:
@@ -293,8 +331,13 @@ class Life:
         return indices > len(self.definition.loops.get(written, ()))
 
     def _is_stopping(self, place: str) -> bool:
-        """Whether a step has no further attempt, because the run is cancelled; the ticket is told all the same."""
-        return self.cancelled is not None and place != ANSWER
+        """Whether a step has no further attempt, because the run is cut off; the ticket is told all the same.
+
+        A run that is stopped as a whole takes back what it has changed; a cancelled one does not.
+        """
+        if place == ANSWER or (self.cancelled is None and undone_place(place) is not None):
+            return False
+        return self.is_cut
 
     def _retry_rule(self, place: str) -> Retry:
         written = self._written(place)
@@ -314,15 +357,20 @@ class Life:
     def progress(self) -> None:
         """Begin whatever may begin, from the input to the last step, and close the run when nothing is left."""
         flow = self._prepare()
-        if flow == NEXT:
+        has_begun = flow == NEXT
+        if has_begun:
             flow = self._sequence(self.definition.steps, Surroundings())
-            if isinstance(flow, Failure) and self._stop(flow) == BUSY:
-                flow = BUSY
+        if flow != BUSY and self.stopped is not None:
+            flow, has_begun = self.stopped, True
+        if has_begun and isinstance(flow, Failure) and self._stop(flow) == BUSY:
+            flow = BUSY
         if flow != BUSY and self.cancelled is not None and self._tell_cancelled(self.cancelled) == BUSY:
             flow = BUSY
         if flow == BUSY:
-            self.status = RunStatus.RUNNING if self.is_working else RunStatus.WAITING
+            moving = RunStatus.RUNNING if self.is_working else RunStatus.WAITING
+            self.status = moving if self.paused is None else RunStatus.PAUSED
             return
+        self.paused, self.held = None, []
         self.failure = flow if isinstance(flow, Failure) else None
         self.status = self._final_status(flow)
         if (told := children.farewell(self.state(), in_doubt=self._is_in_doubt())) is not None:
@@ -345,19 +393,22 @@ class Life:
 
     def _prepare(self) -> Flow:
         """Read the ticket, then accept the input or tell the ticket what is wrong with it."""
+        if self.facts.rerun_of and not self.is_cut:
+            # Input and requester were taken over: the ticket may say something else by now.
+            self.ready = True
         if self.ready:
             return NEXT
         ticket: JsonValue = None
         # Also read where only an approval needs it: the ticket says who asked, and who asked may not say yes.
         asks_people = any(step.uses == APPROVE for step in self.definition.by_place.values())
         if self.facts.ticket and (needs_ticket(self.definition) or asks_people):
-            if self.cancelled is not None and START not in self.steps:
+            if self.is_cut and START not in self.steps:
                 return CUT
             flow = self._implicit(START, READ_TICKET, {"ticket": self.facts.ticket})
             if flow != NEXT:
                 return flow
             ticket = self.steps[START].output
-        if self.cancelled is not None:
+        if self.is_cut:
             return CUT
         try:
             self.input = build_input(self.definition, self.facts.given, ticket if isinstance(ticket, dict) else None)
@@ -385,7 +436,7 @@ class Life:
         }
         for place, state in self.steps.items():
             is_told = self._written(place).uses == COMMENT_TICKET and state.status is StepStatus.DONE
-            if is_told and written_place(place) in on_error and not has_undone:
+            if is_told and written_place(place) in on_error and not has_undone and self.stopped is None:
                 return NEXT
         return self._comment(f"This request was stopped. {failure.message}\n\n{self._what_was_changed()}")
 
@@ -393,7 +444,7 @@ class Life:
         return self._comment(cancelling.in_words(cancellation, self._what_was_changed()))
 
     def _what_was_changed(self) -> str:
-        has_touched = any(note.changed for step in self.steps.values() for note in step.effects)
+        has_touched = any(note.changed for step in self.steps.values() if not step.kept for note in step.effects)
         return self._reported() if has_touched or self._is_in_doubt() else f"Nothing was changed. Run {self.facts.id}."
 
     def _is_in_doubt(self) -> bool:
@@ -416,6 +467,8 @@ class Life:
     def _implicit(self, place: str, uses: str, arguments: dict[str, JsonValue]) -> Flow:
         step = self.steps.get(place)
         if step is None:
+            if self.paused is not None:
+                return BUSY
             self.hand_out(place, StepState(status=StepStatus.RUNNING), arguments=arguments)
             step = self.steps[place]
         if step.status is StepStatus.FAILED and step.failure is not None:
@@ -436,8 +489,10 @@ class Life:
         place = place_in(step, around.loop)
         state = self.steps.get(place)
         if state is None:
-            if self.ended or self.cancelled is not None:
-                return CUT if self.cancelled is not None else NEXT
+            if self.ended or self.is_cut:
+                return CUT if self.is_cut else NEXT
+            if self.paused is not None:
+                return BUSY
             self._begin(step, place, around)
             state = self.steps[place]
         if state.status in UNDER_WAY:
@@ -518,6 +573,8 @@ class Life:
             place = undo_place(done)
             if place not in self.steps and self.cancelled is not None:
                 continue
+            if place not in self.steps and self.paused is not None:
+                return BUSY
             if place not in self.steps:
                 self.hand_out(place, StepState(status=StepStatus.RUNNING), arguments=arguments)
             step = self.steps[place]

@@ -14,7 +14,7 @@ from regie.core.block import Catalogue
 from regie.core.capability import Effect
 from regie.core.definition import Definition, Kind, Step
 from regie.core.durations import parse_duration
-from regie.core.errors import Denied, EvaluationError
+from regie.core.errors import Denied, EvaluationError, Failure
 from regie.core.expression import evaluate_condition, evaluate_items, render
 from regie.core.run import (
     ApprovalPhase,
@@ -51,6 +51,12 @@ class Life(Protocol):
     steps: dict[str, StepState]
     assumed: dict[str, JsonValue]
     cancelled: Cancellation | None
+    stopped: Failure | None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether nothing new begins, because the run was cancelled or stopped."""
+        ...
 
     def scope(self, step: Step, around: Surroundings) -> dict[str, JsonValue]:
         """Everything an expression at a step may name."""
@@ -211,7 +217,7 @@ def take_timer(life: Life, place: str, state: StepState, purpose: str, number: s
 def take_decision(life: Life, event: Decided) -> None:
     """Somebody decided. A decision by somebody who may not decide is ignored here as well as refused at the door."""
     state = life.steps.get(event.place)
-    if state is None or state.approval is None or not state.approval.asked or life.cancelled is not None:
+    if state is None or state.approval is None or not state.approval.asked or life.is_cut:
         return
     if state.status not in (StepStatus.RUNNING, StepStatus.WAITING):
         return
@@ -239,7 +245,7 @@ def _next_rung(life: Life, place: str, state: StepState, approval: ApprovalState
 
 
 def withdraw(life: Life, place: str, approval: ApprovalState) -> None:
-    """Nobody needs to decide any more, since the run is cancelled."""
+    """Nobody needs to decide any more, since the run is cancelled or stopped."""
     _clear_timers(life, place, approval)
     if approval.asked:
         life.commands.append(CloseApproval(place=place, decision="cancelled"))

@@ -12,10 +12,11 @@ from datetime import date, datetime
 
 from pydantic import JsonValue
 
-from regie.core.definition import Definition, InputField, InputType, TicketStart
+from regie.core.definition import Definition, InputField, InputType
 from regie.core.errors import DefinitionError, Fault
 from regie.core.located import Node, Source
 from regie.core.nearest import did_you_mean
+from regie.core.reading_starts import read_starts
 from regie.core.reading_steps import StepReader
 from regie.core.reading_values import Reader
 from regie.core.source import read_source
@@ -23,12 +24,11 @@ from regie.core.source import read_source
 KEYWORDS = ("workflow", "title", "about", "owner", "sla", "limit", "start", "input", "steps", "tests")
 """Every word of a workflow file."""
 _REQUIRED = ("workflow", "title", "owner", "steps")
-_TRIGGERS = ("ticket", "webhook", "schedule", "poll", "mail", "chat", "form", "api")
-_TICKET = ("system", "project", "request_type")
-_FIELD = ("type", "from", "title", "required", "default", "one-of")
+_SLA = ("finish", "stop")
+_FIELD = ("type", "from", "title", "help", "required", "default", "one-of")
 _WORKFLOW = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_PATH = re.compile(r"ticket(\.[A-Za-z_][A-Za-z0-9_]*)+")
+_PATH = re.compile(r"(ticket|item)(\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +89,16 @@ def read_draft(text: str, file: str) -> Draft:
     reader = Reader(source)
     fields = reader.fields(source.root, "a workflow file", KEYWORDS, _REQUIRED)
     steps = StepReader(reader)
-    sla = fields.get("sla")
-    finish = reader.fields(sla, "`sla`", ("finish",), ("finish",)).get("finish") if sla else None
+    finish_s, stop_s = _sla(reader, fields.get("sla"))
     parts = {
         "workflow": _workflow_name(reader, fields.get("workflow")) or "",
         "title": reader.text(fields.get("title"), "`title`") or "",
         "about": reader.text(fields.get("about"), "`about`") or "",
         "owner": reader.text(fields.get("owner"), "`owner`") or "",
-        "sla_finish_s": reader.duration(finish, "`finish`"),
+        "sla_finish_s": finish_s,
+        "sla_stop_s": stop_s,
         "limit": reader.whole_number(fields.get("limit"), "`limit`"),
-        "start": _starts(reader, fields.get("start")),
+        "start": read_starts(reader, fields.get("start")),
         "input": _input(reader, fields.get("input")),
         "steps": steps.steps(fields["steps"], "`steps`") if "steps" in fields else (),
         "tests": fields["tests"].plain() if "tests" in fields else None,
@@ -108,25 +108,25 @@ def read_draft(text: str, file: str) -> Draft:
     return Draft(definition, Positions(source, steps.nodes, frozenset(steps.broken)), reader.faults)
 
 
+def _sla(reader: Reader, node: Node | None) -> tuple[float | None, float | None]:
+    """Seconds in which a run should finish, and after which it is stopped."""
+    if node is None:
+        return None, None
+    fields = reader.fields(node, "`sla`", _SLA)
+    if isinstance(node.value, dict) and not fields:
+        reader.note(node, "`sla` has no 'finish' and no 'stop'")
+    finish_s = reader.duration(fields.get("finish"), "`finish`")
+    stop_s = reader.duration(fields.get("stop"), "`stop`")
+    if finish_s is not None and stop_s is not None and stop_s < finish_s:
+        reader.note(fields["stop"], "a run would be stopped before it is late", hint="`stop` is not less than `finish`")
+    return finish_s, stop_s
+
+
 def _workflow_name(reader: Reader, node: Node | None) -> str | None:
     name = reader.text(node, "`workflow`")
     if node is not None and name is not None and not _WORKFLOW.fullmatch(name):
         reader.note(node, f"{name!r} is not a name of the form domain.verb_object", hint="in snake_case")
     return name
-
-
-def _starts(reader: Reader, node: Node | None) -> tuple[TicketStart, ...]:
-    if node is None:
-        return ()
-    found = []
-    for word, trigger in reader.fields(node, "`start`", _TRIGGERS).items():
-        if word != "ticket":
-            reader.note_key(node, word, f"this version does not start runs by `{word}` yet", hint="it can by `ticket`")
-            continue
-        fields = reader.fields(trigger, "`ticket`", _TICKET, _TICKET)
-        values = {key: reader.text(fields.get(key), f"`{key}`") or "" for key in _TICKET}
-        found.append(TicketStart.model_validate(values))
-    return tuple(found)
 
 
 def _input(reader: Reader, node: Node | None) -> tuple[InputField, ...]:
@@ -155,7 +155,7 @@ def _input_field(reader: Reader, name: str, node: Node) -> InputField | None:
     kind = InputType(type_name)
     source = reader.text(fields.get("from"), "`from`")
     if source is not None and not _PATH.fullmatch(source):
-        reader.note(fields["from"], f"{source!r} is not a path such as ticket.fields.employee")
+        reader.note(fields["from"], f"{source!r} is not a path such as ticket.fields.employee or item.user")
     one_of = _one_of(reader, node, kind, fields.get("one-of"))
     required = fields.get("required")
     if required is not None and not isinstance(required.value, bool):
@@ -167,6 +167,7 @@ def _input_field(reader: Reader, name: str, node: Node) -> InputField | None:
         name=name,
         type=kind,
         title=reader.text(fields.get("title"), "`title`") or "",
+        help=reader.text(fields.get("help"), "`help`") or "",
         source=source,
         required=required is None or required.value is not False,
         default=default.plain() if default else None,

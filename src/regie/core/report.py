@@ -14,11 +14,15 @@ def report(state: RunState) -> str:
     notes = [
         note
         for place in state.order
-        if place in state.steps and undone_place(place) is None
+        if place in state.steps and undone_place(place) is None and not state.steps[place].kept
         for note in state.steps[place].effects
     ]
     undone = [note for place in state.order if undone_place(place) is not None for note in state.steps[place].effects]
     undone += [note for step in state.steps.values() if step.child for note in step.child.taken_back]
+    before = [
+        note for place in state.order if state.steps[place].kept for note in state.steps[place].effects if note.changed
+    ]
+    parts += _listed(f"Changed before, by run {state.facts.rerun_of}:", before)
     parts += _listed("Would change:" if state.facts.dry else "Changed:", [note for note in notes if note.changed])
     parts += _listed("Already as wanted:", [note for note in notes if not note.changed])
     parts += _listed("Taken back:", undone)

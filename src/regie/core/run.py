@@ -75,7 +75,7 @@ class StepStatus(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
-    """The run was cancelled before it came to its own end."""
+    """The run was cancelled, or stopped as a whole, before it came to its own end."""
 
     @property
     def is_final(self) -> bool:
@@ -86,11 +86,13 @@ class StepStatus(StrEnum):
 class RunStatus(StrEnum):
     """Where a run stands. `refused` is an orderly end in which some approval did not say yes.
 
-    A run that is being cancelled is `running` or `waiting` until the last work that was out is back.
+    A run that is being cancelled is `running` or `waiting` until the last work that was out is back; one that is
+    paused is `paused`, also while work that was out has not come back.
     """
 
     RUNNING = "running"
     WAITING = "waiting"
+    PAUSED = "paused"
     DONE = "done"
     REFUSED = "refused"
     FAILED = "failed"
@@ -99,7 +101,7 @@ class RunStatus(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether the run is over."""
-        return self not in (RunStatus.RUNNING, RunStatus.WAITING)
+        return self not in (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED)
 
 
 class EffectNote(Data):
@@ -177,6 +179,7 @@ class StepState(Data):
         handle: What a change that takes effect later is asked about with.
         undo: What the block of its `undo` would be given, worked out when the step began.
         child: The run that it has started, for a step that runs a workflow.
+        kept: It was not done by this run: its result was taken over from the run that this one repeats in part.
     """
 
     status: StepStatus
@@ -193,6 +196,7 @@ class StepState(Data):
     approval: ApprovalState | None = None
     undo: dict[str, JsonValue] | None = None
     child: ChildState | None = None
+    kept: bool = False
 
 
 class Parent(Data):
@@ -223,6 +227,7 @@ class RunFacts(Data):
         dry: Show what would change; write nothing.
         time_zone: The tenant's, as an IANA name: where a date's day is meant.
         parent: The run whose child it is, if it is one.
+        rerun_of, rerun_from: The run that this one repeats, and from which step on; empty for any other.
     """
 
     id: str
@@ -236,10 +241,19 @@ class RunFacts(Data):
     dry: bool = False
     time_zone: str = "UTC"
     parent: Parent | None = None
+    rerun_of: str = ""
+    rerun_from: str = ""
 
 
 class Cancellation(Data):
     """Who cancelled a run, and why."""
+
+    by: str
+    reason: str = ""
+
+
+class Pause(Data):
+    """Who holds a run up, and why."""
 
     by: str
     reason: str = ""
@@ -254,6 +268,9 @@ class RunState(Data):
         order: Places in the order in which they became final.
         ended: An `end` step was reached: nothing new starts.
         cancelled: Somebody cancelled the run: nothing new starts, and what has begun is not gone on with.
+        paused: Somebody holds the run up: nothing new starts until it is resumed.
+        held: What has arrived meanwhile and is taken in then, in order of arrival.
+        stopped: Why the run as a whole has failed, whatever its steps come to: nothing new starts but taking back.
     """
 
     facts: RunFacts
@@ -266,6 +283,9 @@ class RunState(Data):
     failure: Failure | None = None
     ended: bool = False
     cancelled: Cancellation | None = None
+    paused: Pause | None = None
+    held: tuple[Event, ...] = ()
+    stopped: Failure | None = None
 
 
 # --- events: what happened --------------------------------------------------------------------------------------------
@@ -382,6 +402,22 @@ class Cancelled(Data):
     reason: str = ""
 
 
+class Paused(Data):
+    """Somebody who may do so holds the run up."""
+
+    kind: Literal["paused"] = "paused"
+    by: str
+    reason: str = ""
+
+
+class Resumed(Data):
+    """Somebody who may do so lets a paused run go on."""
+
+    kind: Literal["resumed"] = "resumed"
+    by: str
+    reason: str = ""
+
+
 Event = Annotated[
     Begun
     | Succeeded
@@ -393,10 +429,13 @@ Event = Annotated[
     | TimerFired
     | ChildEnded
     | EventArrived
-    | Cancelled,
+    | Cancelled
+    | Paused
+    | Resumed,
     Field(discriminator="kind"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+RunState.model_rebuild()
 
 
 # --- commands: work ---------------------------------------------------------------------------------------------------
@@ -502,7 +541,7 @@ class Remind(Data):
 
 
 class CloseApproval(Data):
-    """Silence went on past the last rung, or the run was cancelled: nobody may decide any more."""
+    """Silence went on past the last rung, or the run was cancelled or stopped: nobody may decide any more."""
 
     kind: Literal["close_approval"] = "close_approval"
     place: str

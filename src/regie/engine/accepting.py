@@ -5,8 +5,9 @@ from __future__ import annotations
 from regie.core.children import parent_of
 from regie.core.errors import InvalidInput
 from regie.core.release import Release
-from regie.core.run import RunFacts, StartChild
-from regie.engine.port import StartRequest
+from regie.core.repeating import repeat
+from regie.core.run import RunFacts, RunState, StartChild
+from regie.engine.port import RerunRequest, StartRequest
 
 
 def accept(request: StartRequest, release: Release, run: str) -> RunFacts:
@@ -77,3 +78,30 @@ def accept_child(facts: RunFacts, command: StartChild, release: Release) -> RunF
 def child_trigger(command: StartChild, parent: str) -> str:
     """The trigger key of a child. No connection has a slash in its name, so no delivery makes the same one."""
     return f"child/{parent}/{command.place}"
+
+
+def accept_rerun(request: RerunRequest, before: RunState, was: Release, now: Release, run: str) -> RunState:
+    """The state of a new run that repeats another from some step on.
+
+    Args:
+        request: What is asked for.
+        before: The run that is repeated.
+        was: Its release.
+        now: The release the new run is pinned to.
+        run: The new run's id.
+
+    Raises:
+        InvalidInput: It cannot be repeated from there, or not under that release.
+    """
+    old = before.facts
+    asked = StartRequest(
+        tenant=old.tenant,
+        workflow=old.workflow,
+        trigger_key=request.trigger_key,
+        started_by=request.started_by,
+        ticket=old.ticket,
+        given=old.given,
+        dry=old.dry,
+    )
+    facts = accept(asked, now, run).model_copy(update={"rerun_of": old.id, "rerun_from": request.from_step})
+    return repeat(before, was.definition(old.workflow), now.definition(old.workflow), request.from_step, facts)

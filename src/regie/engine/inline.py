@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from regie.core import stopping
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
 from regie.core.errors import InvalidInput
@@ -39,8 +40,8 @@ from regie.core.run import (
     TimerFired,
     Work,
 )
-from regie.engine.accepting import accept, accept_child, child_trigger, require_place
-from regie.engine.port import Performer, Started, StartRequest, Task, broken
+from regie.engine.accepting import accept, accept_child, accept_rerun, child_trigger, require_place
+from regie.engine.port import Performer, RerunRequest, Started, StartRequest, Task, broken, turn
 from regie.store.inbox import CANCEL
 from regie.store.keys import RunKey
 
@@ -89,18 +90,30 @@ class InlineEngine:
 
     async def start(self, request: StartRequest) -> Started:
         """Accept a run. See `port.Engine`."""
-        facts = accept(request, self.release, str(uuid.uuid4()))
-        trigger = (facts.tenant, facts.domain, request.trigger_key)
+        return self._accept(begin(accept(request, self.release, str(uuid.uuid4()))), request.trigger_key)
+
+    async def rerun(self, request: RerunRequest) -> Started:
+        """Accept a run that repeats another in part. See `port.Engine`."""
+        before = await self.state(request.key)
+        state = accept_rerun(request, before, self.release, self.release, str(uuid.uuid4()))
+        return self._accept(state, request.trigger_key)
+
+    def _accept(self, state: RunState, trigger_key: str) -> Started:
+        facts = state.facts
+        trigger = (facts.tenant, facts.domain, trigger_key)
         if trigger in self._by_trigger:
             return Started(self._by_trigger[trigger], is_new=False)
-        return Started(self._add(facts, trigger), is_new=True)
+        return Started(self._add(state, trigger), is_new=True)
 
-    def _add(self, facts: RunFacts, trigger: tuple[str, str, str]) -> RunKey:
+    def _add(self, state: RunState, trigger: tuple[str, str, str]) -> RunKey:
+        facts = state.facts
         key = RunKey(facts.tenant, facts.domain, facts.id)
-        run = _Run(facts, begin(facts).model_dump_json(), events_before=len(self._events))
+        run = _Run(facts, state.model_dump_json(), events_before=len(self._events))
         run.inbox.append(Begun())
         self._runs[key] = run
         self._by_trigger[trigger] = key
+        for timer in stopping.timers(self.release.definition(facts.workflow), facts):
+            self._carry_out(key, run, timer, deque())
         return key
 
     async def publish(self, event: OutsideEvent, by: Actor) -> bool:  # noqa: ARG002  this engine keeps no leaves
@@ -169,7 +182,8 @@ class InlineEngine:
         work: deque[Work] = deque(outstanding(definition, self.catalogue, state))
         while run.inbox or work:
             if run.inbox:
-                event = run.inbox.popleft()
+                event = min(run.inbox, key=turn)
+                run.inbox.remove(event)
             else:
                 event = await self._perform(Task(key, 1, run.facts, self.release, work.popleft()))
             step = advance(definition, self.catalogue, state, EVENT.validate_json(EVENT.dump_json(event)))
@@ -211,7 +225,7 @@ class InlineEngine:
             case StartChild():
                 trigger = (key.tenant, key.domain, child_trigger(command, key.run))
                 if trigger not in self._by_trigger:
-                    self._add(accept_child(run.facts, command, self.release), trigger)
+                    self._add(begin(accept_child(run.facts, command, self.release)), trigger)
             case CancelChild():
                 child = RunKey(key.tenant, key.domain, command.run)
                 self._put(child, CANCEL, Cancelled(by=command.by, reason=command.reason))

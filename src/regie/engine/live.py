@@ -19,7 +19,7 @@ import structlog
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
 from regie.core.errors import AuditBroken, Failure, FencedOut, InvalidInput, OutcomeUnknown, TimedOut, Unavailable
-from regie.core.interpreter import advance, outstanding
+from regie.core.interpreter import advance, has_begun, outstanding
 from regie.core.release import Release
 from regie.core.run import (
     EVENT,
@@ -29,10 +29,10 @@ from regie.core.run import (
     Command,
     Decided,
     Event,
-    EventArrived,
     Failed,
     MakePlan,
     OpenApproval,
+    Paused,
     Perform,
     PlanMade,
     Postponed,
@@ -43,7 +43,7 @@ from regie.core.run import (
 )
 from regie.crashpoints import CrashPoint, crashpoint
 from regie.engine.committing import GroupCommit
-from regie.engine.port import Performer, Task, broken
+from regie.engine.port import Performer, Task, broken, turn
 from regie.engine.records import Timing, input_digest, new_children, to_commit
 from regie.store import commits, inbox, runs
 from regie.store.approvals import DecidedMeanwhile
@@ -168,8 +168,9 @@ class LiveRun:
         try:
             self._note(self.claimed.inbox)
             self._hand_out(outstanding(self.definition, self.catalogue, self.state))
-            if not self.state.ready and not self.state.steps:
-                await self._take(Begun())
+            if not has_begun(self.state):
+                # Behind what people have said before it began.
+                self.waiting.append((None, Begun()))
             while not self.is_let_go:
                 await self._step()
         finally:
@@ -210,7 +211,7 @@ class LiveRun:
         self.is_let_go = True
 
     async def _take(self, event: Event, inbox_key: str | None = None) -> None:
-        """Take one event in: advance, commit, hand out. What a person decided or cancelled meanwhile goes first."""
+        """Take one event in: advance, commit, hand out. What a person decided or steered meanwhile goes first."""
         if isinstance(event, TimerFired):
             crashpoint(CrashPoint.IN_TIMER)
         step = advance(self.definition, self.catalogue, self.state, event)
@@ -349,13 +350,13 @@ class LiveRun:
         self._note(await _until_answered(read))
 
     def _note(self, arrived: Sequence[InboxEvent]) -> None:
-        """Keep what arrived, what people say first: an answer beats the silence that would end it."""
+        """Keep what arrived, what people say first."""
         for item in arrived:
             if item.n > self.seen_n:
                 self.waiting.append((item.key, EVENT.validate_json(item.payload_json)))
                 self.seen_n = item.n
         self.inbox_n = max(self.inbox_n, self.seen_n)
-        self.waiting = deque(sorted(self.waiting, key=lambda entry: _turn(entry[1])))
+        self.waiting = deque(sorted(self.waiting, key=lambda entry: turn(entry[1])))
 
     def _hand_out(self, works: Sequence[Work]) -> None:
         if self.is_leaving and works:
@@ -397,16 +398,11 @@ class LiveRun:
             self.timings[mark] = Timing(self.queued_s[mark], started_s, time.monotonic())
 
 
-def _turn(event: Event) -> int:
-    """In which order events are taken in that wait at the same time."""
-    return {Cancelled: 0, Decided: 1, EventArrived: 1}.get(type(event), 2)
-
-
 def _is_about(event: Event, late: HeardMeanwhile) -> bool:
     """Whether that is the event that the commit has heard of."""
     if isinstance(late, DecidedMeanwhile):
         return isinstance(event, Decided) and event.place == late.place
-    return isinstance(event, Cancelled)
+    return isinstance(event, Cancelled | Paused)
 
 
 async def _until_answered(ask: Callable[[], Awaitable[Answer]]) -> Answer:

@@ -15,7 +15,7 @@ from regie.core.audit import Actor
 from regie.core.errors import Failure, Terminal
 from regie.core.outside_event import OutsideEvent
 from regie.core.release import Release
-from regie.core.run import Event, Failed, RunFacts, RunState, Work
+from regie.core.run import Cancelled, Decided, Event, EventArrived, Failed, Paused, Resumed, RunFacts, RunState, Work
 from regie.store.keys import RunKey
 
 
@@ -40,6 +40,24 @@ class StartRequest:
     is_bounded: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerunRequest:
+    """A run that is over, to be repeated from some step on by a new one.
+
+    Attributes:
+        key: The run that is repeated.
+        from_step: Id of a step of the top level, or its place.
+        trigger_key: Names the request within tenant and domain; the same key never starts a second run.
+        is_current: Under the current release, not under that of the run that is repeated.
+    """
+
+    key: RunKey
+    from_step: str
+    trigger_key: str
+    started_by: Actor
+    is_current: bool = False
+
+
 class Started(NamedTuple):
     """The run that a request came to; `is_new` is false when the trigger had started it before."""
 
@@ -56,6 +74,14 @@ class Task:
     facts: RunFacts
     release: Release
     work: Work
+
+
+def turn(event: Event) -> int:
+    """In which order events are taken in that wait at the same time: what people say goes first.
+
+    An answer beats the silence that would end it, and nothing begins that somebody has just stopped.
+    """
+    return {Cancelled: 0, Paused: 0, Resumed: 0, Decided: 1, EventArrived: 1}.get(type(event), 2)
 
 
 def broken(work: Work, error: Exception) -> Failed:
@@ -83,6 +109,14 @@ class Engine(Protocol):
         Raises:
             InvalidInput: No such workflow or tenant, or the tenant does not have the domain.
             Throttled: The domain's queue is full, and the request is bounded by that.
+        """
+        ...
+
+    async def rerun(self, request: RerunRequest) -> Started:
+        """Accept a run that takes over what another has done before some step, and goes on from there.
+
+        Raises:
+            InvalidInput: There is no such run, it is not over, or it cannot be repeated from there.
         """
         ...
 

@@ -6,13 +6,16 @@ import uuid
 
 import structlog
 
+from regie.core import stopping
 from regie.core.audit import Actor
-from regie.core.errors import OutcomeUnknown, Unavailable
+from regie.core.errors import InvalidInput, OutcomeUnknown, Unavailable
 from regie.core.interpreter import begin
 from regie.core.outside_event import OutsideEvent
+from regie.core.release import Release
+from regie.core.repeating import kept_digest
 from regie.core.run import EVENT, Event, RunState
-from regie.engine.accepting import accept, require_place
-from regie.engine.port import Started, StartRequest
+from regie.engine.accepting import accept, accept_rerun, require_place
+from regie.engine.port import RerunRequest, Started, StartRequest
 from regie.store import events, inbox, quotas, releases, runs
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
@@ -42,26 +45,73 @@ class PostgresEngine:
             Throttled: The domain's queue is full, and the request is bounded by that; leave the transaction.
         """
         release = await releases.current(tx)
-        facts = accept(request, release, str(uuid.uuid4()))
-        state = begin(facts)
+        state = begin(accept(request, release, str(uuid.uuid4())))
+        corr = request.corr or state.facts.id
+        started = await self._put(tx, state, (release, release.digest), request, corr=corr)
+        if request.is_bounded and started.is_new:
+            await quotas.require_room(tx, started.key.domain)
+        return started
+
+    async def rerun(self, request: RerunRequest) -> Started:
+        """Accept a run that repeats another in part. See `port.Engine`."""
+        async with self.database.transaction() as tx:
+            return await self.rerun_in(tx, request)
+
+    async def rerun_in(self, tx: Transaction, request: RerunRequest) -> Started:
+        """The same in the caller's transaction.
+
+        Raises:
+            InvalidInput: There is no such run, it is not over, or it cannot be repeated from there.
+        """
+        row = await runs.get(tx, request.key)
+        if row is None:
+            raise InvalidInput(f"There is no run {request.key.run}.")
+        before = RunState.model_validate_json(await runs.state_of(tx, row.key))
+        was = await releases.get(tx, row.release)
+        now = await releases.current(tx) if request.is_current else was
+        state = accept_rerun(request, before, was, now, str(uuid.uuid4()))
+        repeats = runs.Repeated(
+            run=row.key.run,
+            first_run=row.first_run or row.key.run,
+            from_step=request.from_step,
+            kept=sum(step.kept for step in state.steps.values()),
+            kept_sha256=kept_digest(state),
+        )
+        digest = now.digest if request.is_current else row.release
+        return await self._put(tx, state, (now, digest), request, corr=row.corr, repeats=repeats)
+
+    async def _put(
+        self,
+        tx: Transaction,
+        state: RunState,
+        pinned: tuple[Release, str],
+        request: StartRequest | RerunRequest,
+        *,
+        corr: str,
+        repeats: runs.Repeated | None = None,
+    ) -> Started:
+        """Write a new run down, pinned to a release and the name under which that was loaded."""
+        facts, (release, digest) = state.facts, pinned
+        definition = release.definition(facts.workflow)
         started = await runs.start(
             tx,
             runs.NewRun(
                 key=RunKey(facts.tenant, facts.domain, facts.id),
                 workflow=facts.workflow,
-                release=release.digest,
-                definition_digest=release.definition(facts.workflow).digest,
+                release=digest,
+                definition_digest=definition.digest,
                 trigger_key=request.trigger_key,
                 started_by=request.started_by,
                 state_json=state.model_dump_json(),
-                ticket=request.ticket,
-                corr=request.corr or facts.id,
+                ticket=facts.ticket,
+                corr=corr,
                 requester=state.requester,
-                dry=request.dry,
+                dry=facts.dry,
+                finish_within_s=definition.sla_finish_s,
+                timers={timer.timer: timer.after_s for timer in stopping.timers(definition, facts)},
+                repeats=repeats,
             ),
         )
-        if request.is_bounded and started.is_new:
-            await quotas.require_room(tx, facts.domain)
         return Started(started.key, started.is_new)
 
     async def deliver(self, key: RunKey, inbox_key: str, event: Event) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from regie.core import canonical
+from regie.core import canonical, stopping
 from regie.core.audit import Actor, Event, Fact
 from regie.core.interpreter import begin
 from regie.core.plan import plan_digest
@@ -112,13 +112,14 @@ def new_children(claimed: Claimed, release: Release, state: RunState, commands: 
         if not isinstance(command, StartChild):
             continue
         facts = accept_child(state.facts, command, release)
+        definition = release.definition(facts.workflow)
         begun = begin(facts)
         made.append(
             NewRun(
                 key=RunKey(facts.tenant, facts.domain, facts.id),
                 workflow=facts.workflow,
                 release=claimed.release,
-                definition_digest=release.definition(facts.workflow).digest,
+                definition_digest=definition.digest,
                 trigger_key=child_trigger(command, state.facts.id),
                 started_by=claimed.started_by,
                 state_json=begun.model_dump_json(),
@@ -128,6 +129,8 @@ def new_children(claimed: Claimed, release: Release, state: RunState, commands: 
                 dry=facts.dry,
                 prio=claimed.prio,
                 parent=facts.parent,
+                finish_within_s=definition.sla_finish_s,
+                timers={timer.timer: timer.after_s for timer in stopping.timers(definition, facts)},
             )
         )
     return made

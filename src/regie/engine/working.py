@@ -19,7 +19,7 @@ from regie.core.run import StepStatus
 from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer
-from regie.store import choosing, events, releases, runs, timers, workers
+from regie.store import choosing, events, liveness, releases, runs, timers, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 
@@ -33,6 +33,8 @@ ROUTE_S = 1.0
 """How often a worker looks for events from outside that have not been brought to those who wait."""
 CLEAR_S = 600.0
 """How often a worker deletes what has been kept long enough."""
+SWEEP_S = 30.0
+"""How often a worker looks for runs that nothing would wake. There are none, unless something is broken."""
 GIVE_BACK_S = 2.0
 """Pause before a dropped run is ready again."""
 
@@ -86,6 +88,7 @@ class WorkerLoop:
                 asyncio.create_task(self._repeat(RESCUE_S, self._rescue)),
                 asyncio.create_task(self._repeat(ROUTE_S, self._route)),
                 asyncio.create_task(self._repeat(CLEAR_S, self._clear)),
+                asyncio.create_task(self._repeat(SWEEP_S, self._sweep)),
             }
             try:
                 await self._until(claiming, duties)
@@ -250,6 +253,14 @@ class WorkerLoop:
     async def _clear(self) -> None:
         async with self.database.transaction() as tx:
             await events.clear_old(tx, self.domains)
+
+    async def _sweep(self) -> None:
+        async with self.database.transaction() as tx:
+            swept = await liveness.sweep(tx, list(self.domains))
+        for key in swept.woken:
+            log.error("run:woken", run=key.run, reason="nothing would have woken it")
+        for key in swept.set_aside:
+            log.error("run:set_aside", run=key.run, reason="it fell asleep again")
 
     async def _repeat(self, every_s: float, duty: Callable[[], Awaitable[None]]) -> None:
         """Do something again and again; once more or less does not matter."""

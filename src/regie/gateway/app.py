@@ -1,4 +1,4 @@
-"""The gateway's API: four questions, each answered for an identified caller and a granted step, and a sign of life.
+"""The gateway's API: questions, each answered for an identified caller and a granted step or poll, and a sign of life.
 
 Errors leave as problem documents (RFC 9457) with the failure in them; `gateway_client` raises them as what they were.
 """
@@ -24,6 +24,7 @@ from regie.core.errors import (
     Denied,
     FencedOut,
     InvalidInput,
+    LimitReached,
     NotFound,
     OutcomeUnknown,
     RegieError,
@@ -50,6 +51,7 @@ from regie.gateway_client import (
     InboundEvent,
     PlanQuestion,
     PlanReply,
+    PollQuestion,
     ProbeReply,
     Problem,
     Question,
@@ -67,6 +69,7 @@ _STATUS: tuple[tuple[type[RegieError], int], ...] = (
     (InvalidInput, 422),
     (FencedOut, 409),
     (WorldMoved, 409),
+    (LimitReached, 409),
     (NotFound, 404),
     (AuthFailed, 502),
     (Terminal, 502),
@@ -104,6 +107,14 @@ class _Desk:
     async def call(self, caller: Caller, question: CallQuestion) -> CallReply:
         """Read through a capability."""
         _, serving = await self._admit(caller, question)
+        output = await self.effects.call(serving, question.want)
+        return CallReply(output=output.model_dump(mode="json"))
+
+    async def poll(self, caller: Caller, question: PollQuestion) -> CallReply:
+        """Read through a capability for a poll, before there is a run."""
+        release = await self.grants.look_up_poll(caller, question)
+        poll = question.poll
+        serving = self.connections.serving(release, poll.tenant, poll.domain, question.capability)
         output = await self.effects.call(serving, question.want)
         return CallReply(output=output.model_dump(mode="json"))
 
@@ -194,6 +205,10 @@ def make_gateway(
     @app.post("/v1/call")
     async def call(caller: Asking, question: CallQuestion) -> CallReply:
         return await desk.call(caller, question)
+
+    @app.post("/v1/poll")
+    async def poll(caller: Asking, question: PollQuestion) -> CallReply:
+        return await desk.poll(caller, question)
 
     @app.post("/v1/plan")
     async def plan(caller: Asking, question: PlanQuestion) -> PlanReply:

@@ -21,6 +21,7 @@ from regie.core.effect import EffectState, Repeat, attempt_key, effect_key, mark
 from regie.core.errors import (
     Denied,
     InvalidInput,
+    LimitReached,
     NotVerified,
     OutcomeUnknown,
     RegieError,
@@ -112,6 +113,7 @@ class Effects:
         Raises:
             Denied: An approval that covers the step is missing, or the step has made another change before.
             WorldMoved: The change is not what was approved.
+            LimitReached: The run has made as many changes as it may.
             Retryable: Nothing happened, or the next attempt finds out; try again.
             OutcomeUnknown: It may have happened and must not be repeated: a person decides.
             NotVerified: It was made, but reading back does not show it.
@@ -150,10 +152,28 @@ class Effects:
                 # Nothing is written: whatever it comes to, the next attempt looks from the top.
                 return ApplyReply(state="pending", planned=change, again_after_s=ASKED_ELSEWHERE_AGAIN_S)
             approval = await self._approval(meant, change)
+            earlier = await self._ledger.abandoned(meant)
+            if earlier is not None and earlier.change is not None and earlier.change.digest == change.digest:
+                return await self._take_over(meant, earlier, change, approval)
             crashpoint(CrashPoint.BEFORE_INTENT)
-            await self._ledger.intend(meant, change, approval=approval)
+            await self._intend(meant, change, approval)
             crashpoint(CrashPoint.AFTER_INTENT)
             return await self._make(meant, change)
+
+    async def _intend(self, meant: Meant, change: Change, approval: str) -> None:
+        """Write the intent; what goes beyond the run's limit is written down before it is raised."""
+        try:
+            await self._ledger.intend(meant, change, approval=approval)
+        except LimitReached:
+            await self._ledger.limit(meant, change)
+            raise
+
+    async def _take_over(self, meant: Meant, earlier: Effect, change: Change, approval: str) -> ApplyReply:
+        """Go on asking about what an earlier run for the same request has had accepted; nothing is sent twice."""
+        await self._intend(meant, change, approval)
+        kept = Pending(handle=earlier.handle, again_after_s=0.0, receipt=earlier.receipt or Receipt())
+        await self._ledger.postpone(meant, kept)
+        return await self._resume(meant, earlier)
 
     async def _make(self, meant: Meant, change: Change) -> ApplyReply:
         """Call the vendor, and settle whatever comes of it."""

@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
+
+from pydantic import JsonValue
 
 from regie.core import canonical
 from regie.core.audit import Actor, Event, Fact
@@ -18,15 +21,20 @@ from regie.core.effect import EffectState, attempt_key
 from regie.core.errors import Denied
 from regie.core.release import Release
 from regie.core.run import ANSWER, START, undone_place, written_place
+from regie.core.starts import PollStart
 from regie.core.tenant import Grant
 from regie.gateway.identify import Caller
-from regie.gateway_client import Question, StepRef
-from regie.store import audit, effects, releases, runs
+from regie.gateway_client import PollQuestion, PollRef, Question, StepRef
+from regie.store import audit, effects, polls, releases, runs
 from regie.store.database import Database
 from regie.store.keys import RunKey
+from regie.store.schedules import StartKey
 
 APPROVE = "people.approve"
 """The block that the interpreter itself carries out: it reads for its ladder, and plans what it covers."""
+
+POLL = "start/poll"
+"""The place of a poll, in leaves: before there is a run there is no step."""
 
 _IMPLICIT = {START: frozenset({ticket.READ.name}), ANSWER: frozenset({ticket.COMMENT.name})}
 _LOOP = re.compile(r"\[(?P<indices>[0-9]+(?:\.[0-9]+)*)\]$")
@@ -42,6 +50,7 @@ class Granted:
         approvals: Places of the approvals that cover the step: a change needs the yes of each.
         may_plan: A dry run, or a step under an approval.
         may_apply: A step of its own, in a run that is not dry.
+        limit: How many changes the run may make, for a step that counts; None without a limit.
     """
 
     grant: Grant
@@ -51,6 +60,7 @@ class Granted:
     approvals: tuple[str, ...]
     may_plan: bool
     may_apply: bool
+    limit: int | None = None
 
     def is_under(self, approval: str) -> bool:
         """Whether the step is that approval, or one of those it covers."""
@@ -73,7 +83,7 @@ class Grants:
         step = question.step
         key = RunKey(step.tenant, step.domain, step.run)
         if caller.domain != step.domain:
-            await self._deny_stranger(caller, question)
+            await self._deny_stranger(caller, step, question.capability, {"asked_run": step.run})
         async with self._database.reading() as tx:
             held = await runs.held(tx, key, step.fence, lock=False)
             release = await releases.get(tx, held.release)
@@ -108,6 +118,8 @@ class Grants:
             approvals=approvals,
             may_plan=held.dry or bool(approvals) or is_approval,
             may_apply=not held.dry and not is_approval,
+            # What tells the ticket how the run ended and what takes back must always be possible.
+            limit=None if undone is not None or step.place in _IMPLICIT else definition.limit,
         )
 
     async def deny(self, key: RunKey, question: Question, reason: str) -> None:
@@ -120,30 +132,59 @@ class Grants:
         async with self._database.transaction() as tx:
             await audit.append(tx, key, [fact])
 
-    async def _deny_stranger(self, caller: Caller, question: Question) -> None:
+    async def look_up_poll(self, caller: Caller, question: PollQuestion) -> Release:
+        """The release under which a poll may be answered.
+
+        Raises:
+            FencedOut: The asker does not hold the poll any more.
+            Denied: The asker belongs to another domain, or the poll has no use for the capability.
+        """
+        poll, capability = question.poll, question.capability
+        if caller.domain != poll.domain:
+            await self._deny_stranger(caller, poll, capability, {"asked_workflow": poll.workflow})
+        key = StartKey(poll.tenant, poll.domain, poll.workflow, poll.start)
+        async with self._database.reading() as tx:
+            release = await releases.get(tx, await polls.held(tx, key, poll.fence))
+        definition = release.definition(poll.workflow)
+        its = [start for start in definition.starts(PollStart) if start.identity == poll.start]
+        needs = {name for start in its for name in release.blocks.get(start.uses, ())}
+        if definition.domain != poll.domain or not _is_known(poll, release) or capability not in needs:
+            detail: dict[str, JsonValue] = {
+                "place": POLL,
+                "reason": "poll_has_no_need",
+                "asked_workflow": poll.workflow,
+            }
+            await self._deny_outside(poll, capability, f"worker:{poll.domain}", detail)
+            raise Denied(f"The poll of {poll.workflow} has no use for {capability}.")
+        return release
+
+    async def _deny_stranger(
+        self, caller: Caller, asked: StepRef | PollRef, capability: str, detail: dict[str, JsonValue]
+    ) -> NoReturn:
         """Refuse another domain's caller, in the log of the domain it reached for, if there is one."""
-        step = question.step
-        fact = Fact(
-            event=Event.CAPABILITY_DENIED,
-            actor=Actor(type="worker", id=caller.name),
-            detail={"capability": question.capability, "asked_run": step.run, "reason": "token_of_another_domain"},
-        )
+        await self._deny_outside(asked, capability, caller.name, {**detail, "reason": "token_of_another_domain"})
+        raise Denied(f"{caller.name} may not ask for domain {asked.domain}.")
+
+    async def _deny_outside(
+        self, asked: StepRef | PollRef, capability: str, caller: str, detail: dict[str, JsonValue]
+    ) -> None:
+        actor = Actor(type="worker", id=caller)
+        fact = Fact(event=Event.CAPABILITY_DENIED, actor=actor, detail={"capability": capability, **detail})
         async with self._database.transaction() as tx:
-            if _is_known(step, await releases.current(tx)):
-                await audit.append_outside(tx, step.tenant, step.domain, [fact])
-        raise Denied(f"{caller.name} may not ask for domain {step.domain}.")
+            if _is_known(asked, await releases.current(tx)):
+                await audit.append_outside(tx, asked.tenant, asked.domain, [fact])
 
 
 def _intent(held: runs.HeldRun) -> str:
-    """What was asked for: by a ticket, or by the run itself. A ticket asks for each child by itself."""
+    """What was asked for. A ticket asks for each child by itself."""
     if held.ticket and held.lineage:
         return canonical.encode([held.ticket, *held.lineage]).decode()
-    return held.ticket or held.key.run
+    return held.intent
 
 
-def _is_known(step: StepRef, release: Release) -> bool:
-    tenant = release.tenants.get(step.tenant)
-    return tenant is not None and step.domain in tenant.domains
+def _is_known(asked: StepRef | PollRef, release: Release) -> bool:
+    tenant = release.tenants.get(asked.tenant)
+    return tenant is not None and asked.domain in tenant.domains
 
 
 def _allowed(definition: Definition, release: Release, place: str) -> tuple[frozenset[str], tuple[str, ...], bool]:

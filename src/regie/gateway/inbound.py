@@ -12,6 +12,7 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.capabilities import ticket
 from regie.core.errors import Denied, InvalidInput, NotFound, Unavailable
 from regie.core.release import Release
+from regie.core.starts import TicketStart
 from regie.gateway.connections import Connections, Inlet
 from regie.gateway.effects import Effects
 from regie.gateway.identify import WEB, Caller
@@ -73,7 +74,9 @@ class Inbox:
         Only for projects in which some workflow starts by tickets: of others nobody wants to know.
         """
         system = release.tenant(tenant).connections[name].connector
-        places = {(start.system, start.project) for each in release.definitions.values() for start in each.start}
+        places = {
+            (start.system, start.project) for each in release.definitions.values() for start in each.starts(TicketStart)
+        }
         if event.kind != "ticket_created" or event.request_type or (system, event.project) not in places:
             return event
         serving = self._connections.through(release, tenant, name, ticket.READ.name)

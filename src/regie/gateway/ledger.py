@@ -17,7 +17,7 @@ from regie.core import canonical
 from regie.core.audit import Actor, Event, Fact
 from regie.core.capability import Record
 from regie.core.effect import EffectState, Repeat
-from regie.core.errors import OutcomeUnknown, RegieError, Unavailable
+from regie.core.errors import LimitReached, OutcomeUnknown, RegieError, Unavailable
 from regie.core.plan import Change, NoChange, Pending, Receipt
 from regie.gateway.connections import Serving
 from regie.gateway.grants import Granted
@@ -78,6 +78,12 @@ class Ledger:
             rows = await effects.by_effect_key(tx, grant.tenant, grant.domain, meant.effect_key)
         return [row for row in rows if row.attempt_key != meant.attempt_key]
 
+    async def abandoned(self, meant: Meant) -> effects.Effect | None:
+        """The same effect, accepted for a run that is over by now: nobody asks any more what came of it."""
+        grant = meant.granted.grant
+        async with self._database.reading() as tx:
+            return await effects.abandoned(tx, grant.tenant, grant.domain, meant.effect_key)
+
     async def is_under_way_elsewhere(self, meant: Meant, change: Change) -> bool:
         """Whether another step has had the same capability accepted for the same target, and it does not show yet."""
         async with self._database.reading() as tx:
@@ -94,13 +100,15 @@ class Ledger:
 
         Raises:
             FencedOut: The run has another owner by now, or is over.
+            LimitReached: The run may make no further change.
         """
         granted = meant.granted
         detail = _detail(meant, change.target, change.digest)
         if approval:
             detail["approval"] = {"id": approval}
         async with self._writing() as tx:
-            await runs.held(tx, granted.key, granted.fence, lock=True)
+            held = await runs.held(tx, granted.key, granted.fence, lock=True)
+            await _require_room(tx, meant, change, own=f"ticket:{held.ticket}")
             await self._leaf(tx, meant, Event.EFFECT_INTENDED, detail)
             known = await effects.find(tx, granted.key, meant.attempt_key)
             if known is not None and known.state in UNCERTAIN:
@@ -161,6 +169,12 @@ class Ledger:
         async with self._writing() as tx:
             await self._leaf(tx, meant, Event.EFFECT_REFUSED, detail)
 
+    async def limit(self, meant: Meant, change: Change) -> None:
+        """Write down that a change was not even intended, because the run has made as many as it may."""
+        detail = {**_detail(meant, change.target, change.digest), "reason": "limit_reached"}
+        async with self._writing() as tx:
+            await self._leaf(tx, meant, Event.EFFECT_REFUSED, detail)
+
     async def deny(self, meant: Meant, change: Change) -> None:
         """Write down that a change was asked for without the approval it needs."""
         detail = {**_detail(meant, change.target, change.digest), "reason": "not_approved"}
@@ -217,6 +231,18 @@ class Ledger:
 
     async def _leaf(self, tx: Transaction, meant: Meant, event: Event, detail: dict[str, JsonValue]) -> None:
         await audit.append(tx, meant.granted.key, [Fact(event=event, actor=_ACTOR, detail=detail)])
+
+
+async def _require_room(tx: Transaction, meant: Meant, change: Change, *, own: str) -> None:
+    """Make sure that the run, which is locked, may make one more change; those to its own ticket do not count."""
+    limit = meant.granted.limit
+    if limit is None or change.target == own:
+        return
+    if await effects.count_changes(tx, meant.granted.key, besides=meant.attempt_key, not_of=own) >= limit:
+        raise LimitReached(
+            f"This run may make {limit} changes and has made them; {change.in_words()} was not done.",
+            hint="When the rest is right, repeat the run from this step: the new run may make as many again.",
+        )
 
 
 def seen_in(row: effects.Effect) -> tuple[Seen, str]:

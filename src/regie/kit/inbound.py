@@ -36,22 +36,27 @@ class InboundEvent(Record):
     """What a webhook announces.
 
     Attributes:
-        kind: `ticket_created`, or `ignored` when it is nothing we act on.
+        kind: `ticket_created`; `ticket_closed`, also when it was deleted; `ignored` when it is nothing we act on.
         event: The vendor's own name of the event.
         ticket: Key of the ticket.
         project: Project or queue of the ticket.
         request_type: What was asked for, as the portal names it; empty where the payload does not tell.
         title: The ticket's title.
         reason: Why it is ignored.
+        status: The status in which a ticket was closed; empty when it was deleted.
+        by: Who closed it, for people: an address or a name; `by_id` is the vendor's id of them.
     """
 
-    kind: Literal["ticket_created", "ignored"]
+    kind: Literal["ticket_created", "ticket_closed", "ignored"]
     event: str
     ticket: str = ""
     project: str = ""
     request_type: str = ""
     title: str = ""
     reason: str = ""
+    status: str = ""
+    by: str = ""
+    by_id: str = ""
 
 
 def delivery_of(rule: InboundRule, headers: Mapping[str, str], body: bytes, secret: str) -> str:

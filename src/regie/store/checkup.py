@@ -1,7 +1,6 @@
 """What is wrong with a database and with the runs in it, found by looking only. `regie doctor` asks.
 
-Runs that wait are a row each, and something must be going to wake each of them: an owner, a readiness, a timer or an
-open approval. A run without any of these stays where it is for ever, unless somebody is told of it.
+That every run has something that will wake it is `liveness.py`.
 """
 
 from collections.abc import Callable
@@ -107,25 +106,6 @@ async def examine(dsn: str, now: Callable[[], datetime]) -> Condition:
         raise InvalidInput("REGIE_DATABASE_URL is no address of a PostgreSQL.") from None
 
 
-async def stuck_runs(tx: Transaction) -> list[WaitingRun]:
-    """Unfinished runs that nothing will ever wake: no owner, not ready, no timer, open approval or child."""
-    return [
-        _run(row)
-        for row in await tx.rows(
-            """select tenant, domain, id, workflow, ticket, changed_at as since from regie.run r
-               where ended_at is null and owner is null and ready_at is null
-                 and not exists (select from regie.timer t
-                                 where (t.tenant, t.domain, t.run) = (r.tenant, r.domain, r.id))
-                 and not exists (select from regie.approval a where a.status = 'open'
-                                 and (a.tenant, a.domain, a.run) = (r.tenant, r.domain, r.id))
-                 and not exists (select from regie.run c where c.ended_at is null and not c.detached
-                                 and (c.tenant, c.domain, c.parent) = (r.tenant, r.domain, r.id))
-               order by changed_at limit %(most)s""",
-            {"most": MOST},
-        )
-    ]
-
-
 async def unclaimed_runs(tx: Transaction) -> list[WaitingRun]:
     """Runs that have been ready for long and that no worker takes, although their quota is not used up."""
     return [
@@ -166,7 +146,7 @@ async def overdue_approvals(tx: Transaction) -> list[OddApproval]:
     rows = await tx.rows(
         """select a.tenant, a.domain, a.run as id, a.id as approval, a.expires_at
            from regie.approval a join regie.run r on (r.tenant, r.domain, r.id) = (a.tenant, a.domain, a.run)
-           where a.status = 'open' and (r.ended_at is not null
+           where a.status = 'open' and r.status <> 'paused' and (r.ended_at is not null
                  or a.expires_at < clock_timestamp() - make_interval(secs => %(overdue)s))
            order by a.expires_at limit %(most)s""",
         {"overdue": OVERDUE_AFTER_S, "most": MOST},

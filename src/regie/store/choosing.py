@@ -65,7 +65,7 @@ _CHOOSE: LiteralString = """
     chosen as materialized (
         select p.tenant, p.domain, p.id, p.ready_at as ready_since from placed p join room o using (domain)
         where p.nth <= o.free order by o.held + p.nth, p.prio, p.ready_at limit %(limit)s)
-    update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null
+    update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null, set_aside = null
     -- By its id alone, for which there is an index that needs no statistics to be chosen.
     from chosen c where r.id = c.id and (r.tenant, r.domain) is not distinct from (c.tenant, c.domain)
     returning r.*, c.ready_since"""

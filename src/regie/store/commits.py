@@ -56,7 +56,7 @@ class StepCommit:
         consumed: Keys of inbox events.
         facts: In order. A final status adds `run:closed` behind them.
         park_seen: Let go of the run in the same transaction, having seen its inbox up to this number.
-        heard: How much of its inbox was seen; what has cancelled the run behind that goes first.
+        heard: How much of its inbox was seen; what has cancelled or paused the run behind that goes first.
         kin: What it means for parent and children.
         awaits: Events that steps wait for from now on.
         forgets: Places of steps that wait for their event no longer.
@@ -110,7 +110,7 @@ async def commit(tx: Transaction, claim: Claim, step: StepCommit) -> Committed:
 
     Raises:
         FencedOut: Somebody else has the run, or it has moved on; nothing was written.
-        inbox.HeardMeanwhile: A person decided or cancelled in the meantime; leave the transaction, nothing is written.
+        inbox.HeardMeanwhile: A person decided or steered in the meantime; leave the transaction, nothing is written.
         AuditBroken: The leaves cannot be written; leave the transaction, nothing is written.
     """
     [outcome] = await commit_all(tx, [(claim, step)])
@@ -135,7 +135,7 @@ async def commit_all(
     """
     concerned = [other for claim, step in commits if step.kin is not None for other in step.kin.concerned(claim.key)]
     rows = await _locked(tx, list(dict.fromkeys([*(claim.key for claim, _ in commits), *concerned])))
-    cancelled = await _cancelled(tx, commits, rows)
+    steered = await _steered(tx, commits, rows)
     writings: list[_Writing] = []
     outcomes: list[Committed | FencedOut | inbox.HeardMeanwhile] = []
     for claim, step in commits:
@@ -144,8 +144,8 @@ async def commit_all(
             outcomes.append(
                 FencedOut(f"Run {claim.key.run} is no longer held under fence {claim.fence} at {claim.seq}.")
             )
-        elif claim.key in cancelled:
-            outcomes.append(inbox.CancelledMeanwhile(claim.key))
+        elif claim.key in steered:
+            outcomes.append(inbox.SteeredMeanwhile(claim.key))
         else:
             if step.approvals:
                 await approvals.carry_out(tx, claim.key, step.approvals)
@@ -195,16 +195,16 @@ async def _locked(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey, DictR
     return {RunKey(row["tenant"], row["domain"], str(row["id"])): row for row in rows}
 
 
-async def _cancelled(
+async def _steered(
     tx: Transaction, commits: Sequence[tuple[Claim, StepCommit]], rows: Mapping[RunKey, DictRow]
 ) -> set[RunKey]:
-    """Those runs that somebody has cancelled behind what their commits have heard."""
+    """Those runs that somebody has cancelled or paused behind what their commits have heard."""
     late = [
-        claim.key
+        (claim.key, step.heard)
         for claim, step in commits
         if step.heard is not None and (row := rows.get(claim.key)) is not None and row["inbox_n"] > step.heard
     ]
-    return {key for key in late if await inbox.is_cancelled(tx, key)}
+    return {key for key, heard in late if await inbox.is_steered(tx, key, heard)}
 
 
 def _linked(tx: Transaction, claim: Claim, step: StepCommit, row: DictRow) -> _Writing:

@@ -188,6 +188,18 @@ async def pending(tx: Transaction, tenant: str, target: str) -> list[Effect]:
     return [_opened(tx, row) for row in rows]
 
 
+async def abandoned(tx: Transaction, tenant: str, domain: str, effect_key: str) -> Effect | None:
+    """What a run that is over has had accepted by this key and asks about no more; the latest."""
+    row = await tx.row(
+        """select e.* from regie.effect e join regie.run r on (r.tenant, r.domain, r.id) = (e.tenant, e.domain, e.run)
+           where e.tenant = %(tenant)s and e.domain = %(domain)s and e.effect_key = %(effect_key)s
+             and e.state = 'pending' and r.ended_at is not null
+           order by e.intended_at desc limit 1""",
+        {"tenant": tenant, "domain": domain, "effect_key": effect_key},
+    )
+    return None if row is None else _opened(tx, row)
+
+
 async def list_effects(tx: Transaction, key: RunKey) -> list[Effect]:
     """The effects of a run, in the order in which they were last intended."""
     rows = await tx.rows(
@@ -196,6 +208,38 @@ async def list_effects(tx: Transaction, key: RunKey) -> list[Effect]:
         key._asdict(),
     )
     return [_opened(tx, row) for row in rows]
+
+
+async def was_closed_since(tx: Transaction, tenant: str, ticket: str, since: datetime) -> bool:
+    """Whether a run of the tenant has closed a ticket since then, or may have."""
+    row = await tx.row(
+        """select from regie.effect
+           where tenant = %(tenant)s and capability = 'ticket.close' and target = %(target)s
+             and state in ('intended', 'pending', 'received', 'unknown') and intended_at >= %(since)s
+           limit 1""",
+        {"tenant": tenant, "target": f"ticket:{ticket}", "since": since},
+    )
+    return row is not None
+
+
+async def count_changes(tx: Transaction, key: RunKey, *, besides: str, not_of: str) -> int:
+    """How many changes a run has made or may have made, in steps of its own; what undoes others does not count.
+
+    Lock the run first: then no other step's change comes between counting and intending.
+
+    Args:
+        besides: Attempt key of a step that is left out.
+        not_of: A target whose changes are left out.
+    """
+    row = await tx.row(
+        """select count(*) as n from regie.effect
+           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s
+             and state in ('intended', 'pending', 'received', 'unknown')
+             and attempt_key <> %(besides)s and target <> %(not_of)s
+             and place not in ('start', 'answer') and place !~ '/undo(\\[[0-9.]+\\])?$'""",
+        {**key._asdict(), "besides": besides, "not_of": not_of},
+    )
+    return row["n"] if row is not None else 0
 
 
 async def _why_not(tx: Transaction, key: RunKey, attempt_key: str, fence: int) -> Denied | FencedOut | OutcomeUnknown:

@@ -11,17 +11,19 @@ from regie.store.keys import READY, RunKey, as_json
 
 CANCEL = "cancel"
 """Inbox key of the event that cancels a run."""
+PAUSE, RESUME = "pause", "resume"
+"""What the inbox keys of the events that pause and resume a run begin with; behind it comes a colon and a number."""
 
 
 class HeardMeanwhile(RegieError):
     """Something arrived that goes before what the engine was about to write. Read the inbox: it is there."""
 
 
-class CancelledMeanwhile(HeardMeanwhile):
-    """Somebody cancelled the run, so it must not begin anything new, nor end otherwise."""
+class SteeredMeanwhile(HeardMeanwhile):
+    """Somebody cancelled or paused the run, so it must not begin anything new, nor end otherwise."""
 
     def __init__(self, key: RunKey) -> None:
-        super().__init__(f"Run {key.run} is cancelled.", hint="Take the cancellation from the inbox first.")
+        super().__init__(f"Run {key.run} is cancelled or paused.", hint="Take that from the inbox first.")
 
 
 class InboxEvent(NamedTuple):
@@ -113,15 +115,37 @@ async def unconsumed_of(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey,
     return waiting
 
 
-async def is_cancelled(tx: Transaction, key: RunKey) -> bool:
-    """Whether somebody has cancelled the run and no commit has taken that in."""
+async def has(tx: Transaction, key: RunKey, inbox_key: str) -> bool:
+    """Whether an event has ever arrived, consumed or not."""
     row = await tx.row(
         """select from regie.inbox
-           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and key = %(key)s
-             and consumed_seq is null""",
-        {**key._asdict(), "key": CANCEL},
+           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and key = %(key)s""",
+        {**key._asdict(), "key": inbox_key},
     )
     return row is not None
+
+
+async def is_steered(tx: Transaction, key: RunKey, after_n: int) -> bool:
+    """Whether somebody has cancelled or paused the run behind event `after_n`, and no commit has taken that in."""
+    row = await tx.row(
+        """select from regie.inbox
+           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and n > %(after)s
+             and (key = %(cancel)s or key like %(pause)s) and consumed_seq is null""",
+        {**key._asdict(), "after": after_n, "cancel": CANCEL, "pause": f"{PAUSE}:%"},
+    )
+    return row is not None
+
+
+async def pauses(tx: Transaction, key: RunKey) -> list[InboxEvent]:
+    """Every event that paused or resumed a run, in order of arrival, consumed or not."""
+    rows = await tx.rows(
+        """select key, n, payload from regie.inbox
+           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s
+             and (key like %(pause)s or key like %(resume)s)
+           order by n""",
+        {**key._asdict(), "pause": f"{PAUSE}:%", "resume": f"{RESUME}:%"},
+    )
+    return [opened(tx, key, row) for row in rows]
 
 
 async def consume(tx: Transaction, commits: Sequence[tuple[RunKey, int, Sequence[str]]]) -> None:

@@ -6,7 +6,7 @@ and something of it lock the run's row first.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import LiteralString, NamedTuple
@@ -17,8 +17,8 @@ from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import FencedOut, InvalidInput
-from regie.core.run import Cancelled, Parent, RunStatus
-from regie.store import audit, inbox
+from regie.core.run import Cancelled, Parent, Paused, Resumed, RunStatus
+from regie.store import audit, inbox, timers
 from regie.store.choosing import choose
 from regie.store.database import Transaction
 from regie.store.inbox import InboxEvent
@@ -29,7 +29,7 @@ _THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(r
 _BARE: LiteralString = """
     select tenant, domain, id, workflow, status, release, definition_digest, ticket, corr, trigger_key, started_by,
     requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n, parent, parent_place,
-    lineage
+    lineage, first_run, rerun_of, finish_by, finish_by < coalesce(ended_at, clock_timestamp()) as is_late
     from regie.run where """
 """What a list shows: everything but the sealed state."""
 NONE: Mapping[str, int] = MappingProxyType({})
@@ -40,6 +40,7 @@ _LISTED: LiteralString = """
     and (%(status)s::text is null or status = %(status)s)
     and (%(workflow)s::text is null or workflow = %(workflow)s)
     and (%(ticket)s::text is null or ticket = %(ticket)s)
+    and (not %(late)s or finish_by < coalesce(ended_at, clock_timestamp()))
     and (%(seen_by)s::text is null or lower(requester) = lower(%(seen_by)s)
          or (started_by->>'type' = 'person' and lower(started_by->>'id') = lower(%(seen_by)s))
          or exists (select from regie.approval a
@@ -47,6 +48,23 @@ _LISTED: LiteralString = """
                       and exists (select from unnest(a.approvers) p where lower(p) = lower(%(seen_by)s))))
     and (%(at)s::timestamptz is null or (started_at, id) < (%(at)s, %(id)s::uuid))
     order by started_at desc, id desc limit %(limit)s"""
+
+
+class Repeated(NamedTuple):
+    """What a run repeats in part: from which step on, by whose wish, and how much it took over.
+
+    Attributes:
+        run: The run it repeats, of the same tenant and domain.
+        first_run: The first of the line, which may be that one.
+        kept: How many steps' results were taken over.
+        kept_sha256: Digest of these results.
+    """
+
+    run: str
+    first_run: str
+    from_step: str
+    kept: int
+    kept_sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +76,9 @@ class NewRun:
         trigger_key: What started it, such as a webhook's delivery: the same one never starts a second run.
         prio: Lower goes first.
         parent: The run of the same tenant and domain whose child it is.
+        finish_within_s: Seconds after which it is late; None when it never is.
+        timers: Seconds from now, by timer.
+        repeats: What it repeats, if it does.
     """
 
     key: RunKey
@@ -73,6 +94,9 @@ class NewRun:
     dry: bool = False
     prio: int = 100
     parent: Parent | None = None
+    finish_within_s: float | None = None
+    timers: Mapping[str, float] = field(default_factory=dict)
+    repeats: Repeated | None = None
 
 
 class Started(NamedTuple):
@@ -124,11 +148,23 @@ class HeldRun:
     requester: str
     started_by: Actor
     lineage: tuple[str, ...]
+    first_run: str = ""
+
+    @property
+    def intent(self) -> str:
+        """What it was asked for: its ticket, or the first of the runs that repeat each other, or itself."""
+        return self.ticket or self.first_run or self.key.run
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow:
-    """A run without its state. `owner` is the worker that holds it; times are the database's."""
+    """A run without its state. `owner` is the worker that holds it; times are the database's.
+
+    Attributes:
+        rerun_of, first_run: The run it repeats, and the first of that line; empty when it repeats none.
+        finish_by: When it should be finished; None when nothing says so.
+        is_late: It was not finished by then.
+    """
 
     key: RunKey
     workflow: str
@@ -152,6 +188,10 @@ class RunRow:
     inbox_n: int
     parent: str | None
     parent_place: str
+    rerun_of: str = ""
+    first_run: str = ""
+    finish_by: datetime | None = None
+    is_late: bool = False
 
     @property
     def cursor(self) -> Cursor:
@@ -171,6 +211,8 @@ async def start(tx: Transaction, new: NewRun) -> Started:
     about: dict[str, JsonValue] = {"workflow": workflow, "release": new.release, "dry": new.dry}
     if new.parent is not None:
         about["parent"] = {"run": new.parent.run, "place": new.parent.place}
+    if new.repeats is not None:
+        about["rerun"] = dict(new.repeats._asdict())
     first = [
         Fact(event=Event.TRIGGER_ACCEPTED, actor=new.started_by, detail=trigger),
         Fact(event=Event.RUN_STARTED, actor=new.started_by, detail=about),
@@ -180,11 +222,13 @@ async def start(tx: Transaction, new: NewRun) -> Started:
         """with started as (
                insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket,
                                       corr, started_by, requester, dry, prio, status, state, audit_n, audit_head,
-                                      parent, parent_place, lineage, detached)
+                                      parent, parent_place, lineage, detached, finish_by, rerun_of, first_run)
                values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s,
                        %(trigger_key)s, %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s,
                        'running', %(state)s, %(audit_n)s, %(audit_head)s,
-                       %(parent)s, %(parent_place)s, %(lineage)s, %(detached)s)
+                       %(parent)s, %(parent_place)s, %(lineage)s, %(detached)s,
+                       clock_timestamp() + make_interval(secs => %(finish_within_s)s::float8), %(rerun_of)s,
+                       %(first_run)s)
                on conflict (tenant, domain, trigger_key) do nothing
                returning domain)
            select pg_notify(%(channel)s, domain) from started""",
@@ -208,10 +252,19 @@ async def start(tx: Transaction, new: NewRun) -> Started:
             "lineage": list(new.parent.lineage) if new.parent else [],
             "detached": new.parent is not None and new.parent.detached,
             "channel": READY,
+            "finish_within_s": new.finish_within_s,
+            "rerun_of": new.repeats and new.repeats.run,
+            "first_run": new.repeats and new.repeats.first_run,
         },
     )
     if row is not None:
         await audit.write_chains(tx, [(key, entries)], chain.at)
+        if new.timers:
+            await timers.set_(tx, [(key, 0, new.timers)])
+        if new.repeats is not None:
+            again: dict[str, JsonValue] = {"run": key.run, "from_step": new.repeats.from_step}
+            repeated = Fact(event=Event.RUN_REPEATED, actor=new.started_by, detail={"rerun": again})
+            await audit.append(tx, key._replace(run=new.repeats.run), [repeated])
         return Started(key, is_new=True)
     before = await tx.row(
         "select id from regie.run where tenant = %(t)s and domain = %(d)s and trigger_key = %(k)s",
@@ -284,9 +337,9 @@ async def set_aside(tx: Transaction, claim: Claim, kind: str) -> None:
         kind: Class name of the error met.
     """
     await tx.change(
-        """update regie.run set owner = null, ready_at = null
+        """update regie.run set owner = null, ready_at = null, set_aside = %(kind)s
            where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s and fence = %(fence)s""",
-        {**claim.key._asdict(), "fence": claim.fence},
+        {**claim.key._asdict(), "fence": claim.fence, "kind": kind},
     )
     actor = Actor(type="engine", id="engine")
     await audit.append(tx, claim.key, [Fact(event=Event.RUN_SET_ASIDE, actor=actor, detail={"failure": kind})])
@@ -320,17 +373,22 @@ async def park(tx: Transaction, claim: Claim, seen_inbox_n: int) -> bool:
     return bool(row["sleeps"])
 
 
-async def cancel(tx: Transaction, key: RunKey, by: Actor, event: Cancelled) -> bool:
+async def cancel(
+    tx: Transaction, key: RunKey, by: Actor, event: Cancelled, *, told: dict[str, JsonValue] | None = None
+) -> bool:
     """Cancel a run that is locked and not over: tells it, and writes the leaf.
 
     From here on it begins nothing new and ends as cancelled, whatever the worker that holds it is about to write.
+
+    Args:
+        told: What the leaf says besides, about whoever an outside system names.
 
     Returns:
         Whether it had not been cancelled before.
     """
     is_new = await inbox.deliver(tx, key, inbox.CANCEL, event.model_dump_json())
     if is_new:
-        await audit.append(tx, key, [Fact(event=Event.RUN_CANCELLED, actor=by)])
+        await audit.append(tx, key, [Fact(event=Event.RUN_CANCELLED, actor=by, detail=told or {})])
     return is_new
 
 
@@ -340,6 +398,85 @@ async def cancel_child(tx: Transaction, key: RunKey, payload: str, *, by: Actor,
     if row is not None and row["ended_at"] is None and await inbox.deliver(tx, key, inbox.CANCEL, payload):
         about: dict[str, JsonValue] = {"parent": {"run": parent}}
         await audit.append(tx, key, [Fact(event=Event.RUN_CANCELLED, actor=by, detail=about)])
+
+
+async def is_cancelled(tx: Transaction, key: RunKey) -> bool:
+    """Whether somebody has cancelled a run, whether a worker has taken it in or not."""
+    return await inbox.has(tx, key, inbox.CANCEL)
+
+
+async def pause(tx: Transaction, key: RunKey, by: Actor, event: Paused) -> bool:
+    """Pause a run that is locked and not over: tells it, and writes the leaf. From here on it begins nothing new.
+
+    Returns:
+        Whether it had not been paused already.
+    """
+    if await pause_of(tx, key) is not None:
+        return False
+    number = 1 + sum(each.key.startswith(inbox.PAUSE) for each in await inbox.pauses(tx, key))
+    await inbox.deliver(tx, key, f"{inbox.PAUSE}:{number}", event.model_dump_json())
+    await audit.append(tx, key, [Fact(event=Event.RUN_PAUSED, actor=by)])
+    return True
+
+
+async def resume(tx: Transaction, key: RunKey, by: Actor, event: Resumed) -> bool:
+    """Let a run that is locked and paused go on: tells it, and writes the leaf.
+
+    Returns:
+        Whether it was paused.
+    """
+    if await pause_of(tx, key) is None:
+        return False
+    number = sum(each.key.startswith(inbox.PAUSE) for each in await inbox.pauses(tx, key))
+    await inbox.deliver(tx, key, f"{inbox.RESUME}:{number}", event.model_dump_json())
+    await audit.append(tx, key, [Fact(event=Event.RUN_RESUMED, actor=by)])
+    return True
+
+
+async def pause_of(tx: Transaction, key: RunKey) -> Paused | None:
+    """What holds a run up, whether a worker has taken it in or not; None when nothing does."""
+    found = await inbox.pauses(tx, key)
+    return Paused.model_validate_json(found[-1].payload_json) if len(found) % 2 else None
+
+
+async def wake(tx: Transaction, key: RunKey, by: Actor) -> bool:
+    """Make a run ready for a worker, set aside or not, and write the leaf.
+
+    Returns:
+        Whether it slept; one that is over, ready, paused or in the hands of a worker does not.
+    """
+    touched = await tx.change(
+        """update regie.run set ready_at = clock_timestamp(), set_aside = null, woken_seq = null
+           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s
+             and ended_at is null and owner is null and ready_at is null and status <> 'paused'""",
+        key._asdict(),
+    )
+    if touched:
+        await audit.append(tx, key, [Fact(event=Event.RUN_WOKEN, actor=by)])
+        await tx.row("select pg_notify(%(channel)s, %(domain)s)", {"channel": READY, "domain": key.domain})
+    return touched == 1
+
+
+async def reruns(tx: Transaction, key: RunKey) -> list[str]:
+    """The ids of the runs that repeat this one, the oldest first."""
+    rows = await tx.rows(
+        """select id from regie.run
+           where tenant = %(tenant)s and domain = %(domain)s and rerun_of = %(run)s order by started_at, id""",
+        key._asdict(),
+    )
+    return [str(row["id"]) for row in rows]
+
+
+async def unfinished_of_ticket(tx: Transaction, tenant: str, domains: Sequence[str], ticket: str) -> list[RunRow]:
+    """The runs for a ticket that are not over, oldest first, locked until the end of the transaction."""
+    query: LiteralString = (
+        _BARE
+        + """tenant = %(tenant)s and domain = any(%(domains)s) and ticket = %(ticket)s and ticket <> ''
+           and ended_at is null
+           order by started_at, id for no key update"""
+    )
+    rows = await tx.rows(query, {"tenant": tenant, "domains": list(domains), "ticket": ticket})
+    return [_run_row(row) for row in rows]
 
 
 async def held(tx: Transaction, key: RunKey, fence: int, *, lock: bool) -> HeldRun:
@@ -368,6 +505,7 @@ async def held(tx: Transaction, key: RunKey, fence: int, *, lock: bool) -> HeldR
         requester=row["requester"],
         started_by=Actor.model_validate(row["started_by"]),
         lineage=tuple(row["lineage"]),
+        first_run=str(row["first_run"] or ""),
     )
 
 
@@ -379,13 +517,15 @@ async def list_runs(
     status: RunStatus | None = None,
     workflow: str | None = None,
     ticket: str | None = None,
+    is_late: bool = False,
     seen_by: str | None = None,
     limit: int = 50,
     before: Cursor | None = None,
 ) -> list[RunRow]:
     """Runs, newest first, from behind `before`.
 
-    `seen_by` leaves those that concern a person: asked for by them, or with an approval they were asked for.
+    `is_late` leaves those that are or were not finished when they should have been, `seen_by` those that concern a
+    person: asked for by them, or with an approval they were asked for.
     """
     rows = await tx.rows(
         _BARE + _LISTED,
@@ -395,6 +535,7 @@ async def list_runs(
             "status": status and status.value,
             "workflow": workflow,
             "ticket": ticket,
+            "late": is_late,
             "seen_by": seen_by,
             "at": before and before.at,
             "id": before and before.id,
@@ -432,6 +573,16 @@ async def find(tx: Transaction, run: str) -> RunKey | None:
         {"low": span[0], "high": span[1]},
     )
     return _key(rows[0]) if len(rows) == 1 else None
+
+
+async def known_triggers(tx: Transaction, tenant: str, domain: str, triggers: Sequence[str]) -> set[str]:
+    """Those of these triggers that have started a run before."""
+    rows = await tx.rows(
+        """select trigger_key from regie.run
+           where tenant = %(tenant)s and domain = %(domain)s and trigger_key = any(%(triggers)s)""",
+        {"tenant": tenant, "domain": domain, "triggers": list(triggers)},
+    )
+    return {row["trigger_key"] for row in rows}
 
 
 async def state_of(tx: Transaction, key: RunKey, *, lock: bool = False) -> str:
@@ -492,6 +643,10 @@ def _run_row(row: DictRow) -> RunRow:
         inbox_n=row["inbox_n"],
         parent=None if row["parent"] is None else str(row["parent"]),
         parent_place=row["parent_place"],
+        rerun_of=str(row["rerun_of"] or ""),
+        first_run=str(row["first_run"] or ""),
+        finish_by=row["finish_by"],
+        is_late=bool(row["is_late"]),
     )
 
 

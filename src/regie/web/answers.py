@@ -11,12 +11,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
 from regie.core import plan, report
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
-from regie.core.definition import Definition, InputField, TicketStart
+from regie.core.definition import Definition, InputField
 from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.release import Release
-from regie.core.run import EffectNote, RunState, RunStatus, StepState, StepStatus, written_place
+from regie.core.run import EffectNote, Pause, RunState, RunStatus, StepState, StepStatus, written_place
+from regie.core.starts import Start
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.effects import Effect
@@ -49,7 +50,13 @@ class Page(Answer, Generic[Item]):
 
 
 class RunLine(Answer):
-    """A run in a list."""
+    """A run in a list.
+
+    Attributes:
+        finish_by: When it should be finished, if its workflow says so.
+        is_late: It was not finished by then.
+        rerun_of: The run that it repeats in part; empty for any other.
+    """
 
     id: str
     tenant: str
@@ -66,6 +73,9 @@ class RunLine(Answer):
     started_at: Moment
     changed_at: Moment
     ended_at: Moment | None
+    finish_by: Moment | None
+    is_late: bool
+    rerun_of: str
 
     @classmethod
     def of(cls, row: RunRow, **also: object) -> Self:
@@ -119,6 +129,7 @@ class StepLine(Answer):
         title: What its block does, in one sentence; empty for steps without a block.
         attempt: The last one, which the times are about; 0 for steps that only hold others.
         child: The run that the step has started; empty for any other step.
+        kept: Its result was taken over from the run that this one repeats: it was not done again.
     """
 
     place: str
@@ -132,6 +143,7 @@ class StepLine(Answer):
     ended_at: Moment | None
     failure: Failure | None
     effects: tuple[EffectNote, ...]
+    kept: bool
 
 
 class PlannedLine(Answer):
@@ -259,6 +271,23 @@ class ChildLine(RunLine):
     parent_place: str
 
 
+class RunHeld(Answer):
+    """A run that is paused or resumed: how it stands now, whether it will be held up, and by whose wish."""
+
+    id: str
+    status: RunStatus
+    is_paused: bool
+    by: str
+
+
+class RunWoken(Answer):
+    """A run that was made ready for a worker."""
+
+    id: str
+    status: RunStatus
+    is_ready: Literal[True] = True
+
+
 class RunDetail(RunLine):
     """Everything about a run. `report` is the text that goes to the ticket; `outcome` is none while it goes on.
 
@@ -266,10 +295,14 @@ class RunDetail(RunLine):
         parent: The run whose child it is, if it is one and the caller may see that.
         children: The runs that it has started and the caller may see.
         queued: What it waits behind, in words; empty when it waits for no worker.
+        paused: By whom and why it is held up; none when it is not.
+        reruns: The ids of the runs that repeat it in part.
     """
 
     parent: ParentLine | None
     children: list[ChildLine]
+    paused: Pause | None
+    reruns: list[str]
     steps: list[StepLine]
     approvals: list[ApprovalLine]
     effects: list[EffectLine]
@@ -290,6 +323,7 @@ def run_detail(
     in_line: InLine | None,
     parent: RunRow | None,
     children: Iterable[RunRow],
+    reruns: list[str],
 ) -> RunDetail:
     """Put together what is known of a run."""
     last = {record.place: record for record in attempts}
@@ -297,6 +331,8 @@ def run_detail(
         row,
         parent=ParentLine(run=parent.key.run, place=row.parent_place) if parent else None,
         children=[ChildLine.of(child, parent_place=child.parent_place) for child in children],
+        paused=state.paused,
+        reruns=reruns,
         steps=[_step(place, step, last, definition, catalogue) for place, step in state.steps.items()],
         approvals=[ApprovalLine.of(approval) for approval in asked],
         effects=[EffectLine.of(effect) for effect in ledger],
@@ -324,6 +360,7 @@ def _step(
         ended_at=record.ended_at if record else None,
         failure=step.failure,
         effects=step.effects,
+        kept=step.kept,
     )
 
 
@@ -367,7 +404,9 @@ class WorkflowLine(Answer):
     about: str
     owner: str
     sla_finish_s: float | None
-    start: tuple[TicketStart, ...]
+    sla_stop_s: float | None
+    limit: int | None
+    start: tuple[Start, ...]
     input: tuple[InputField, ...]
     tenants: list[str]
     definition_digest: str
@@ -383,6 +422,8 @@ class WorkflowLine(Answer):
             about=definition.about,
             owner=definition.owner,
             sla_finish_s=definition.sla_finish_s,
+            sla_stop_s=definition.sla_stop_s,
+            limit=definition.limit,
             start=definition.start,
             input=definition.input,
             tenants=having,
@@ -410,6 +451,13 @@ class DeliveryAccepted(Answer):
 
     accepted: Literal[True] = True
     runs: list[StartedByDelivery]
+
+
+class DeliveryCancelled(Answer):
+    """A delivery told that a ticket was closed: these runs are cancelled, now or since it came before."""
+
+    accepted: Literal[True] = True
+    cancelled: list[str]
 
 
 class DeliveryIgnored(Answer):

@@ -10,13 +10,15 @@ from regie.domains import load_catalogue
 from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient
 from regie.store.database import Database
-from regie.web import approvals, events, inbound, runs, workflows
+from regie.web import approvals, events, inbound, runs, schedules, steering, workflows
 from regie.web.identify import Doorkeeper
 from regie.web.limits import Entrance
 from regie.web.means import Means
 from regie.web.pages import approvals as approval_pages
-from regie.web.pages import assets, catalogue, errors, live, signing_in
+from regie.web.pages import assets, catalogue, errors, forms, live, signing_in
 from regie.web.pages import runs as run_pages
+from regie.web.pages import schedules as schedule_pages
+from regie.web.pages import steering as steering_pages
 from regie.web.problems import Told, answer_errors, document
 
 
@@ -44,9 +46,9 @@ def make_web(database: Database, gateway: GatewayClient, *, operator_token: str)
     answer_errors(app)
     errors.answer_errors(app)
     app.add_middleware(Entrance, answer=_answer)
-    for routes in (inbound, runs, approvals, events, workflows):
+    for routes in (inbound, runs, steering, approvals, events, workflows, schedules):
         app.include_router(routes.router)
-    for shown in (assets, signing_in, run_pages, approval_pages, catalogue):
+    for shown in (assets, signing_in, run_pages, steering_pages, approval_pages, catalogue, forms, schedule_pages):
         app.include_router(shown.router)
     return app
 

@@ -10,13 +10,15 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.definition import Definition
 from regie.core.errors import Denied, InvalidInput, NotFound, RegieError, Retryable, Unavailable
 from regie.core.release import Release
+from regie.core.starts import TicketStart
 from regie.core.tenant import Connection, Tenant
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import InboundEvent
 from regie.store import audit
 from regie.store.database import Transaction
-from regie.web.answers import DeliveryAccepted, DeliveryIgnored, StartedByDelivery
+from regie.web import withdrawing
+from regie.web.answers import DeliveryAccepted, DeliveryCancelled, DeliveryIgnored, StartedByDelivery
 from regie.web.means import Having, Means, current_release
 
 NOT_CHECKED_AGAIN_S = 60.0
@@ -39,13 +41,18 @@ class Announced(BaseModel):
     reason: str = ""
 
 
+Taken = DeliveryAccepted | DeliveryCancelled | DeliveryIgnored
+
+
 @router.post("/v1/inbound/{tenant}/{connection}", status_code=status.HTTP_202_ACCEPTED)
-async def deliver(means: Having, tenant: str, connection: str, request: Request) -> DeliveryAccepted | DeliveryIgnored:
+async def deliver(means: Having, tenant: str, connection: str, request: Request) -> Taken:
     """Take a delivery."""
     async with means.database.reading() as tx:
         _addressee(await current_release(tx), tenant, connection)
     delivery = await _checked(means, tenant, connection, request)
     announced = Announced.model_validate(delivery.event)
+    if announced.kind == "ticket_closed" and announced.ticket:
+        return await _withdraw(means, tenant, connection, delivery)
     if announced.kind != "ticket_created" or not announced.ticket:
         return DeliveryIgnored(reason=announced.reason or "it announces nothing we act on")
     async with means.database.transaction() as tx:
@@ -62,6 +69,18 @@ async def deliver(means: Having, tenant: str, connection: str, request: Request)
             return DeliveryIgnored(reason="no workflow starts with this kind of ticket")
         runs = [await _start(tx, means.engine, (tenant, connection), announced, each) for each in matching]
     return DeliveryAccepted(runs=runs)
+
+
+async def _withdraw(means: Means, tenant: str, connection: str, delivery: InboundEvent) -> Taken:
+    """People have closed a ticket: cancel what runs for it."""
+    closed = withdrawing.Closed.model_validate(delivery.event)
+    async with means.database.transaction() as tx:
+        whose, _ = _addressee(await current_release(tx), tenant, connection)
+        domains = [domain for domain in whose.domains if domain in delivery.domains]
+        cancelled = await withdrawing.cancel_for(tx, (tenant, connection), domains, delivery.delivery, closed)
+    if not cancelled:
+        return DeliveryIgnored(reason="nothing runs for this ticket that people could withdraw")
+    return DeliveryCancelled(cancelled=cancelled)
 
 
 def _addressee(release: Release, tenant: str, connection: str) -> tuple[Tenant, Connection]:
@@ -91,7 +110,7 @@ def _starts(definition: Definition, through: Connection, announced: Announced) -
     return any(
         (start.system, start.project, start.request_type)
         == (through.connector, announced.project, announced.request_type)
-        for start in definition.start
+        for start in definition.starts(TicketStart)
     )
 
 

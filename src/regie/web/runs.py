@@ -12,10 +12,9 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from regie.core import canonical
-from regie.core.cancelling import is_too_late
-from regie.core.errors import Denied, InvalidInput
+from regie.core.errors import InvalidInput
 from regie.core.inputs import build_input
-from regie.core.run import Cancelled, RunState, RunStatus
+from regie.core.run import RunState, RunStatus
 from regie.engine.port import StartRequest
 from regie.store import approvals, audit, effects, quotas, releases, runs, steps
 from regie.store.database import Transaction
@@ -25,7 +24,6 @@ from regie.web.answers import (
     LeafLine,
     Page,
     RunAudit,
-    RunCancelled,
     RunDetail,
     RunLine,
     RunStarted,
@@ -34,7 +32,6 @@ from regie.web.answers import (
 )
 from regie.web.identify import Caller
 from regie.web.means import Asking, Having, Means, body_of, current_release
-from regie.web.problems import Conflict
 from regie.web.seeing import Asked, asked_for, children_for, parent_for, run_for
 
 LARGEST_PAGE = 200
@@ -67,14 +64,6 @@ class StartRun(BaseModel):
         return given
 
 
-class CancelRun(BaseModel):
-    """Why a run is cancelled; the ticket is told so."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    reason: str = Field(default="", max_length=2000)
-
-
 class Filter(BaseModel):
     """Which runs a list shows."""
 
@@ -85,6 +74,7 @@ class Filter(BaseModel):
     workflow: str | None = None
     status: RunStatus | None = None
     ticket: str | None = None
+    late: bool = False
     limit: int = Field(default=50, ge=1, le=LARGEST_PAGE)
     before: str | None = None
 
@@ -186,6 +176,7 @@ async def _rows(tx: Transaction, caller: Caller, wanted: Filter) -> tuple[list[R
             status=wanted.status,
             workflow=wanted.workflow,
             ticket=wanted.ticket,
+            is_late=wanted.late,
             limit=size,
             before=cursor,
         )
@@ -219,27 +210,8 @@ async def show_run(means: Having, caller: Asking, run: str) -> RunDetail:
             in_line=await quotas.in_line(tx, row.key),
             parent=await parent_for(tx, caller, row),
             children=await children_for(tx, caller, row),
+            reruns=await runs.reruns(tx, row.key),
         )
-
-
-@router.post("/{run}/cancel", status_code=status.HTTP_202_ACCEPTED)
-async def cancel_run(
-    means: Having, caller: Asking, run: str, wanted: Annotated[CancelRun, Depends(body_of(CancelRun))]
-) -> RunCancelled:
-    """Cancel a run. It begins nothing new, and ends as cancelled when what is out is back. Nothing is undone."""
-    async with means.database.transaction() as tx:
-        row = await run_for(tx, caller, run)
-        if not caller.is_operator and not asked_for(caller, row):
-            raise Denied("Only who asked for a run, or an operator, can cancel it.")
-        # Locked, so that no worker ends it otherwise from here on.
-        state = RunState.model_validate_json(await runs.state_of(tx, row.key, lock=True))
-        if state.status.is_final:
-            raise Conflict(f"This run is over: {state.status}.")
-        if is_too_late(state):
-            raise Conflict("This run has come to its end and is telling the ticket so.")
-        event = Cancelled(by=caller.address or "the operator", reason=wanted.reason)
-        await runs.cancel(tx, row.key, caller.actor, event)
-    return RunCancelled(id=row.key.run, status=state.status)
 
 
 @router.get("/{run}/audit")
@@ -278,12 +250,13 @@ async def _look(means: Means, caller: Caller, run: str) -> RunWaited:
     async with means.database.reading() as tx:
         row = await run_for(tx, caller, run)
         opened = await _open_approvals(tx, caller, row)
-    return RunWaited.of(row, is_final=row.status.is_final, is_waiting_for_people=bool(opened), open_approvals=opened)
+    is_held = bool(opened) or row.status is RunStatus.PAUSED
+    return RunWaited.of(row, is_final=row.status.is_final, is_waiting_for_people=is_held, open_approvals=opened)
 
 
 async def _open_approvals(tx: Transaction, caller: Caller, row: RunRow) -> list[str]:
     """What a run waits for people about: itself, or a child that it waits for."""
-    if row.status is not RunStatus.WAITING:
+    if row.status not in (RunStatus.WAITING, RunStatus.PAUSED):
         return []
     opened = [approval.id for approval in await approvals.of_run(tx, row.key) if approval.status == "open"]
     for child in await children_for(tx, caller, row):

@@ -30,6 +30,7 @@ from regie.store import releases, workers
 from regie.store.database import Database
 from regie.store.sealer import Sealer
 from regie.worker.performer import BlockPerformer
+from regie.worker.starting import Starter
 
 FINISH_WITHIN_S = 10.0
 """Seconds for what is in hand once the process is told to stop; what is left over goes to another worker."""
@@ -79,7 +80,8 @@ async def work(settings: Settings, chosen: Sequence[str]) -> None:
             name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
             slots=settings.slots,
         )
-        await _run(database, loop, stop)
+        starter = Starter(database, catalogue, gateways.__getitem__, served)
+        await _run(database, loop, starter, stop)
 
 
 async def _domains(database: Database, chosen: Sequence[str]) -> list[str]:
@@ -91,20 +93,22 @@ async def _domains(database: Database, chosen: Sequence[str]) -> list[str]:
     return sorted(set(chosen)) or known
 
 
-async def _run(database: Database, loop: WorkerLoop, stop: asyncio.Event) -> None:
-    """Let the loop run, say when it is registered, and give it a limited time to finish."""
+async def _run(database: Database, loop: WorkerLoop, starter: Starter, stop: asyncio.Event) -> None:
+    """Let loop and starter run, say when it is registered, and give them a limited time to finish."""
     running = asyncio.create_task(loop.run(stop))
+    starting = asyncio.create_task(starter.run(stop))
     announcing = asyncio.create_task(_announce(database, loop))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        done, _ = await asyncio.wait({running}, timeout=FINISH_WITHIN_S)
-        if not done:
+        at_work = {running, starting} if stop.is_set() else {running}
+        _, unfinished = await asyncio.wait(at_work, timeout=FINISH_WITHIN_S)
+        if running in unfinished:
             log.warning("worker:unfinished", runs=len(loop.live))
     finally:
-        for task in (running, announcing, stopping):
+        for task in (running, starting, announcing, stopping):
             task.cancel()
-        ended = await asyncio.gather(running, announcing, stopping, return_exceptions=True)
+        ended = await asyncio.gather(running, starting, announcing, stopping, return_exceptions=True)
     if isinstance(ended[0], Exception):
         raise ended[0]
     log.info("worker:stopped", worker=loop.name)

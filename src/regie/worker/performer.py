@@ -9,7 +9,7 @@ from typing import TypeVar
 import structlog
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from regie.core.block import Catalogue
+from regie.core.block import Catalogue, Context
 from regie.core.capabilities import identity
 from regie.core.capability import Capability, Record
 from regie.core.errors import BudgetSpent, Failure, InvalidInput, OutcomeUnknown, RegieError, Terminal
@@ -164,7 +164,7 @@ class BlockPerformer:
             handle=work.handle,
         )
         try:
-            output = await self._call_block(ctx, work.uses, work.arguments)
+            output = await call_block(self.catalogue, ctx, work.uses, work.arguments)
         except _Postponed as later:
             return Postponed(
                 place=work.place, attempt=work.attempt, handle=later.handle, again_after_s=later.again_after_s
@@ -198,7 +198,7 @@ class BlockPerformer:
         ctx = StepContext(
             self.gateways(task.facts.domain), self._ref(task, step.place), is_planning=True, covers_for=approval
         )
-        await self._call_block(ctx, step.uses, step.arguments)
+        await call_block(self.catalogue, ctx, step.uses, step.arguments)
         return ctx.planned
 
     async def _find_approvers(self, task: Task, work: FindApprovers) -> Event:
@@ -216,18 +216,26 @@ class BlockPerformer:
             found = [manager.user] if manager.user else []
         return ApproversFound(place=work.place, attempt=work.attempt, rung=work.rung, approvers=tuple(found))
 
-    async def _call_block(self, ctx: StepContext, uses: str, arguments: dict[str, JsonValue]) -> BaseModel:
-        block = self.catalogue.get(uses)
-        if block is None or block.function is None:
-            raise Terminal(
-                f"There is no block {uses} in this worker's catalogue.", hint="Was it removed while runs still use it?"
-            )
-        try:
-            given = block.arguments.model_validate(arguments)
-        except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-            raise InvalidInput(f"The arguments of {uses} do not fit: {wrong}.") from error
-        return await block.function(ctx, **{name: getattr(given, name) for name in type(given).model_fields})
-
     def _ref(self, task: Task, place: str) -> StepRef:
         return StepRef(tenant=task.key.tenant, domain=task.key.domain, run=task.key.run, place=place, fence=task.fence)
+
+
+async def call_block(catalogue: Catalogue, ctx: Context, uses: str, arguments: dict[str, JsonValue]) -> BaseModel:
+    """Call a block with a context.
+
+    Raises:
+        Terminal: There is no such block here.
+        InvalidInput: The arguments do not fit it.
+        RegieError: Whatever the block met.
+    """
+    block = catalogue.get(uses)
+    if block is None or block.function is None:
+        raise Terminal(
+            f"There is no block {uses} in this worker's catalogue.", hint="Was it removed while runs still use it?"
+        )
+    try:
+        given = block.arguments.model_validate(arguments)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise InvalidInput(f"The arguments of {uses} do not fit: {wrong}.") from error
+    return await block.function(ctx, **{name: getattr(given, name) for name in type(given).model_fields})

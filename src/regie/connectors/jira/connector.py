@@ -111,6 +111,15 @@ class _Transitions(Wild):
 class _NewIssue(Wild):
     summary: str = ""
     project: _Project
+    status: _Status | None = None
+
+
+class _Changed(Wild):
+    field: str = ""
+
+
+class _Changelog(Wild):
+    items: list[_Changed] = []
 
 
 class _AnnouncedIssue(Wild):
@@ -121,6 +130,32 @@ class _AnnouncedIssue(Wild):
 class _Announcement(Wild):
     event: str = Field(alias="webhookEvent")
     issue: _AnnouncedIssue | None = None
+    user: _Reporter | None = None
+    changelog: _Changelog | None = None
+
+
+def _closing(said: _Announcement) -> InboundEvent:
+    """A change of an issue: closed when this very change has brought it to a status that counts as done."""
+    if said.issue is None:
+        return InboundEvent(kind="ignored", event=said.event, reason="the payload names no issue")
+    issue, status = said.issue, ""
+    if said.event == "jira:issue_updated":
+        has_moved = said.changelog is not None and any(each.field == "status" for each in said.changelog.items)
+        now = issue.fields.status
+        if not has_moved or now is None or not now.is_done:
+            return InboundEvent(kind="ignored", event=said.event, reason="the issue was changed and not closed")
+        status = now.name
+    by = said.user or _Reporter()
+    return InboundEvent(
+        kind="ticket_closed",
+        event=said.event,
+        ticket=issue.key,
+        project=issue.fields.project.key,
+        title=issue.fields.summary,
+        status=status,
+        by=by.email or by.display_name,
+        by_id=by.id,
+    )
 
 
 async def _issue(session: Session, key: str, *fields: str) -> Answer:
@@ -220,11 +255,13 @@ class Jira(Connector):
 
     @classmethod
     def inbound(cls, settings: Settings, payload: JsonValue) -> InboundEvent:
-        """A new issue is a new ticket; everything else is not acted on."""
+        """A new issue is a new ticket; one that is done by now, or gone, is closed; the rest is not acted on."""
         try:
             said = _Announcement.model_validate(payload)
         except ValidationError:
             return InboundEvent(kind="ignored", event="", reason="the payload has a shape we do not know")
+        if said.event in ("jira:issue_updated", "jira:issue_deleted"):
+            return _closing(said)
         if said.event != "jira:issue_created":
             return InboundEvent(kind="ignored", event=said.event, reason="only new issues start anything")
         if said.issue is None:

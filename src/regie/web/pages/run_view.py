@@ -15,7 +15,7 @@ from regie.core.definition import Definition, Step
 from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
-from regie.core.run import ANSWER, START, EffectNote, RunState, RunStatus, StepState, StepStatus, written_place
+from regie.core.run import ANSWER, START, EffectNote, Paused, RunState, RunStatus, StepState, StepStatus, written_place
 from regie.store import approvals, audit, effects, quotas, releases, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
@@ -27,6 +27,7 @@ from regie.web.identify import Caller
 from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
 from regie.web.seeing import children_for, is_id, parent_for, run_for
+from regie.web.steering import may_steer
 
 BAR = 100
 """Width of the longest bar of times, in units of its drawing."""
@@ -47,6 +48,7 @@ class StepView:
         queued_bar, ran_bar: The same, as parts of `BAR`.
         waited_s: Until people answered.
         child: The run that it has started, if the visitor may see that.
+        is_kept: Its result was taken over from the run that this one repeats.
     """
 
     place: str
@@ -64,6 +66,7 @@ class StepView:
     effects: tuple[EffectNote, ...]
     output: list[Line]
     child: RunRow | None
+    is_kept: bool
 
     @property
     def has_times(self) -> bool:
@@ -113,6 +116,10 @@ class RunView:
         parent: The run whose child it is, if it is one and the visitor may see that.
         queued: What it waits behind, in words; empty when it waits for no worker.
         faults: What is wrong with the audit chain.
+        paused: Who holds it up, whether a worker has taken that in or not.
+        acts: What whoever looks may do with it: what a page asks about, and in words.
+        reruns: The ids of the runs that repeat it.
+        repeated_from: From which step on it repeats another.
     """
 
     row: RunRow
@@ -128,6 +135,10 @@ class RunView:
     others: list[ChangeView]
     leaves: list[LeafView]
     faults: list[str]
+    paused: Paused | None
+    acts: list[tuple[str, str]]
+    reruns: list[str]
+    repeated_from: str
 
     @property
     def is_over(self) -> bool:
@@ -165,6 +176,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
     covered = {step.place for approval in asked for step in approval.plan}
     tenant = release.tenants.get(row.key.tenant)
     in_line = await quotas.in_line(tx, row.key)
+    paused = None if row.status.is_final else await runs.pause_of(tx, row.key)
     return RunView(
         row=row,
         queued=in_line.in_words() if in_line else "",
@@ -189,7 +201,23 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
         else [_applied(effect, catalogue) for effect in ledger if effect.place not in covered],
         leaves=[_leaf(leaf) for leaf in leaves],
         faults=await audit.verify(tx, row.key),
+        paused=paused,
+        acts=_acts(caller, row, paused),
+        reruns=await runs.reruns(tx, row.key),
+        repeated_from=state.facts.rerun_from,
     )
+
+
+def _acts(caller: Caller, row: RunRow, paused: Paused | None) -> list[tuple[str, str]]:
+    """What a caller may do with a run as it stands."""
+    if row.status.is_final:
+        return [("rerun", "Repeat from a step")] if caller.is_operator and not row.dry else []
+    if not may_steer(caller, row):
+        return []
+    if paused is None:
+        return [("pause", "Pause"), ("cancel", "Cancel")]
+    may_resume = caller.is_operator or caller.is_person(paused.by)
+    return [*([("resume", "Resume")] if may_resume else []), ("cancel", "Cancel")]
 
 
 def _steps(
@@ -228,7 +256,7 @@ def _steps(
                 uses=uses if uses in catalogue else "",
                 title=_title(place, uses, step, written, catalogue),
                 status=step.status,
-                tries=step.tries + 1 if step.attempt else 0,
+                tries=step.tries + 1 if step.attempt and not step.kept else 0,
                 queued_s=queued_s,
                 ran_s=ran_s,
                 queued_bar=round(queued_s * scale, 2),
@@ -240,6 +268,7 @@ def _steps(
                 effects=step.effects,
                 output=[] if step.output is None else outline(step.output, is_plain=is_plain),
                 child=children.get(place),
+                is_kept=step.kept,
             )
         )
     return shown

@@ -92,28 +92,42 @@ def form_of(model: type[Form], cookie: str = COOKIE) -> Callable[[Request], Awai
     """
 
     async def read(request: Request) -> Form:
-        _require_own_page(request)
-        if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != (
-            "application/x-www-form-urlencoded"
-        ):
-            raise WrongMedia("A form must be application/x-www-form-urlencoded.")
         try:
-            given = dict(parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=20))
-        except ValueError:
-            raise InvalidInput("The form cannot be read.") from None
-        expected = csrf_of(request.cookies.get(cookie, ""))
-        if not request.cookies.get(cookie) or not hmac.compare_digest(
-            given.pop(CSRF_FIELD, "").encode("utf-8", "surrogatepass"), expected.encode()
-        ):
-            raise Denied(
-                "This form is from another sign-in than the present one.", hint="Load the page again, then send it."
-            )
-        try:
-            return model.model_validate(given)
+            return model.model_validate(await read_form(request, cookie))
         except ValidationError as error:
             raise InvalidInput(f"The form cannot be used: {faults_of(error)}.") from None
 
     return read
+
+
+async def read_form(request: Request, cookie: str = COOKIE, *, most: int = 20) -> dict[str, str]:
+    """The fields of a form, once it is sure that it comes from a page of ours.
+
+    Args:
+        cookie: Whose holder the form was made for.
+        most: How many fields there are at most.
+
+    Raises:
+        Denied: It comes from elsewhere, or from a page of an earlier sign-in.
+        InvalidInput: It cannot be read.
+    """
+    _require_own_page(request)
+    if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != (
+        "application/x-www-form-urlencoded"
+    ):
+        raise WrongMedia("A form must be application/x-www-form-urlencoded.")
+    try:
+        given = dict(parse_qsl((await request.body()).decode(), keep_blank_values=True, max_num_fields=most))
+    except ValueError:
+        raise InvalidInput("The form cannot be read.") from None
+    expected = csrf_of(request.cookies.get(cookie, ""))
+    if not request.cookies.get(cookie) or not hmac.compare_digest(
+        given.pop(CSRF_FIELD, "").encode("utf-8", "surrogatepass"), expected.encode()
+    ):
+        raise Denied(
+            "This form is from another sign-in than the present one.", hint="Load the page again, then send it."
+        )
+    return given
 
 
 def _require_own_page(request: Request) -> None:

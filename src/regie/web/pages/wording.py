@@ -21,6 +21,7 @@ _ADDRESS = re.compile(r"([\w.+'-])[\w.+'-]*(@[\w-]+(?:\.[\w-]+)+)")
 OUTCOMES: dict[str, str] = {
     RunStatus.RUNNING: "Running",
     RunStatus.WAITING: "Waiting",
+    RunStatus.PAUSED: "Paused",
     RunStatus.DONE: "Done",
     RunStatus.REFUSED: "Refused",
     RunStatus.FAILED: "Failed",

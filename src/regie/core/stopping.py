@@ -1,0 +1,44 @@
+"""How a run fails as a whole, whatever its steps come to: its deadline is over, or it has reached its limit of changes.
+
+Nothing new begins, `on-error` included; work that is out is awaited and recorded; what only waits ends. Then what can
+be taken back is, and the ticket is told, as after any failure. An engine sets the deadline's timer when it accepts the
+run; the interpreter calls the rest with its working copy of the run.
+"""
+
+from __future__ import annotations
+
+from regie.core import cancelling, ladder
+from regie.core.definition import Definition
+from regie.core.durations import in_words
+from regie.core.errors import Failure, LimitReached
+from regie.core.run import ANSWER, RunFacts, SetTimer, undone_place
+
+DEADLINE = "stop:run:0"
+"""The timer of `sla.stop`. `run` is no legal step id, so no step's timer has this name."""
+
+
+def timers(definition: Definition, facts: RunFacts) -> tuple[SetTimer, ...]:
+    """The timers that run from the moment a run is accepted. A dry run waits for nothing and has none."""
+    if definition.sla_stop_s is None or facts.dry:
+        return ()
+    return (SetTimer(timer=DEADLINE, after_s=definition.sla_stop_s),)
+
+
+def take_deadline(life: ladder.Life) -> None:
+    """The time of the whole run is over."""
+    allowed_s = life.definition.sla_stop_s or 0.0
+    message = f"The run as a whole did not come to its end within {in_words(allowed_s)}."
+    _stop(life, Failure(kind="TimedOut", message=message))
+
+
+def take_failure(life: ladder.Life, failure: Failure) -> None:
+    """A step has failed: one that the run's limit has stopped, stops the run."""
+    if failure.kind == LimitReached.__name__:
+        _stop(life, failure)
+
+
+def _stop(life: ladder.Life, why: Failure) -> None:
+    is_ending = ANSWER in life.steps or any(undone_place(place) is not None for place in life.steps)
+    if not (life.is_cut or is_ending):
+        life.stopped = why
+        cancelling.cut(life)

@@ -1,0 +1,63 @@
+"""A ticket was closed or deleted by people: what runs for it is cancelled. `inbound.py` calls it, once that is genuine.
+
+Who closed it is told by the ticket system. That is good enough to end something, and it is written down as told; it is
+never good enough to say yes to anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from regie.core.audit import Actor
+from regie.core.cancelling import is_too_late
+from regie.core.run import Cancelled, RunState
+from regie.store import effects, runs
+from regie.store.database import Transaction
+
+LONGEST_NAME = 200
+
+
+class Closed(BaseModel):
+    """A ticket that was closed, as its system tells it.
+
+    Attributes:
+        status: The status it has now; empty when it was deleted.
+        by: Name or address of whoever closed it; `by_id` is the system's own id of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    ticket: str
+    event: str = ""
+    status: str = ""
+    by: str = ""
+    by_id: str = ""
+
+
+async def cancel_for(
+    tx: Transaction, place: tuple[str, str], domains: Sequence[str], delivery: str, closed: Closed
+) -> list[str]:
+    """Cancel what is under way for a ticket; give the ids of these runs. The same delivery again changes nothing.
+
+    A ticket that a run of ours has closed meanwhile was closed by that run, not by people.
+
+    Args:
+        place: The tenant, and its connection that the delivery came in by.
+        domains: Those that may use the connection.
+    """
+    (tenant, connection), cancelled = place, list[str]()
+    for row in await runs.unfinished_of_ticket(tx, tenant, domains, closed.ticket):
+        if closed.status and await effects.was_closed_since(tx, tenant, closed.ticket, row.started_at):
+            continue
+        if is_too_late(RunState.model_validate_json(await runs.state_of(tx, row.key))):
+            continue
+        who = " ".join(closed.by.split())[:LONGEST_NAME] or "somebody"
+        how = f"The ticket was closed: {closed.status}." if closed.status else "The ticket was deleted."
+        told: dict[str, JsonValue] = {"delivery": delivery, "event": closed.event, "person": closed.by_id}
+        event = Cancelled(by=f"{who} (as {connection} tells)", reason=how)
+        by = Actor(type="ticket_system", id=connection)
+        await runs.cancel(tx, row.key, by, event, told={"told": told})
+        cancelled.append(row.key.run)
+    return cancelled

@@ -1,0 +1,1 @@
+"""How runs start by themselves, with a real database."""

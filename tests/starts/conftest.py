@@ -1,0 +1,58 @@
+"""The stage, set."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from regie.core.tenant import SecretRef
+from regie.gateway.app import make_gateway
+from regie.gateway.identify import Callers, worker_of
+from regie.gateway.vault import VaultFile
+from regie.gateway_client import GatewayClient
+from regie.store import accounts
+from regie.store.database import Database
+from regie.web.app import make_web
+
+from ..gateway.vendor import (  # noqa: TID252  tests are no installed package, so there is no absolute name
+    CANARY,
+    FOUND,
+    WEBHOOK_CANARY,
+    Vendor,
+)
+from ..web.stage import OPERATOR, PASSWORD, PEOPLE, TOKEN, FakeGateway  # noqa: TID252  same
+from .stage import Starts
+
+
+@pytest.fixture
+async def starts(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Starts]:
+    # Passwords are worked out slowly on purpose; here that would only cost time.
+    monkeypatch.setattr(accounts, "COST", 16)
+    vault = VaultFile.create(tmp_path / "keys" / "vault")
+    for tenant in ("acme", "globex"):
+        for name, value in (("client_secret", CANARY), ("webhook", WEBHOOK_CANARY)):
+            vault.put(tenant, SecretRef(domain="identity", name="toy", field=name), value)
+    tokens = {worker_of("identity"): secrets.token_urlsafe(32)}
+    vendor, deliveries = Vendor(), FakeGateway()
+    gateway = make_gateway(
+        database,
+        vault,
+        Callers(lambda: tokens),
+        connectors={"toy": FOUND},
+        transport_for=lambda _: httpx.MockTransport(vendor.handle),
+    )
+    async with database.transaction() as tx:
+        for address, roles in PEOPLE.items():
+            await accounts.add(tx, address=address, display_name=address, password=PASSWORD, roles=roles, by=OPERATOR)
+    web = make_web(database, deliveries, operator_token=TOKEN)
+    async with (
+        GatewayClient(
+            "http://gateway", tokens[worker_of("identity")], transport=httpx.ASGITransport(gateway)
+        ) as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="https://web") as http,
+    ):
+        yield Starts(database, client, vendor, http, deliveries)
