@@ -47,7 +47,11 @@ class PostgresEngine:
         """
         release = await releases.current(tx)
         state = begin(accept(request, release, str(uuid.uuid4())))
-        return await self._put(tx, state, (release, release.digest), request, corr=request.corr or state.facts.id)
+        corr = request.corr or state.facts.id
+        started = await self._put(tx, state, (release, release.digest), request, corr=corr)
+        if request.is_bounded and started.is_new:
+            await quotas.require_room(tx, started.key.domain)
+        return started
 
     async def rerun(self, request: RerunRequest) -> Started:
         """Accept a run that repeats another in part. See `port.Engine`."""
@@ -110,8 +114,6 @@ class PostgresEngine:
                 trace=traces.current(),
             ),
         )
-        if isinstance(request, StartRequest) and request.is_bounded and started.is_new:
-            await quotas.require_room(tx, facts.domain)
         return Started(started.key, started.is_new)
 
     async def deliver(self, key: RunKey, inbox_key: str, event: Event) -> bool:

@@ -147,6 +147,7 @@ def _request(visitor: Visitor, tenant: str, workflow: str, token: str, given: di
         trigger_key="form:" + canonical.digest([tenant, workflow, actor.type, actor.id, token]),
         started_by=actor,
         given=given,
+        is_bounded=True,
     )
 
 
