@@ -9,7 +9,7 @@ CERTIFICATES := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-cer
 FRONT_END := src/regie/web/pages/front_end
 SCRIPTS := $(FRONT_END)/node_modules/.package-lock.json
 
-.PHONY: docs help setup demo up test check browser lock format torture torture-long bench clean
+.PHONY: docs help setup demo up test check browser lock format torture torture-long bench bench-peers clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,6 +70,7 @@ lock: $(READY)  ## pin the newest dependencies that pyproject.toml allows
 	$(UV_COMPILE) --upgrade pyproject.toml -o requirements.lock
 	$(UV_COMPILE) --upgrade --group dev --group build pyproject.toml -o requirements-dev.lock
 	$(UV_COMPILE) --upgrade --group node -o requirements-node.lock
+	$(UV_COMPILE) --upgrade --group peers -o requirements-peers.lock
 	echo uv | $(UV_COMPILE) --upgrade - -o requirements-bootstrap.lock
 
 torture: $(READY)  ## break an installation on purpose for 3 minutes and examine it
@@ -82,6 +83,17 @@ torture-long: $(READY)  ## the same for 20 minutes, or SECONDS=...
 bench: $(READY)  ## measure what Regie costs beside what its database costs
 	@$(BIN)/python -m bench
 
+PEERS := .venv-peers
+PEERS_READY := $(PEERS)/.ready
+$(PEERS_READY): requirements-peers.lock | $(READY)
+	@echo "Setting up $(PEERS) with the other engines (400 MB, some minutes) ..."
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@VIRTUAL_ENV=$(CURDIR)/$(PEERS) $(BIN)/uv pip install $(CERTIFICATES) --quiet --require-hashes -r requirements-peers.lock
+	@touch $@
+
+bench-peers: $(PEERS_READY)  ## measure other engines beside Regie, in turn
+	@$(BIN)/python -m bench.peers
+
 clean:  ## stop what runs here, remove .venv and the local data
 	@if test -x $(BIN)/regie; then $(BIN)/regie down || true; fi
-	@rm -rf .venv .regie $(FRONT_END)/node_modules
+	@rm -rf .venv .venv-peers .regie $(FRONT_END)/node_modules
