@@ -22,7 +22,7 @@ from regie.core.tenant import SecretRef
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
 from regie.gateway.keeping import keep_secrets
-from regie.store import approvals, runs, workers
+from regie.store import approvals, commits, runs, workers
 from regie.store.database import Database
 from regie.store.keys import RunKey
 
@@ -113,14 +113,14 @@ class Stage:
         ):
             [claimed] = await runs.claim(tx, worker.id, ["identity"], 1)
             assert claimed.claim.key == key
-            step = runs.StepCommit(
+            step = commits.StepCommit(
                 state_json=claimed.state_json,
                 status=RunStatus.WAITING,
                 approvals=opened,
                 timers_set={"rung:approval:0": within_s} if opened else {},
                 park_seen=claimed.inbox_n,
             )
-            await runs.commit(tx, claimed.claim, step)
+            await commits.commit(tx, claimed.claim, step)
 
     async def ask(self, *approvers: str) -> str:
         """A run that waits for people; the approval's id."""

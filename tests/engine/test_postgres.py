@@ -20,6 +20,7 @@ from regie.core.errors import FencedOut, OutcomeUnknown, RegieError, Unavailable
 from regie.core.plan import plan_digest
 from regie.core.run import RunState, RunStatus, StepStatus
 from regie.crashpoints import CrashPoint
+from regie.engine.committing import GroupCommit
 from regie.engine.live import LiveRun
 from regie.engine.working import WorkerLoop
 from regie.store import approvals, audit, inbox, runs, steps, workers
@@ -556,7 +557,7 @@ async def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_made_twice(
             async with postgres.database.transaction() as tx:
                 claimed = await runs.claim(tx, worker.id, ["things"], 1)
             actor = Actor(type="worker", id=worker.id)
-            await LiveRun(forgetful, claimed[0], RELEASE, CATALOGUE, postgres.script, actor).live()
+            await LiveRun(GroupCommit(forgetful), claimed[0], RELEASE, CATALOGUE, postgres.script, actor).live()
     finally:
         await asyncio.gather(*forgetful.late)
         forgetful.late.clear()

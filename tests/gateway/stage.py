@@ -13,7 +13,7 @@ from regie.core.release import Release
 from regie.core.run import OpenApproval, RunStatus
 from regie.core.tenant import Connection, Domain, SecretRef, Tenant
 from regie.gateway_client import GatewayClient, StepRef
-from regie.store import approvals, audit, effects, releases, runs
+from regie.store import approvals, audit, commits, effects, releases, runs
 from regie.store.database import Database
 from regie.store.keys import RunKey
 
@@ -222,8 +222,8 @@ class Stage:
             expires_after_s=3600,
         )
         async with self.database.transaction() as tx:
-            committed = await runs.commit(
-                tx, run.claim, runs.StepCommit(state_json="{}", status=RunStatus.RUNNING, approvals=[asked])
+            committed = await commits.commit(
+                tx, run.claim, commits.StepCommit(state_json="{}", status=RunStatus.RUNNING, approvals=[asked])
             )
         if decision is not None:
             async with self.database.transaction() as tx:
@@ -238,4 +238,4 @@ class Stage:
 
     async def finish(self, run: Run) -> None:
         async with self.database.transaction() as tx:
-            await runs.commit(tx, run.claim, runs.StepCommit(state_json="{}", status=RunStatus.DONE))
+            await commits.commit(tx, run.claim, commits.StepCommit(state_json="{}", status=RunStatus.DONE))

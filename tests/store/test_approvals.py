@@ -12,11 +12,12 @@ from regie.core.audit import Event
 from regie.core.errors import Denied, InvalidInput
 from regie.core.plan import Change, FieldChange, NoChange, PlannedStep, change_digests, plan_digest
 from regie.core.run import EVENT, CloseApproval, Decided, OpenApproval, Remind, RunStatus
-from regie.store import approvals, audit, inbox, runs
+from regie.store import approvals, audit, commits, inbox
 from regie.store.approvals import DecidedMeanwhile, approval_id
+from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import Cursor, RunKey
-from regie.store.runs import Claimed, StepCommit
+from regie.store.runs import Claimed
 
 pytestmark = pytest.mark.slow
 
@@ -167,7 +168,7 @@ async def test_time_out_reminder_and_next_rung_are_refused_once_decided(
     key = await start()
     held = await claim()
     async with database.transaction() as tx:
-        done = await runs.commit(
+        done = await commits.commit(
             tx, held.claim, StepCommit(state_json="{}", status=RunStatus.WAITING, approvals=[ask()])
         )
     async with database.transaction() as tx:
@@ -179,7 +180,7 @@ async def test_time_out_reminder_and_next_rung_are_refused_once_decided(
     ):
         with pytest.raises(DecidedMeanwhile) as caught:
             async with database.transaction() as tx:
-                await runs.commit(
+                await commits.commit(
                     tx,
                     done.claim,
                     StepCommit(state_json="{}", status=RunStatus.WAITING, approvals=[ask("second"), late]),
@@ -187,7 +188,7 @@ async def test_time_out_reminder_and_next_rung_are_refused_once_decided(
         assert caught.value.place == "approval"
     async with database.reading() as tx:
         assert [each.place for each in await approvals.of_run(tx, key)] == ["approval"]
-        assert not await runs.was_committed(tx, done.claim)
+        assert not await commits.was_committed(tx, done.claim)
 
 
 async def test_a_late_command_caught_inside_still_rolls_back(database: Database, asked: RunKey) -> None:
@@ -223,10 +224,10 @@ async def test_the_end_of_a_run_closes_what_is_open(database: Database, start: S
     key = await start()
     held = await claim()
     async with database.transaction() as tx:
-        done = await runs.commit(
+        done = await commits.commit(
             tx, held.claim, StepCommit(state_json="{}", status=RunStatus.WAITING, approvals=[ask()])
         )
-        await runs.commit(tx, done.claim, StepCommit(state_json="{}", status=RunStatus.FAILED))
+        await commits.commit(tx, done.claim, StepCommit(state_json="{}", status=RunStatus.FAILED))
         assert [each.status for each in await approvals.of_run(tx, key)] == ["timeout"]
 
 

@@ -11,16 +11,18 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from regie.core import audit as leaves_of
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import AuditBroken, InvalidInput
 from regie.core.run import RunStatus, StepStatus
-from regie.store import approvals, audit, runs, steps
+from regie.store import approvals, audit, commits, runs, steps
 from regie.store.audit import Leaf
+from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed, StepCommit
+from regie.store.runs import Claimed
 from regie.store.steps import StepRow
 
 Start = Callable[..., Awaitable[RunKey]]
@@ -30,8 +32,8 @@ GATEWAY = Actor(type="gateway", id="gateway")
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def fact(event: Event = Event.EFFECT_INTENDED, **detail: object) -> Fact:
-    return Fact.model_validate({"event": event, "actor": GATEWAY, "detail": detail})
+def fact(event: Event = Event.EFFECT_INTENDED, **detail: JsonValue) -> Fact:
+    return Fact(event=event, actor=GATEWAY, detail=detail)
 
 
 def chain(count: int) -> list[Leaf]:
@@ -130,7 +132,7 @@ async def test_without_its_leaf_nothing_is_written(
 ) -> None:
     key = await start()
     held = await claim()
-    detail: dict[str, object] = {}
+    detail: dict[str, JsonValue] = {}
     async with await psycopg.AsyncConnection.connect(database_url) as owner:
         match why:
             case "no table":
@@ -152,14 +154,14 @@ async def test_without_its_leaf_nothing_is_written(
     async def do_commit() -> None:
         async with database.transaction() as tx:
             try:
-                await runs.commit(tx, held.claim, commit)
+                await commits.commit(tx, held.claim, commit)
             except AuditBroken:
                 if not is_caught:
                     raise
 
     async def do_append() -> None:
         async with database.transaction() as tx:
-            await steps.write(tx, key, 1, [step])
+            await steps.write(tx, [(key, 1, [step])])
             await audit.append(tx, key, [fact(Event.EFFECT_INTENDED, **detail)])
 
     for act in (do_commit, do_append):

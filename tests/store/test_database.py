@@ -13,11 +13,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from regie.core.errors import FencedOut, InvalidInput, OutcomeUnknown, Unavailable
 from regie.core.run import RunStatus
-from regie.store import runs
+from regie.store import commits, runs
+from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.migrating import MigrationRefused, migrate
-from regie.store.runs import Claimed, NewRun, StepCommit
+from regie.store.runs import Claimed, NewRun
 from regie.store.sealer import SealBroken, Sealer
 
 pytestmark = pytest.mark.slow
@@ -103,16 +104,16 @@ async def test_a_commit_without_an_answer_is_unknown_and_can_be_settled(
         line.cut = cut
         with pytest.raises(OutcomeUnknown):
             async with other.transaction() as tx:
-                await runs.commit(tx, held.claim, StepCommit(state_json='{"at": 1}', status=RunStatus.RUNNING))
+                await commits.commit(tx, held.claim, StepCommit(state_json='{"at": 1}', status=RunStatus.RUNNING))
         line.cut = ""
         async with other.reading() as tx:
-            happened = await runs.was_committed(tx, held.claim)
+            happened = await commits.was_committed(tx, held.claim)
     assert line.was_cut == 1
     assert happened is (cut == "after")
     async with database.transaction() as tx:
         assert await runs.state_of(tx, key) == ('{"at": 1}' if happened else '{"at": 0}')
         with pytest.raises(FencedOut):
-            await runs.was_committed(tx, held.claim._replace(fence=9))
+            await commits.was_committed(tx, held.claim._replace(fence=9))
 
 
 @pytest.mark.parametrize("cut", ["before", "after"])

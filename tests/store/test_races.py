@@ -12,11 +12,12 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import Denied
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.run import CloseApproval, OpenApproval, RunStatus
-from regie.store import approvals, audit, inbox, runs
+from regie.store import approvals, audit, commits, inbox, runs
 from regie.store.approvals import DecidedMeanwhile, approval_id
+from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed, StepCommit
+from regie.store.runs import Claimed
 from regie.store.workers import Worker
 
 pytestmark = pytest.mark.slow
@@ -77,7 +78,7 @@ async def test_a_chain_stays_whole_with_several_writers(database: Database, star
         for _ in range(count):
             async with database.transaction() as tx:
                 step = StepCommit(state_json="{}", status=RunStatus.RUNNING, facts=[fact])
-                handle = (await runs.commit(tx, handle, step)).claim
+                handle = (await commits.commit(tx, handle, step)).claim
 
     await asyncio.gather(write("a", 30), write("b", 30), commit(30))
     async with database.reading() as tx:
@@ -114,7 +115,7 @@ async def test_a_decision_and_a_time_out_never_both_win(database: Database, star
         key = await start()
         async with database.transaction() as tx:
             (held,) = await runs.claim(tx, worker.id, ["identity"], 1)
-            asked = await runs.commit(
+            asked = await commits.commit(
                 tx, held.claim, StepCommit(state_json="{}", status=RunStatus.WAITING, approvals=[ask])
             )
 
@@ -134,7 +135,7 @@ async def test_a_decision_and_a_time_out_never_both_win(database: Database, star
             )
             try:
                 async with database.transaction() as tx:
-                    await runs.commit(tx, handle, over)
+                    await commits.commit(tx, handle, over)
             except DecidedMeanwhile:
                 return False
             return True

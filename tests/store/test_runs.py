@@ -12,10 +12,11 @@ import pytest
 from regie.core.audit import Event
 from regie.core.errors import Failure, FencedOut, InvalidInput
 from regie.core.run import RunStatus, StepStatus
-from regie.store import audit, inbox, runs, steps, timers
+from regie.store import audit, commits, inbox, runs, steps, timers
+from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import READY, Cursor, RunKey
-from regie.store.runs import Claimed, NewRun, StepCommit
+from regie.store.runs import Claimed, NewRun
 from regie.store.steps import StepRow
 from regie.store.workers import Worker
 
@@ -157,7 +158,7 @@ async def test_a_commit_writes_everything(database: Database, start: Start, clai
         StepRow(place="close", attempt=1, uses="ticket.close", status=StepStatus.WAITING, failure=failure),
     ]
     async with database.transaction() as tx:
-        done = await runs.commit(
+        done = await commits.commit(
             tx,
             held.claim,
             StepCommit(
@@ -196,8 +197,10 @@ async def test_a_later_commit_keeps_the_times_it_does_not_know(database: Databas
     )
     ended = StepRow(place="read", attempt=1, uses="ticket.read", status=StepStatus.DONE, ended_ago_s=0)
     async with database.transaction() as tx:
-        first = await runs.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.RUNNING, steps=[began]))
-        await runs.commit(tx, first.claim, StepCommit(state_json="{}", status=RunStatus.RUNNING, steps=[ended]))
+        first = await commits.commit(
+            tx, held.claim, StepCommit(state_json="{}", status=RunStatus.RUNNING, steps=[began])
+        )
+        await commits.commit(tx, first.claim, StepCommit(state_json="{}", status=RunStatus.RUNNING, steps=[ended]))
         (record,) = await steps.list_steps(tx, key)
     assert record.started_at is not None
     assert record.ended_at is not None
@@ -218,7 +221,7 @@ async def test_a_commit_without_the_run_writes_nothing(
     step = StepRow(place="read", attempt=1, uses="ticket.read", status=StepStatus.DONE)
     async with database.transaction() as tx:
         with pytest.raises(FencedOut):
-            await runs.commit(
+            await commits.commit(
                 tx,
                 wrong(held.claim),
                 StepCommit(state_json="{}", status=RunStatus.DONE, steps=[step], timers_set={"t": 1}),
@@ -240,7 +243,7 @@ async def test_simultaneous_commits_under_one_claim_let_one_through(
         async with database.transaction() as tx:
             await at_once.wait()
             try:
-                await runs.commit(
+                await commits.commit(
                     tx,
                     held.claim,
                     StepCommit(
@@ -262,10 +265,12 @@ async def test_the_end_of_a_run_frees_and_closes_everything(database: Database, 
     key = await start()
     held = await claim()
     async with database.transaction() as tx:
-        first = await runs.commit(
+        first = await commits.commit(
             tx, held.claim, StepCommit(state_json="{}", status=RunStatus.WAITING, timers_set={"a": 0, "b": 9})
         )
-        await runs.commit(tx, first.claim, StepCommit(state_json="{}", status=RunStatus.REFUSED, timers_set={"c": 0}))
+        await commits.commit(
+            tx, first.claim, StepCommit(state_json="{}", status=RunStatus.REFUSED, timers_set={"c": 0})
+        )
     async with database.transaction() as tx:
         assert await inbox.deliver(tx, key, "late", "{}")
         row = await runs.get(tx, key)
@@ -273,7 +278,7 @@ async def test_the_end_of_a_run_frees_and_closes_everything(database: Database, 
         leaves = await audit.read(tx, key)
         with pytest.raises(FencedOut):
             await runs.held(tx, key, held.claim.fence, lock=False)
-        assert await runs.was_committed(tx, first.claim)
+        assert await commits.was_committed(tx, first.claim)
     assert row is not None
     assert (row.status, row.owner, row.ended_at is not None) == (RunStatus.REFUSED, None, True)
     assert leaves[-1].event is Event.RUN_CLOSED
@@ -290,7 +295,7 @@ async def test_a_trigger_repeated_after_the_end_leaves_the_closed_chain_alone(
         key = (await runs.start(tx, make_new(trigger="hook:1"))).key
     held = await claim()
     async with database.transaction() as tx:
-        await runs.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.DONE))
+        await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.DONE))
         assert await runs.start(tx, make_new(trigger="hook:1")) == (key, False)
         outside = (await audit.read_outside(tx, "acme", "identity"))[0]
     assert (outside.event, outside.fields["closed_run"]) == (Event.TRIGGER_REPEATED, key.run)
@@ -307,7 +312,7 @@ async def test_parking_sleeps_unless_events_came(
 
     async def park(held: Claimed) -> None:
         async with database.transaction() as tx:
-            done = await runs.commit(tx, held.claim, state)
+            done = await commits.commit(tx, held.claim, state)
             if not together:
                 assert await runs.park(tx, done.claim, 0) is (done.inbox_n == 0)
 
@@ -365,7 +370,7 @@ async def test_a_timer_may_be_set_for_a_moment(database: Database, start: Start,
     past, future = datetime(2026, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
     async with database.transaction() as tx:
         waits: dict[str, float | datetime] = {"past": past, "future": future, "soon": 3600.0}
-        await runs.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.WAITING, timers_set=waits))
+        await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.WAITING, timers_set=waits))
     async with database.transaction() as tx:
         assert await timers.next_due_in(tx, ["identity"]) == 0
         assert await timers.fire_due(tx, ["identity"]) == 1
@@ -379,12 +384,12 @@ async def test_due_timers_become_events_once_per_setting(database: Database, sta
     await start()
     held = await claim()
     async with database.transaction() as tx:
-        done = await runs.commit(
+        done = await commits.commit(
             tx,
             held.claim,
             StepCommit(state_json="{}", status=RunStatus.WAITING, timers_set={"a": 0, "b": 0, "c": 3600, "gone": 0}),
         )
-        done = await runs.commit(
+        done = await commits.commit(
             tx,
             done.claim,
             StepCommit(state_json="{}", status=RunStatus.WAITING, timers_cleared=["gone"], park_seen=0),
@@ -406,7 +411,7 @@ async def test_due_timers_become_events_once_per_setting(database: Database, sta
     assert held.inbox_n == 2
     # The same timer set again is another event.
     async with database.transaction() as tx:
-        await runs.commit(
+        await commits.commit(
             tx,
             held.claim,
             StepCommit(

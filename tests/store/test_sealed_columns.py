@@ -13,12 +13,13 @@ from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep, Receipt
 from regie.core.run import OpenApproval, RunStatus, StepStatus
-from regie.store import accounts, approvals, effects, inbox, runs
+from regie.store import accounts, approvals, commits, effects, inbox
 from regie.store.approvals import approval_id
+from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.effects import Intent
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed, StepCommit
+from regie.store.runs import Claimed
 from regie.store.steps import StepRow
 
 pytestmark = pytest.mark.slow
@@ -85,7 +86,7 @@ async def test_no_plaintext_of_what_is_sealed(
         change=change,
     )
     async with database.transaction() as tx:
-        await runs.commit(tx, held.claim, commit)
+        await commits.commit(tx, held.claim, commit)
         await approvals.decide(
             tx,
             key,

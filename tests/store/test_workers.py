@@ -14,10 +14,11 @@ import pytest
 
 from regie.core.errors import FencedOut, Unavailable
 from regie.core.run import RunStatus
-from regie.store import runs, workers
+from regie.store import commits, runs, workers
+from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import READY, RunKey
-from regie.store.runs import Claimed, StepCommit
+from regie.store.runs import Claimed
 from regie.store.workers import Worker
 
 pytestmark = pytest.mark.slow
@@ -38,7 +39,7 @@ async def test_a_living_worker_keeps_its_runs(database: Database, start: Start, 
     async with database.transaction() as tx:
         await workers.beat(tx, worker.id)
         (row,) = await workers.list_workers(tx)
-        await runs.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.RUNNING))
+        await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.RUNNING))
     assert (row.id, row.name, row.domains) == (worker.id, "w1", ("identity",))
 
 
@@ -84,7 +85,7 @@ async def _is_out(database: Database, held: Claimed, worker: Worker) -> None:
         with pytest.raises(FencedOut):
             await workers.beat(tx, worker.id)
         with pytest.raises(FencedOut):
-            await runs.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.RUNNING))
+            await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.RUNNING))
         with pytest.raises(FencedOut):
             await runs.park(tx, held.claim, 0)
         with pytest.raises(FencedOut):

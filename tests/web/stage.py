@@ -19,11 +19,11 @@ from regie.core.tenant import Connection, Domain, Tenant
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient, InboundEvent
-from regie.store import accounts, approvals, effects, inbox, runs, workers
+from regie.store import accounts, approvals, commits, effects, inbox, runs, workers
+from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.effects import Intent
 from regie.store.keys import RunKey
-from regie.store.runs import StepCommit
 from regie.store.steps import StepRow
 from regie.store.workers import Worker
 
@@ -161,7 +161,7 @@ class Stage:
         async with self.database.transaction() as tx:
             for claimed in await runs.claim(tx, worker.id, [key.domain], 100):
                 if claimed.claim.key == key:
-                    await runs.commit(tx, claimed.claim, step)
+                    await commits.commit(tx, claimed.claim, step)
                 else:
                     await runs.park(tx, claimed.claim, claimed.inbox_n)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from regie.core import canonical
 from regie.core.errors import AuditBroken
 
 LEAF_LIMIT = 65_535
@@ -23,6 +23,7 @@ LEAF_LIMIT = 65_535
 SAFE_INTEGER = 2**53 - 1
 """Largest integer that every JSON reader keeps exact (RFC 7493, 2.2)."""
 
+_WHERE = ("tenant", "domain", "corr", "ticket", "run", "run_prev")
 _KEY = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
@@ -77,21 +78,21 @@ class Actor(BaseModel):
     id: str
 
 
-class Fact(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
     """Something that happened, before it gets its place in the log.
 
     `detail` holds further leaf fields of the profile (`capability`, `approval`, `change`, `workflow`, digests ...).
     It carries references, digests and the ids of outside systems, never an input, an output or a secret.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     event: Event
     actor: Actor
-    detail: dict[str, JsonValue] = {}
+    detail: dict[str, JsonValue] = field(default_factory=dict)
 
 
-class Place(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
     """Where in the log a leaf belongs and what it follows.
 
     Attributes:
@@ -101,8 +102,6 @@ class Place(BaseModel):
         corr: Correlation id shared by ticket, run and outside change.
         run_seq, run_prev: Position within the run (from 1) and hash of its leaf before; none for facts outside a run.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     entry_id: str
     nonce: str
@@ -125,13 +124,25 @@ def encode_leaf(fact: Fact, place: Place) -> bytes:
     fields: dict[str, JsonValue] = {
         "v": 1,
         "event": fact.event.value,
-        "actor": fact.actor.model_dump(mode="json"),
-        **{name: value for name, value in place.model_dump(mode="json").items() if value not in ("", 0)},
+        "actor": {"type": fact.actor.type, "id": _text(fact.actor.id)},
+        "entry_id": place.entry_id,
+        "nonce": place.nonce,
+        "at": place.at,
     }
+    for name in _WHERE:
+        if value := getattr(place, name):
+            fields[name] = _text(value)
+    if place.run_seq:
+        fields["run_seq"] = place.run_seq
     taken = fields.keys() & fact.detail.keys()
     if taken:
         raise AuditBroken(f"a fact may not set the leaf fields {sorted(taken)}")
-    leaf = canonical.encode(_profile({**fields, **fact.detail}, "leaf"))
+    for key, detail in fact.detail.items():
+        fields[_key(key, "leaf")] = _profile(detail, f"leaf.{key}")
+    try:
+        leaf = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:
+        raise AuditBroken(f"a leaf cannot be written: {error}") from error
     if len(leaf) > LEAF_LIMIT:
         raise AuditBroken(f"a leaf of {len(leaf)} bytes is over the limit of {LEAF_LIMIT}")
     return leaf
@@ -145,18 +156,25 @@ def leaf_hash(leaf: bytes) -> bytes:
 def _profile(value: JsonValue, where: str) -> JsonValue:
     """Bring a value into the profile or say why it cannot be."""
     match value:
+        case str():
+            return _text(value)
         case bool():
             return value
         case int() if abs(value) <= SAFE_INTEGER:
             return value
-        case str():
-            return unicodedata.normalize("NFC", value)
         case list():
             return [_profile(item, f"{where}[{index}]") for index, item in enumerate(value)]
-        case Mapping():
-            for key in value:
-                if not _KEY.match(key):
-                    raise AuditBroken(f"{where}: key {key!r} is not lower_case")
-            return {key: _profile(item, f"{where}.{key}") for key, item in value.items()}
+        case dict():
+            return {_key(key, where): _profile(item, f"{where}.{key}") for key, item in value.items()}
         case _:
             raise AuditBroken(f"{where}: {value!r} has no place in a leaf (no floats, no nulls, no unsafe integers)")
+
+
+def _text(value: str) -> str:
+    return value if value.isascii() else unicodedata.normalize("NFC", value)
+
+
+def _key(key: str, where: str) -> str:
+    if not _KEY.match(key):
+        raise AuditBroken(f"{where}: key {key!r} is not lower_case")
+    return key

@@ -128,6 +128,11 @@ class Step(Written):
         return self.model_copy(update={"for_each": None, "condition": None, "on_error": ()})
 
     @cached_property
+    def reads_report(self) -> bool:
+        """Whether some text of it may name `run.report`, which is only then put into words."""
+        return "report" in self.model_dump_json(exclude={"steps", "on_error"})
+
+    @cached_property
     def taking_back(self) -> Step | None:
         """The step that takes this one back, as `undo` says: at `PLACE/undo`, for each item of a loop by itself."""
         if self.undo is None:

@@ -148,17 +148,18 @@ class Life:
 
     def state(self) -> RunState:
         """The state after this advance."""
-        return RunState.model_construct(
-            facts=self.facts,
-            status=self.status,
-            requester=self.requester,
-            ready=self.ready,
-            input=self.input,
-            steps=self.steps,
-            order=tuple(self.order),
-            failure=self.failure,
-            ended=self.ended,
-            cancelled=self.cancelled,
+        return self.before.model_copy(
+            update={
+                "status": self.status,
+                "requester": self.requester,
+                "ready": self.ready,
+                "input": self.input,
+                "steps": dict(self.steps),
+                "order": tuple(self.order),
+                "failure": self.failure,
+                "ended": self.ended,
+                "cancelled": self.cancelled,
+            }
         )
 
     # --- taking an event in -------------------------------------------------------------------------------------------
@@ -608,7 +609,7 @@ class Life:
                 "domain": facts.domain,
                 "ticket": facts.ticket,
                 "requester": self.requester,
-                "report": self._reported(),
+                **({"report": self._reported()} if step.reads_report else {}),
             },
             "steps": {**view_steps(self.definition, self.steps, around, step.place), **self.assumed},
             **around.names,

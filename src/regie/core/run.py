@@ -6,9 +6,9 @@ handed to a worker and comes back as an event; *records* are written together wi
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
@@ -23,6 +23,21 @@ class Data(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """The same with some fields changed, without looking at them again.
+
+        What pydantic's own does for a closed model without private parts, at a fifth of the cost: every event of every
+        run copies several.
+        """
+        if deep or not update:
+            return super().model_copy(update=update, deep=deep)
+        copy = object.__new__(type(self))
+        object.__setattr__(copy, "__dict__", {**self.__dict__, **update})
+        object.__setattr__(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__ | update.keys())
+        object.__setattr__(copy, "__pydantic_extra__", None)
+        object.__setattr__(copy, "__pydantic_private__", None)
+        return copy
+
 
 START = "start"
 """Place of the step that reads the ticket before the first written step. Not a legal step id."""
@@ -32,7 +47,7 @@ ANSWER = "answer"
 
 def written_place(place: str) -> str:
     """The place in the definition of a place in a run: the same without loop indices (`close/1[3]` -> `close/1`)."""
-    return re.sub(r"\[[0-9.]+\]$", "", place)
+    return place.partition("[")[0] if place.endswith("]") else place
 
 
 def undo_place(place: str) -> str:

@@ -1,4 +1,8 @@
-"""One claimed run in the hands of one worker: take events in, commit each with its records, hand work out, let go."""
+"""One claimed run in the hands of one worker: take events in, commit what they lead to, hand work out, let go.
+
+Steps that cannot touch the outside world are done at once and committed together with what led to them: after a crash
+they are simply done again. Work for the outside is handed out only when all that led to it is written.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +19,14 @@ import structlog
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
 from regie.core.errors import AuditBroken, Failure, FencedOut, InvalidInput, OutcomeUnknown, TimedOut, Unavailable
-from regie.core.interpreter import Advance, advance, outstanding
+from regie.core.interpreter import advance, outstanding
 from regie.core.release import Release
 from regie.core.run import (
     EVENT,
     ApproversFound,
     Begun,
     Cancelled,
+    Command,
     Decided,
     Event,
     Failed,
@@ -36,11 +41,12 @@ from regie.core.run import (
     Work,
 )
 from regie.crashpoints import CrashPoint, crashpoint
+from regie.engine.committing import GroupCommit
 from regie.engine.port import Performer, Task, broken
 from regie.engine.records import Timing, input_digest, to_commit
-from regie.store import inbox, runs
+from regie.store import commits, inbox, runs
 from regie.store.approvals import DecidedMeanwhile
-from regie.store.database import Database
+from regie.store.commits import Committed, StepCommit
 from regie.store.inbox import HeardMeanwhile, InboxEvent
 
 LOOKUP_TIMEOUT_S = 120.0
@@ -52,6 +58,10 @@ RECONNECT_S = 0.2
 POLL_S = 1.0
 """A hint may be lost; this often a worker looks without one."""
 UNKEPT = "What the step gave cannot be stored: it holds text that no database takes, or too much of it."
+CHAIN_S = 0.05
+"""Longest that steps are done in a row before what they gave is written."""
+MOST_IN_CHAIN = 64
+"""Most steps in one commit."""
 NOTHING_SEEN = -1
 """Less than any inbox count: a run that is let go is ready at once."""
 
@@ -86,16 +96,38 @@ def _time_for(work: Work) -> float:
 
 
 @dataclass
+class Chain:
+    """What one event has led to so far, not yet written.
+
+    Attributes:
+        commands: All of it, in order; the work in it is still to be done.
+        consumed: Keys of the inbox events in it.
+        length: How many events are in it.
+    """
+
+    state: RunState
+    commands: list[Command]
+    consumed: list[str]
+    length: int = 1
+
+    @property
+    def works(self) -> list[Work]:
+        """What is to be done next."""
+        return [command for command in self.commands if isinstance(command, Work)]
+
+
+@dataclass
 class LiveRun:
     """A run this worker owns for the moment.
 
     Attributes:
+        group: Where it brings its commits, and the way to the database.
         timed: Set from here when a timer is due before the worker would next look for one.
         nudged: Set from outside when events may have arrived for it.
         is_leaving: Set from outside: finish the work in hand, hand out no more, let go.
     """
 
-    database: Database
+    group: GroupCommit
     claimed: runs.Claimed
     release: Release
     catalogue: Catalogue
@@ -120,6 +152,7 @@ class LiveRun:
         self.inputs: dict[tuple[str, int], str] = {}
         self.is_let_go = False
         self.is_owing = False
+        self.is_stepwise = False
 
     async def live(self) -> None:
         """Move the run until it is finished or parked.
@@ -167,7 +200,7 @@ class LiveRun:
         seen = NOTHING_SEEN if self.is_owing else self.inbox_n
 
         async def park() -> None:
-            async with self.database.transaction() as tx:
+            async with self.group.database.transaction() as tx:
                 await runs.park(tx, self.claim, seen)
 
         await _until_answered(park)
@@ -178,10 +211,13 @@ class LiveRun:
         if isinstance(event, TimerFired):
             crashpoint(CrashPoint.IN_TIMER)
         step = advance(self.definition, self.catalogue, self.state, event)
-        if inbox_key is None and step.state == self.state and not step.commands:
+        if inbox_key is None and not step.commands and step.state == self.state:
             return
+        chain = Chain(step.state, list(step.commands), [inbox_key] if inbox_key else [])
+        if not self.is_stepwise:
+            await self._follow(chain)
         try:
-            await self._commit(step, [inbox_key] if inbox_key else [])
+            await self._commit(chain)
         except HeardMeanwhile as late:
             self.waiting.append((inbox_key, event))
             await self._look_in_inbox()
@@ -189,34 +225,63 @@ class LiveRun:
                 raise
             return
         except (InvalidInput, AuditBroken, ValueError) as error:
+            if chain.length > 1:
+                # One of several steps gave what cannot be stored: one after the other shows which.
+                self.is_stepwise = True
+                await self._take(event, inbox_key)
+                return
             unkept = _unkept(event)
             if unkept is None:
                 raise
             log.warning("event:not_kept", run=self.key.run, event_kind=event.kind, reason=type(error).__name__)
             await self._take(unkept, inbox_key)
             return
-        self.state = step.state
-        self._hand_out([command for command in step.commands if isinstance(command, Work)])
+        self.state = chain.state
+        self._hand_out(chain.works)
 
-    async def _commit(self, step: Advance, consumed: list[str]) -> None:
+    async def _follow(self, chain: Chain) -> None:
+        """Do the steps that follow and reach nothing outside, as long as nothing else is to be seen to."""
+        until_s = time.monotonic() + CHAIN_S
+        while (works := chain.works) and chain.length < MOST_IN_CHAIN and time.monotonic() < until_s:
+            if self.tasks or self.waiting or self.is_leaving or not all(self._stays_inside(work) for work in works):
+                return
+            chain.commands = [command for command in chain.commands if not isinstance(command, Work)]
+            owed: list[Command] = []
+            for work in works:
+                event = await self._perform_here(work, chain.state)
+                step = advance(self.definition, self.catalogue, chain.state, event)
+                chain.state = step.state
+                chain.length += 1
+                chain.commands += [command for command in step.commands if not isinstance(command, Work)]
+                owed += [command for command in step.commands if isinstance(command, Work)]
+            chain.commands += owed
+
+    def _stays_inside(self, work: Work) -> bool:
+        """Whether a piece of work is a block that needs no capability: doing it twice is doing it once."""
+        if not isinstance(work, Perform):
+            return False
+        block = self.catalogue.get(work.uses)
+        return block is not None and block.function is not None and not block.needs
+
+    async def _commit(self, chain: Chain) -> None:
         """Write state, records and audit leaves in one transaction, or find out that it was written.
 
         Raises:
             FencedOut, HeardMeanwhile: Nothing was written.
         """
-        has_more = bool(self.waiting or self.tasks) or any(isinstance(command, Work) for command in step.commands)
-        is_last = step.state.status.is_final or not has_more
+        is_final = chain.state.status.is_final
+        is_last = is_final or not (self.waiting or self.tasks or chain.works)
         record = to_commit(
             self.key,
-            step.state,
-            step.commands,
+            chain.state,
+            chain.commands,
             actor=self.actor,
-            consumed=consumed,
+            consumed=chain.consumed,
             timings=self.timings,
             inputs=self.inputs,
             now_s=time.monotonic(),
-            park_seen=self.inbox_n if is_last and not step.state.status.is_final else None,
-            heard=None if step.state.cancelled is not None else self.inbox_n,
+            park_seen=self.inbox_n if is_last and not is_final else None,
+            heard=None if chain.state.cancelled is not None else self.inbox_n,
         )
         crashpoint(CrashPoint.BEFORE_COMMIT)
         committed = await self._write(record)
@@ -230,16 +295,15 @@ class LiveRun:
         if any(isinstance(due, datetime) or due < POLL_S for due in record.timers_set.values()):
             self.timed.set()
         self.is_let_go = is_last
-        if is_last and any(isinstance(command, OpenApproval) for command in step.commands):
+        if is_last and any(isinstance(command, OpenApproval) for command in chain.commands):
             crashpoint(CrashPoint.IN_APPROVAL_WAIT)
 
-    async def _write(self, record: runs.StepCommit) -> runs.Committed | None:
+    async def _write(self, record: StepCommit) -> Committed | None:
         """Commit until it is known to be done; nothing comes back when that had to be found out by reading."""
         is_unknown = False
         while True:
             try:
-                async with self.database.transaction() as tx:
-                    return await runs.commit(tx, self.claim, record)
+                return await self.group.commit(self.claim, record)
             except Unavailable:
                 await asyncio.sleep(RECONNECT_S)
                 continue
@@ -256,14 +320,14 @@ class LiveRun:
 
     async def _was_written(self) -> bool:
         async def read() -> bool:
-            async with self.database.reading() as tx:
-                return await runs.was_committed(tx, self.claim)
+            async with self.group.database.reading() as tx:
+                return await commits.was_committed(tx, self.claim)
 
         return await _until_answered(read)
 
     async def _look_in_inbox(self) -> None:
         async def read() -> list[InboxEvent]:
-            async with self.database.reading() as tx:
+            async with self.group.database.reading() as tx:
                 return await inbox.unconsumed(tx, self.key, self.seen_n)
 
         self._note(await _until_answered(read))
@@ -285,14 +349,20 @@ class LiveRun:
             mark = (work.place, work.attempt)
             self.queued_s[mark] = time.monotonic()
             self.inputs[mark] = input_digest(work)
-            self.tasks[asyncio.create_task(self._perform(work))] = work
+            self.tasks[asyncio.create_task(self._perform(work, self.state))] = work
 
-    async def _perform(self, work: Work) -> Event:
+    async def _perform_here(self, work: Work, state: RunState) -> Event:
+        mark = (work.place, work.attempt)
+        self.queued_s[mark] = time.monotonic()
+        self.inputs[mark] = input_digest(work)
+        return await self._perform(work, state)
+
+    async def _perform(self, work: Work, state: RunState) -> Event:
         """Have the work done within its time. Too late is a failure like any other, and it may be tried again."""
         mark = (work.place, work.attempt)
         started_s = time.monotonic()
         timeout_s = _time_for(work)
-        task = Task(self.key, self.claim.fence, self.state.facts, self.release, work)
+        task = Task(self.key, self.claim.fence, state.facts, self.release, work)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self.performer.perform(task)

@@ -25,8 +25,8 @@ from regie.core.run import (
     Work,
 )
 from regie.store.approvals import approval_id
+from regie.store.commits import StepCommit
 from regie.store.keys import RunKey
-from regie.store.runs import StepCommit
 from regie.store.steps import StepRow
 
 
@@ -56,11 +56,11 @@ def to_commit(
     park_seen: int | None = None,
     heard: int | None = None,
 ) -> StepCommit:
-    """Everything one event leads to, for one transaction.
+    """Everything that one event leads to, or several in a row, for one transaction.
 
     Args:
         key: The run.
-        state: Its state after the event.
+        state: Its state after the last event.
         commands: What the interpreter answered; work is left out here.
         actor: Who moved the run.
         consumed: Inbox keys taken in.
@@ -79,11 +79,7 @@ def to_commit(
             for command in commands
             if isinstance(command, StepEnded)
         ],
-        timers_set={
-            command.timer: datetime.fromisoformat(command.at) if command.at else command.after_s
-            for command in commands
-            if isinstance(command, SetTimer)
-        },
+        timers_set=_timers_set(commands),
         timers_cleared=[command.timer for command in commands if isinstance(command, ClearTimer)],
         consumed=consumed,
         facts=[fact for command in commands if (fact := _fact(key, state, command, actor, inputs or {})) is not None],
@@ -91,6 +87,18 @@ def to_commit(
         park_seen=park_seen,
         heard=heard,
     )
+
+
+def _timers_set(commands: Sequence[Command]) -> dict[str, float | datetime]:
+    """The timers that stand in the end; one that is cleared behind its setting does not."""
+    standing: dict[str, float | datetime] = {}
+    for command in commands:
+        match command:
+            case SetTimer():
+                standing[command.timer] = datetime.fromisoformat(command.at) if command.at else command.after_s
+            case ClearTimer():
+                standing.pop(command.timer, None)
+    return standing
 
 
 def input_digest(work: Work) -> str:

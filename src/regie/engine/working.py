@@ -15,6 +15,7 @@ from regie.core.block import Catalogue
 from regie.core.errors import FencedOut, InvalidInput, OutcomeUnknown, RegieError, Unavailable
 from regie.core.release import Release
 from regie.core.run import StepStatus
+from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer
 from regie.store import releases, runs, timers, workers
@@ -50,8 +51,13 @@ class WorkerLoop:
     domains: Sequence[str]
     name: str = "worker"
     slots: int = 32
+    group: GroupCommit = field(init=False)
     live: dict[RunKey, LiveRun] = field(default_factory=dict)
     hands: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Make the place where its runs bring their commits."""
+        self.group = GroupCommit(self.database)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop, then finish the work in hand; what comes after it is left to other workers.
@@ -163,7 +169,15 @@ class WorkerLoop:
         key, claim = claimed.claim.key, claimed.claim
         live: LiveRun | None = None
         try:
-            live = LiveRun(self.database, claimed, release, self.catalogue, self.performer, self.actor, self._timed)
+            live = LiveRun(
+                self.group,
+                claimed,
+                release,
+                self.catalogue,
+                self.performer,
+                self.actor,
+                self._timed,
+            )
             live.is_leaving = self._stop.is_set()
             self.live[key] = live
             await live.live()

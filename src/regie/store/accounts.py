@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg.rows import DictRow
+from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import InvalidInput
@@ -59,7 +60,7 @@ async def add(
     if row is None:
         raise InvalidInput(f"There is already an account for {address}.")
     account = _account(row)
-    detail = {"account": {"id": account.address, "roles": list(account.roles)}}
+    detail: dict[str, JsonValue] = {"account": {"id": account.address, "roles": list(account.roles)}}
     await audit.append_outside(tx, "", "", [Fact(event=Event.ACCOUNT_ADDED, actor=by, detail=detail)])
     return account
 

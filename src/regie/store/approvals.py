@@ -21,7 +21,7 @@ from regie.core.run import CloseApproval, Decided, OpenApproval, Remind
 from regie.store import audit, inbox
 from regie.store.database import Transaction
 from regie.store.inbox import HeardMeanwhile
-from regie.store.keys import Cursor, RunKey
+from regie.store.keys import Cursor, RunKey, as_json
 
 Status = Literal["open", "approved", "refused", "timeout", "cancelled"]
 
@@ -158,13 +158,15 @@ async def close(tx: Transaction, key: RunKey, command: CloseApproval) -> None:
         await _refuse_late(tx, key, command.place)
 
 
-async def close_open(tx: Transaction, key: RunKey) -> None:
-    """A run is over: nobody needs to decide its open approvals any more; they end as not answered in time."""
-    await tx.change(
-        """update regie.approval set status = 'timeout', decided_at = clock_timestamp()
-           where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and status = 'open'""",
-        key._asdict(),
-    )
+async def close_open(tx: Transaction, keys: Sequence[RunKey]) -> None:
+    """Runs are over: nobody needs to decide their open approvals any more; they end as not answered in time."""
+    if keys:
+        await tx.change(
+            """update regie.approval a set status = 'timeout', decided_at = clock_timestamp()
+               from json_to_recordset(%(rows)s::json) as c (tenant text, domain text, run uuid)
+               where (a.tenant, a.domain, a.run) = (c.tenant, c.domain, c.run) and a.status = 'open'""",
+            {"rows": as_json(key._asdict() for key in keys)},
+        )
 
 
 async def decide(

@@ -7,7 +7,7 @@ run's row and advance under its lock, so engine, gateway and web can write to th
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from uuid import uuid4
@@ -20,7 +20,8 @@ from regie.core import audit
 from regie.core.audit import Event, Fact
 from regie.core.errors import AuditBroken, InvalidInput
 from regie.store.database import Transaction, explained
-from regie.store.keys import RunKey
+from regie.store.keys import RunKey, as_json
+from regie.store.sealer import as_text
 
 NONCE_BYTES = 16
 PASSING = ("40", "55", "57")
@@ -79,6 +80,22 @@ def chain_of(key: RunKey, row: DictRow) -> Chain:
     return Chain(key, row["corr"], row["ticket"], row["audit_n"], row["audit_head"], row["at"])
 
 
+async def begin(
+    tx: Transaction, key: RunKey, *, corr: str, ticket: str, facts: Sequence[Fact]
+) -> tuple[Chain, list[Entry]]:
+    """The chain of a run that is about to be inserted, and its first leaves, to be written behind it.
+
+    Raises:
+        AuditBroken: A fact does not fit into a leaf.
+    """
+    chain = Chain(key, corr, ticket, 0, b"", await _clock(tx))
+    try:
+        return link(chain, facts)
+    except AuditBroken as error:
+        tx.doom = error
+        raise
+
+
 def link(chain: Chain, facts: Sequence[Fact]) -> tuple[Chain, list[Entry]]:
     """Put facts behind the end of a chain.
 
@@ -107,19 +124,27 @@ def link(chain: Chain, facts: Sequence[Fact]) -> tuple[Chain, list[Entry]]:
     return Chain(chain.key, chain.corr, chain.ticket, n, head, chain.at), entries
 
 
-async def write(tx: Transaction, key: RunKey | tuple[str, str], entries: Sequence[Entry], at: datetime) -> None:
-    """Insert leaves for a run, or for a tenant and domain.
+async def write_chains(tx: Transaction, chains: Sequence[tuple[RunKey, Sequence[Entry]]], at: datetime) -> None:
+    """Insert leaves of several runs.
 
     Raises:
         AuditBroken: They cannot be written; the transaction can no longer be committed.
         Unavailable: The database asks to try again.
     """
-    if not entries:
+    await _write(tx, [(key.tenant, key.domain, key.run, entry) for key, entries in chains for entry in entries], at)
+
+
+async def _write(tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]], at: datetime) -> None:
+    """Insert leaves, each for a tenant, a domain and perhaps a run of theirs."""
+    if not leaves:
         return
     try:
-        if await _insert(tx, key, entries, at) != len(entries):
-            await _make_log(tx, key[0], key[1])
-            if await _insert(tx, key, entries, at) != len(entries):
+        if await _insert(tx, leaves, at) != len(leaves):
+            # At least one has no log yet; the others are written.
+            for tenant, domain in {(tenant, domain) for tenant, domain, _, _ in leaves}:
+                await _make_log(tx, tenant, domain)
+            left = await _unwritten(tx, leaves)
+            if await _insert(tx, left, at) != len(left):
                 raise broken(tx, "The audit log of this tenant and domain is missing.")
     except psycopg.Error as error:
         if tx.connection.closed or (error.sqlstate or "")[:2] in PASSING:
@@ -146,7 +171,7 @@ async def append(tx: Transaction, key: RunKey, facts: Sequence[Fact]) -> None:
         raise InvalidInput(f"There is no run {key.run}.")
     if row["ended_at"] is not None:
         about: dict[str, JsonValue] = {"closed_run": key.run}
-        late = [fact.model_copy(update={"detail": {**fact.detail, **about}}) for fact in facts]
+        late = [replace(fact, detail={**fact.detail, **about}) for fact in facts]
         await append_outside(tx, key.tenant, key.domain, late)
         return
     try:
@@ -154,7 +179,7 @@ async def append(tx: Transaction, key: RunKey, facts: Sequence[Fact]) -> None:
     except AuditBroken as error:
         tx.doom = error
         raise
-    await write(tx, key, entries, chain.at)
+    await write_chains(tx, [(key, entries)], chain.at)
     await tx.change(
         """update regie.run set audit_n = %(n)s, audit_head = %(head)s
            where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s""",
@@ -168,8 +193,7 @@ async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Seque
     Raises:
         AuditBroken: They cannot be written; the transaction can no longer be committed.
     """
-    row = await tx.row("select clock_timestamp() as at")
-    at: datetime = row["at"] if row is not None else _no_clock()
+    at = await _clock(tx)
     entries = []
     try:
         for fact in facts:
@@ -184,7 +208,7 @@ async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Seque
     except AuditBroken as error:
         tx.doom = error
         raise
-    await write(tx, (tenant, domain), entries, at)
+    await _write(tx, [(tenant, domain, None, entry) for entry in entries], at)
 
 
 async def read(tx: Transaction, key: RunKey) -> list[Leaf]:
@@ -255,23 +279,38 @@ def broken(tx: Transaction, message: str) -> AuditBroken:
     return tx.doom
 
 
-async def _insert(tx: Transaction, key: RunKey | tuple[str, str], entries: Sequence[Entry], at: datetime) -> int:
+async def _insert(tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]], at: datetime) -> int:
     cursor = await tx.connection.execute(
         """insert into audit.intake (entry_id, log_id, run_id, run_seq, leaf, at)
-           select e.entry_id, l.log_id, %(run)s::uuid, e.run_seq, e.leaf, %(at)s
-           from unnest(%(ids)s::uuid[], %(numbers)s::integer[], %(leaves)s::bytea[]) as e (entry_id, run_seq, leaf)
-           join audit.log l on l.tenant = %(tenant)s and l.domain = %(domain)s""",
+           select e.entry_id, l.log_id, e.run, e.run_seq, decode(e.leaf, 'base64'), %(at)s
+           from json_to_recordset(%(rows)s::json)
+               as e (tenant text, domain text, entry_id uuid, run uuid, run_seq integer, leaf text)
+           join audit.log l on l.tenant = e.tenant and l.domain = e.domain""",
         {
-            "tenant": key[0],
-            "domain": key[1],
-            "run": key.run if isinstance(key, RunKey) else None,
             "at": at,
-            "ids": [entry.entry_id for entry in entries],
-            "numbers": [entry.run_seq for entry in entries],
-            "leaves": [entry.leaf for entry in entries],
+            "rows": as_json(
+                {
+                    "tenant": tenant,
+                    "domain": domain,
+                    "entry_id": entry.entry_id,
+                    "run": run,
+                    "run_seq": entry.run_seq,
+                    "leaf": as_text(entry.leaf),
+                }
+                for tenant, domain, run, entry in leaves
+            ),
         },
     )
     return cursor.rowcount
+
+
+async def _unwritten(
+    tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]]
+) -> list[tuple[str, str, str | None, Entry]]:
+    ids = [leaf[-1].entry_id for leaf in leaves]
+    rows = await tx.rows("select entry_id from audit.intake where entry_id = any(%(ids)s::uuid[])", {"ids": ids})
+    written = {str(row["entry_id"]) for row in rows}
+    return [leaf for leaf in leaves if leaf[-1].entry_id not in written]
 
 
 async def _make_log(tx: Transaction, tenant: str, domain: str) -> None:
@@ -291,5 +330,9 @@ def _written(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _no_clock() -> datetime:
-    raise AuditBroken("The database does not tell the time.")
+async def _clock(tx: Transaction) -> datetime:
+    row = await tx.row("select clock_timestamp() as at")
+    if row is None:
+        raise AuditBroken("The database does not tell the time.")
+    at: datetime = row["at"]
+    return at

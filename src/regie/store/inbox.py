@@ -7,7 +7,7 @@ from psycopg.rows import DictRow
 
 from regie.core.errors import InvalidInput, RegieError
 from regie.store.database import Transaction
-from regie.store.keys import READY, RunKey
+from regie.store.keys import READY, RunKey, as_json
 
 CANCEL = "cancel"
 """Inbox key of the event that cancels a run."""
@@ -124,14 +124,17 @@ async def is_cancelled(tx: Transaction, key: RunKey) -> bool:
     return row is not None
 
 
-async def consume(tx: Transaction, key: RunKey, seq: int, inbox_keys: Sequence[str]) -> None:
-    """Mark events as consumed by commit number `seq`."""
-    if inbox_keys:
+async def consume(tx: Transaction, commits: Sequence[tuple[RunKey, int, Sequence[str]]]) -> None:
+    """Mark events of several runs as consumed, each run's by a commit of that number."""
+    rows = [{**key._asdict(), "seq": seq, "key": event} for key, seq, events in commits for event in events]
+    if rows:
         await tx.change(
-            """update regie.inbox set consumed_seq = %(seq)s
-               where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s
-                 and key = any(%(keys)s) and consumed_seq is null""",
-            {**key._asdict(), "seq": seq, "keys": list(inbox_keys)},
+            """update regie.inbox i set consumed_seq = c.seq
+               from json_to_recordset(%(rows)s::json)
+                   as c (tenant text, domain text, run uuid, key text, seq bigint)
+               where (i.tenant, i.domain, i.run, i.key) = (c.tenant, c.domain, c.run, c.key)
+                 and i.consumed_seq is null""",
+            {"rows": as_json(rows)},
         )
 
 

@@ -5,23 +5,23 @@ Every write of a worker names all three, so a worker that lost its run cannot wr
 and something of it lock the run's row first.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString, NamedTuple
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
+from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
-from regie.core.errors import AuditBroken, FencedOut, InvalidInput
-from regie.core.run import Cancelled, CloseApproval, OpenApproval, Remind, RunStatus
-from regie.store import approvals, audit, inbox, steps, timers
+from regie.core.errors import FencedOut, InvalidInput
+from regie.core.run import Cancelled, RunStatus
+from regie.store import audit, inbox
 from regie.store.database import Transaction
 from regie.store.inbox import InboxEvent
 from regie.store.keys import READY, Cursor, RunKey, id_span
 from regie.store.sealer import SealBroken
-from regie.store.steps import StepRow
 
 _THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(run)s"
 _BARE: LiteralString = """
@@ -102,40 +102,6 @@ class Claimed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepCommit:
-    """What one advance of a run changes, all at once.
-
-    Attributes:
-        requester: None leaves it as it is.
-        timers_set: Seconds from now, or a moment, by timer.
-        consumed: Keys of inbox events.
-        facts: In order. A final status adds `run:closed` behind them.
-        park_seen: Let go of the run in the same transaction, having seen its inbox up to this number.
-        heard: How much of its inbox was seen; what has cancelled the run behind that goes first.
-    """
-
-    state_json: str
-    status: RunStatus
-    requester: str | None = None
-    steps: Sequence[StepRow] = ()
-    timers_set: Mapping[str, float | datetime] = field(default_factory=dict)
-    timers_cleared: Sequence[str] = ()
-    consumed: Sequence[str] = ()
-    facts: Sequence[Fact] = ()
-    approvals: Sequence[OpenApproval | Remind | CloseApproval] = ()
-    park_seen: int | None = None
-    heard: int | None = None
-
-
-class Committed(NamedTuple):
-    """The handle for the next commit, the inbox number at this one, and its time by the database's clock."""
-
-    claim: Claim
-    inbox_n: int
-    at: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
 class HeldRun:
     """What a gateway needs to know of a run that a worker holds."""
 
@@ -190,13 +156,24 @@ async def start(tx: Transaction, new: NewRun) -> Started:
         InvalidInput: Something in it cannot be stored.
     """
     key = new.key
+    workflow: dict[str, JsonValue] = {"name": new.workflow, "def_sha256": new.definition_digest}
+    trigger: dict[str, JsonValue] = {"trigger": new.trigger_key}
+    about: dict[str, JsonValue] = {"workflow": workflow, "release": new.release, "dry": new.dry}
+    first = [
+        Fact(event=Event.TRIGGER_ACCEPTED, actor=new.started_by, detail=trigger),
+        Fact(event=Event.RUN_STARTED, actor=new.started_by, detail=about),
+    ]
+    chain, entries = await audit.begin(tx, key, corr=new.corr, ticket=new.ticket, facts=first)
     row = await tx.row(
-        """insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket, corr,
-                                  started_by, requester, dry, prio, status, state)
-           values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s, %(trigger_key)s,
-                   %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s, 'running', %(state)s)
-           on conflict (tenant, domain, trigger_key) do nothing
-           returning pg_notify(%(channel)s, domain)""",
+        """with started as (
+               insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket,
+                                      corr, started_by, requester, dry, prio, status, state, audit_n, audit_head)
+               values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s,
+                       %(trigger_key)s, %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s,
+                       'running', %(state)s, %(audit_n)s, %(audit_head)s)
+               on conflict (tenant, domain, trigger_key) do nothing
+               returning domain)
+           select pg_notify(%(channel)s, domain) from started""",
         {
             **key._asdict(),
             "workflow": new.workflow,
@@ -209,17 +186,14 @@ async def start(tx: Transaction, new: NewRun) -> Started:
             "requester": new.requester,
             "dry": new.dry,
             "prio": new.prio,
-            "state": _sealed_state(tx, key, new.state_json),
+            "state": sealed_state(tx, key, new.state_json),
+            "audit_n": chain.n,
+            "audit_head": chain.head,
             "channel": READY,
         },
     )
-    trigger = {"trigger": new.trigger_key}
     if row is not None:
-        workflow = {"name": new.workflow, "def_sha256": new.definition_digest}
-        about = {"workflow": workflow, "release": new.release, "dry": new.dry}
-        accepted = Fact(event=Event.TRIGGER_ACCEPTED, actor=new.started_by, detail={**trigger})
-        started = Fact(event=Event.RUN_STARTED, actor=new.started_by, detail={**about})
-        await audit.append(tx, key, [accepted, started])
+        await audit.write_chains(tx, [(key, entries)], chain.at)
         return Started(key, is_new=True)
     before = await tx.row(
         "select id from regie.run where tenant = %(t)s and domain = %(d)s and trigger_key = %(k)s",
@@ -228,7 +202,7 @@ async def start(tx: Transaction, new: NewRun) -> Started:
     if before is None:
         raise InvalidInput(f"The run of trigger {new.trigger_key} is gone.")
     earlier = RunKey(key.tenant, key.domain, str(before["id"]))
-    repeated = Fact(event=Event.TRIGGER_REPEATED, actor=new.started_by, detail={**trigger})
+    repeated = Fact(event=Event.TRIGGER_REPEATED, actor=new.started_by, detail=trigger)
     await audit.append(tx, earlier, [repeated])
     return Started(earlier, is_new=False)
 
@@ -294,85 +268,6 @@ async def set_aside(tx: Transaction, claim: Claim, kind: str) -> None:
     )
     actor = Actor(type="engine", id="engine")
     await audit.append(tx, claim.key, [Fact(event=Event.RUN_SET_ASIDE, actor=actor, detail={"failure": kind})])
-
-
-async def commit(tx: Transaction, claim: Claim, step: StepCommit) -> Committed:
-    """Write everything that one advance of a run changes, if the claim still holds.
-
-    Raises:
-        FencedOut: Somebody else has the run, or it has moved on; nothing was written.
-        inbox.HeardMeanwhile: A person decided or cancelled in the meantime; leave the transaction, nothing is written.
-        AuditBroken: The leaves cannot be written; leave the transaction, nothing is written.
-    """
-    key, seq = claim.key, claim.seq + 1
-    row = await _locked(tx, key)
-    if row is None or row["owner"] is None or (row["fence"], row["seq"]) != (claim.fence, claim.seq):
-        raise FencedOut(f"Run {key.run} is no longer held under fence {claim.fence} at {claim.seq}.")
-    if step.heard is not None and row["inbox_n"] > step.heard and await inbox.is_cancelled(tx, key):
-        tx.doom = inbox.CancelledMeanwhile(key)
-        raise tx.doom
-    if step.approvals:
-        await approvals.carry_out(tx, key, step.approvals)
-    facts = list(step.facts)
-    if step.status.is_final:
-        closing = {"count": row["audit_n"] + len(facts) + 1, "status": step.status.value}
-        engine = Actor(type="engine", id=str(row["owner"]))
-        facts.append(Fact(event=Event.RUN_CLOSED, actor=engine, detail={**closing}))
-        await approvals.close_open(tx, key)
-    try:
-        chain, entries = audit.link(audit.chain_of(key, row), facts)
-    except AuditBroken as error:
-        tx.doom = error
-        raise
-    async with tx.together():
-        await tx.change(
-            """update regie.run set
-                   state = %(state)s, status = %(status)s, seq = %(seq)s,
-                   requester = coalesce(%(requester)s, requester), audit_n = %(audit_n)s, audit_head = %(audit_head)s,
-                   changed_at = %(at)s, ended_at = case when %(final)s then %(at)s::timestamptz end,
-                   owner = case when not %(final)s and %(parked_at)s::bigint is null then owner end,
-                   ready_at = case
-                       when %(final)s then null
-                       when %(parked_at)s::bigint is null then ready_at
-                       when inbox_n > %(parked_at)s then clock_timestamp() end
-               where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s""",
-            {
-                **key._asdict(),
-                "state": _sealed_state(tx, key, step.state_json),
-                "status": step.status.value,
-                "seq": seq,
-                "requester": step.requester,
-                "audit_n": chain.n,
-                "audit_head": chain.head,
-                "at": chain.at,
-                "final": step.status.is_final,
-                "parked_at": step.park_seen,
-            },
-        )
-        await steps.write(tx, key, seq, step.steps)
-        await inbox.consume(tx, key, seq, step.consumed)
-        if step.status.is_final:
-            await timers.clear_all(tx, key)
-        else:
-            await timers.change(tx, key, seq, to_set=step.timers_set, to_clear=step.timers_cleared)
-    await audit.write(tx, key, entries, chain.at)
-    return Committed(Claim(key, claim.fence, seq), row["inbox_n"], chain.at)
-
-
-async def was_committed(tx: Transaction, claim: Claim) -> bool:
-    """Whether the commit made under this handle happened, when the answer to it was lost.
-
-    Raises:
-        FencedOut: Somebody else has the run by now; drop everything.
-    """
-    row = await tx.row(
-        """select fence, seq from regie.run
-           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s""",
-        claim.key._asdict(),
-    )
-    if row is None or row["fence"] != claim.fence:
-        raise FencedOut(f"Run {claim.key.run} is no longer held under fence {claim.fence}.")
-    return bool(row["seq"] > claim.seq)
 
 
 async def park(tx: Transaction, claim: Claim, seen_inbox_n: int) -> bool:
@@ -529,17 +424,6 @@ async def count_by_status(
     return {RunStatus(row["status"]): row["n"] for row in rows}
 
 
-async def _locked(tx: Transaction, key: RunKey) -> DictRow | None:
-    # The clock is read outside the locking query, so after any wait for the lock.
-    return await tx.row(
-        """with locked as materialized (
-               select owner, fence, seq, inbox_n, corr, ticket, audit_n, audit_head from regie.run
-               where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s for no key update)
-           select *, clock_timestamp() as at from locked""",
-        key._asdict(),
-    )
-
-
 def _key(row: DictRow) -> RunKey:
     return RunKey(row["tenant"], row["domain"], str(row["id"]))
 
@@ -569,7 +453,8 @@ def _run_row(row: DictRow) -> RunRow:
     )
 
 
-def _sealed_state(tx: Transaction, key: RunKey, state_json: str) -> bytes:
+def sealed_state(tx: Transaction, key: RunKey, state_json: str) -> bytes:
+    """A run's state as its row holds it."""
     return tx.sealer.seal(state_json.encode(), **_state_address(key))
 
 

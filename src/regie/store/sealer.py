@@ -82,6 +82,11 @@ class Sealer:
             raise SealBroken(f"A value in {table} is not what was sealed there.") from None
 
 
+def as_text(sealed: bytes) -> str:
+    """Bytes as the text in which they stand in rows sent as JSON; `decode(..., 'base64')` takes it back."""
+    return binascii.b2a_base64(sealed, newline=False).decode()
+
+
 def _address(tenant: str, domain: str, table: str, pk: str) -> bytes:
     """What is authenticated with the value. Only the last part is free text, so no two addresses are equal."""
     return f"{tenant}|{domain}|{table}|{pk}".encode()

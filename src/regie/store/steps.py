@@ -1,13 +1,15 @@
 """The record of each attempt of each step of a run, with its times. Commits write it, the pages and the CLI read it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import LiteralString
 
 from regie.core.errors import Failure
 from regie.core.run import StepStatus
 from regie.store.database import Transaction
-from regie.store.keys import RunKey
+from regie.store.keys import RunKey, as_json
+from regie.store.sealer import as_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,41 +52,69 @@ class StepRecord:
     seq: int
 
 
-async def write(tx: Transaction, key: RunKey, seq: int, steps: Sequence[StepRow]) -> None:
-    """Record attempts, within commit number `seq`."""
-    await tx.change_each(
-        """insert into regie.step (tenant, domain, run, place, attempt, seq, uses, status, input_sha256, output,
-                                   failure, queued_at, started_at, ended_at)
-           values (%(tenant)s, %(domain)s, %(run)s, %(place)s, %(attempt)s, %(seq)s, %(uses)s, %(status)s,
-                   %(input_sha256)s, %(output)s, %(failure)s,
-                   clock_timestamp() - make_interval(secs => %(queued)s::float8),
-                   clock_timestamp() - make_interval(secs => %(started)s::float8),
-                   clock_timestamp() - make_interval(secs => %(ended)s::float8))
-           on conflict (tenant, domain, run, place, attempt) do update
-           set seq = excluded.seq, uses = excluded.uses, status = excluded.status, output = excluded.output,
-               failure = excluded.failure,
-               input_sha256 = coalesce(nullif(excluded.input_sha256, ''), step.input_sha256),
-               queued_at = coalesce(excluded.queued_at, step.queued_at),
-               started_at = coalesce(excluded.started_at, step.started_at),
-               ended_at = coalesce(excluded.ended_at, step.ended_at)""",
-        [
-            {
-                **key._asdict(),
-                "place": step.place,
-                "attempt": step.attempt,
-                "seq": seq,
-                "uses": step.uses,
-                "status": step.status.value,
-                "input_sha256": step.input_sha256,
-                "output": _sealed(tx, key, step, "output", step.output_json),
-                "failure": _sealed(tx, key, step, "failure", step.failure.model_dump_json() if step.failure else None),
-                "queued": step.queued_ago_s,
-                "started": step.started_ago_s,
-                "ended": step.ended_ago_s,
-            }
-            for step in steps
-        ],
+async def write(tx: Transaction, commits: Sequence[tuple[RunKey, int, Sequence[StepRow]]]) -> None:
+    """Record the attempts of several runs, each within a commit of that number."""
+    rows = [_row(tx, key, seq, step) for key, seq, attempts in commits for step in _latest(attempts)]
+    if rows:
+        await tx.change(_WRITE, {"rows": as_json(rows)})
+
+
+def _latest(attempts: Sequence[StepRow]) -> list[StepRow]:
+    """Each attempt once: what is said of it last, with what had been said before and is not said again."""
+    known: dict[tuple[str, int], StepRow] = {}
+    for step in attempts:
+        mark = (step.place, step.attempt)
+        before = known.get(mark)
+        known[mark] = step if before is None else _over(before, step)
+    return list(known.values())
+
+
+def _over(before: StepRow, step: StepRow) -> StepRow:
+    return replace(
+        step,
+        input_sha256=step.input_sha256 or before.input_sha256,
+        queued_ago_s=before.queued_ago_s if step.queued_ago_s is None else step.queued_ago_s,
+        started_ago_s=before.started_ago_s if step.started_ago_s is None else step.started_ago_s,
+        ended_ago_s=before.ended_ago_s if step.ended_ago_s is None else step.ended_ago_s,
     )
+
+
+_WRITE: LiteralString = """
+    insert into regie.step (tenant, domain, run, place, attempt, seq, uses, status, input_sha256, output, failure,
+                            queued_at, started_at, ended_at)
+    select s.tenant, s.domain, s.run, s.place, s.attempt, s.seq, s.uses, s.status, s.input_sha256,
+           decode(s.output, 'base64'), decode(s.failure, 'base64'),
+           clock_timestamp() - make_interval(secs => s.queued),
+           clock_timestamp() - make_interval(secs => s.started),
+           clock_timestamp() - make_interval(secs => s.ended)
+    from json_to_recordset(%(rows)s::json) as s (
+        tenant text, domain text, run uuid, place text, attempt integer, seq bigint, uses text, status text,
+        input_sha256 text, output text, failure text, queued float8, started float8, ended float8)
+    on conflict (tenant, domain, run, place, attempt) do update
+    set seq = excluded.seq, uses = excluded.uses, status = excluded.status, output = excluded.output,
+        failure = excluded.failure,
+        input_sha256 = coalesce(nullif(excluded.input_sha256, ''), step.input_sha256),
+        queued_at = coalesce(excluded.queued_at, step.queued_at),
+        started_at = coalesce(excluded.started_at, step.started_at),
+        ended_at = coalesce(excluded.ended_at, step.ended_at)"""
+
+
+def _row(tx: Transaction, key: RunKey, seq: int, step: StepRow) -> dict[str, object]:
+    failure = step.failure.model_dump_json() if step.failure else None
+    return {
+        **key._asdict(),
+        "place": step.place,
+        "attempt": step.attempt,
+        "seq": seq,
+        "uses": step.uses,
+        "status": step.status.value,
+        "input_sha256": step.input_sha256,
+        "output": _sealed(tx, key, step, "output", step.output_json),
+        "failure": _sealed(tx, key, step, "failure", failure),
+        "queued": step.queued_ago_s,
+        "started": step.started_ago_s,
+        "ended": step.ended_ago_s,
+    }
 
 
 async def list_steps(tx: Transaction, key: RunKey) -> list[StepRecord]:
@@ -120,11 +150,11 @@ async def list_steps(tx: Transaction, key: RunKey) -> list[StepRecord]:
     return records
 
 
-def _sealed(tx: Transaction, key: RunKey, step: StepRow, column: str, text: str | None) -> bytes | None:
+def _sealed(tx: Transaction, key: RunKey, step: StepRow, column: str, text: str | None) -> str | None:
     if text is None:
         return None
     pk = _pk(key, step.place, step.attempt)
-    return tx.sealer.seal(text.encode(), tenant=key.tenant, domain=key.domain, table=f"step.{column}", pk=pk)
+    return as_text(tx.sealer.seal(text.encode(), tenant=key.tenant, domain=key.domain, table=f"step.{column}", pk=pk))
 
 
 def _pk(key: RunKey, place: str, attempt: int) -> str:

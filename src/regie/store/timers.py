@@ -7,42 +7,57 @@ from datetime import datetime
 
 from regie.store import inbox
 from regie.store.database import Transaction
-from regie.store.keys import RunKey
+from regie.store.keys import RunKey, as_json
 
 
-async def change(
-    tx: Transaction, key: RunKey, seq: int, *, to_set: Mapping[str, float | datetime], to_clear: Sequence[str]
-) -> None:
-    """Set timers to fire after so many seconds or at a moment, replacing earlier settings, and forget others."""
-    if to_clear:
-        await tx.change(
-            """delete from regie.timer
-               where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s and timer = any(%(timers)s)""",
-            {**key._asdict(), "timers": list(to_clear)},
-        )
-    if to_set:
+async def set_(tx: Transaction, commits: Sequence[tuple[RunKey, int, Mapping[str, float | datetime]]]) -> None:
+    """Set timers of several runs to fire after so many seconds or at a moment, replacing earlier settings."""
+    rows = [
+        {
+            **key._asdict(),
+            "seq": seq,
+            "timer": timer,
+            "seconds": None if isinstance(due, datetime) else due,
+            "moment": due if isinstance(due, datetime) else None,
+        }
+        for key, seq, timers in commits
+        for timer, due in timers.items()
+    ]
+    if rows:
         await tx.change(
             """insert into regie.timer (tenant, domain, run, timer, set_seq, due_at)
-               select %(tenant)s, %(domain)s, %(run)s, t.timer, %(seq)s,
-                      coalesce(t.at, clock_timestamp() + make_interval(secs => t.s))
-               from unnest(%(timers)s::text[], %(seconds)s::float8[], %(moments)s::timestamptz[]) as t (timer, s, at)
+               select t.tenant, t.domain, t.run, t.timer, t.seq,
+                      coalesce(t.moment, clock_timestamp() + make_interval(secs => t.seconds))
+               from json_to_recordset(%(rows)s::json)
+                   as t (tenant text, domain text, run uuid, timer text, seq bigint, seconds float8,
+                         moment timestamptz)
                on conflict (tenant, domain, run, timer) do update
                set set_seq = excluded.set_seq, due_at = excluded.due_at""",
-            {
-                **key._asdict(),
-                "seq": seq,
-                "timers": list(to_set),
-                "seconds": [None if isinstance(due, datetime) else due for due in to_set.values()],
-                "moments": [due if isinstance(due, datetime) else None for due in to_set.values()],
-            },
+            {"rows": as_json(rows)},
         )
 
 
-async def clear_all(tx: Transaction, key: RunKey) -> None:
-    """Forget every timer of a run that is over."""
-    await tx.change(
-        "delete from regie.timer where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s", key._asdict()
-    )
+async def clear(tx: Transaction, commits: Sequence[tuple[RunKey, Sequence[str]]]) -> None:
+    """Forget timers of several runs."""
+    rows = [{**key._asdict(), "timer": timer} for key, timers in commits for timer in timers]
+    if rows:
+        await tx.change(
+            """delete from regie.timer t
+               using json_to_recordset(%(rows)s::json) as c (tenant text, domain text, run uuid, timer text)
+               where (t.tenant, t.domain, t.run, t.timer) = (c.tenant, c.domain, c.run, c.timer)""",
+            {"rows": as_json(rows)},
+        )
+
+
+async def clear_all(tx: Transaction, keys: Sequence[RunKey]) -> None:
+    """Forget every timer of runs that are over."""
+    if keys:
+        await tx.change(
+            """delete from regie.timer t
+               using json_to_recordset(%(rows)s::json) as c (tenant text, domain text, run uuid)
+               where (t.tenant, t.domain, t.run) = (c.tenant, c.domain, c.run)""",
+            {"rows": as_json(key._asdict() for key in keys)},
+        )
 
 
 async def fire_due(tx: Transaction, domains: Sequence[str], limit: int = 100) -> int:

@@ -1,0 +1,101 @@
+"""Commits the runs of one worker together: what is ready at the same time goes into one transaction.
+
+A commit costs round trips and a flush to disk, whatever it holds. What comes while others are on their way waits and
+goes together; so a worker with one run never waits, and a worker with many pays for few commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from regie.core.errors import OutcomeUnknown, RegieError, Unavailable
+from regie.store import commits
+from regie.store.commits import Committed, StepCommit
+from regie.store.database import Database
+from regie.store.runs import Claim
+
+MOST_TOGETHER = 128
+"""Runs in one transaction: more gain little, and what breaks one makes all of them be written singly."""
+LANES = 2
+"""Transactions under way at once: one is prepared while the other is flushed."""
+
+
+@dataclass
+class _Waiting:
+    claim: Claim
+    step: StepCommit
+    answer: asyncio.Future[Committed]
+
+    def settle(self, outcome: Committed | BaseException) -> None:
+        # Whoever asked may have been cancelled meanwhile.
+        if self.answer.done():
+            return
+        if isinstance(outcome, BaseException):
+            self.answer.set_exception(outcome)
+        else:
+            self.answer.set_result(outcome)
+
+
+@dataclass
+class GroupCommit:
+    """Where the runs of one worker bring their commits.
+
+    Args:
+        database: Where the runs are.
+    """
+
+    database: Database
+    _waiting: deque[_Waiting] = field(default_factory=deque)
+    _lanes: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def commit(self, claim: Claim, step: StepCommit) -> Committed:
+        """Write what one advance of a run changes.
+
+        Raises:
+            FencedOut, HeardMeanwhile, AuditBroken, InvalidInput: See `commits.commit`; nothing of it is written.
+            Unavailable: The database does not answer; nothing is written.
+            OutcomeUnknown: Read again whether it was written.
+        """
+        waiting = _Waiting(claim, step, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if len(self._lanes) < LANES:
+            lane = asyncio.create_task(self._work())
+            self._lanes.add(lane)
+            lane.add_done_callback(self._lanes.discard)
+        return await waiting.answer
+
+    async def _work(self) -> None:
+        """Write until nothing waits."""
+        while self._waiting:
+            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
+            try:
+                await self._write(group)
+            except BaseException as error:
+                for waiting in group:
+                    waiting.settle(error)
+                if not isinstance(error, Exception):
+                    raise
+
+    async def _write(self, group: list[_Waiting]) -> None:
+        try:
+            async with self.database.transaction() as tx:
+                outcomes = await commits.commit_all(tx, [(waiting.claim, waiting.step) for waiting in group])
+        except (Unavailable, OutcomeUnknown):
+            raise
+        except (RegieError, ValueError):
+            if len(group) == 1:
+                raise
+            # One of them cannot be written: alone it shows which, and the others are not held up.
+            for waiting in group:
+                await self._write_alone(waiting)
+            return
+        for waiting, outcome in zip(group, outcomes, strict=True):
+            waiting.settle(outcome)
+
+    async def _write_alone(self, waiting: _Waiting) -> None:
+        try:
+            await self._write([waiting])
+        except Exception as error:  # noqa: BLE001  whatever it is, it is raised where the commit was asked for
+            waiting.settle(error)
