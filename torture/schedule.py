@@ -16,6 +16,10 @@ VICTIM_OF = {
     point: "gateway" if point.value.endswith(("intent", "effect", "receipt")) else "worker" for point in CrashPoint
 }
 """Which kind of process passes a crash point."""
+SKEWED = WORKERS[0]
+"""The worker whose clock is turned; the other one keeps the right time."""
+CLOCKS = ("+400d", "-1h", "+1h", "-30d", "+0")
+"""Times that a clock is set to, beside the right one."""
 QUIET_AT_THE_ENDS_S = 2.0
 
 
@@ -48,6 +52,10 @@ class Kind(StrEnum):
     """A webhook comes twice."""
     RELEASE = "release"
     """Another release becomes the current one."""
+    CLOCK = "clock"
+    """The wall clock of one worker is set to another time."""
+    DISK = "disk"
+    """The disk of the database is full for some seconds."""
 
 
 PER_MINUTE: dict[Kind, float] = {
@@ -64,6 +72,8 @@ PER_MINUTE: dict[Kind, float] = {
     Kind.VENDOR: 24,
     Kind.REDELIVER: 6,
     Kind.RELEASE: 1.0,
+    Kind.CLOCK: 1.0,
+    Kind.DISK: 0.3,
 }
 """How often each kind comes. A cut takes two or three connections, so that makes about 110 of them in a minute."""
 
@@ -164,4 +174,6 @@ _MAKE: dict[Kind, Callable[[random.Random, Iterator[CrashPoint]], tuple[str, dic
     Kind.VENDOR: _vendor,
     Kind.REDELIVER: _nothing,
     Kind.RELEASE: _nothing,
+    Kind.CLOCK: lambda chance, _: (SKEWED, {"offset": chance.choice(CLOCKS)}),
+    Kind.DISK: lambda chance, _: ("", {"seconds": round(chance.uniform(2, 6), 1)}),
 }
