@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -82,7 +83,17 @@ async def hurry(ctx: Context, do: str = "ok") -> Answer:
     return Answer()
 
 
-OWN: tuple[Block, ...] = (act, hurry)
+@block("thing.think", retry=Retry(attempts=3, first_s=0.02, most_s=0.05), timeout_s=5.0)
+async def think(ctx: Context, do: str = "ok", value: JsonValue = None) -> Answer:
+    """Do it without reaching anything outside.
+
+    Example:
+        uses: thing.think
+    """
+    return Answer(value=value)
+
+
+OWN: tuple[Block, ...] = (act, hurry, think)
 CATALOGUE: Catalogue = {**load_catalogue(), **{own.name: own for own in OWN}}
 
 FILES = {
@@ -202,6 +213,27 @@ FILES = {
         - uses: thing.act
           with: { do: refuse }
         """,
+    "thoughts": """
+        - { id: one, uses: thing.think, with: { value: 1 } }
+        - { uses: thing.think, with: { do: 'fail twice' } }
+        - parallel:
+            - { id: two, uses: thing.think, with: { value: "${{ steps.one.value }}" } }
+            - { uses: thing.think }
+            - { id: deed, uses: thing.act, with: { value: 3 } }
+        - for-each: item in [1, 2, 3]
+          uses: thing.think
+        - { id: sum, uses: thing.think, with: { value: "${{ steps.two.value + steps.deed.value }}" } }
+        """,
+    "unthinkable": """
+        - { id: one, uses: thing.think, with: { value: 1 } }
+        - { id: bad, uses: thing.think, with: { do: "${{ input.word }}" } }
+        - { uses: thing.think }
+        """,
+    "musing": """
+        - { uses: thing.think }
+        - { id: it, uses: thing.think, with: { do: hold } }
+        - { id: after, uses: thing.think }
+        """,
     "broken": "- { id: it, uses: thing.act, with: { do: break } }",
     "unkept": """
         - id: approval
@@ -250,7 +282,9 @@ RELEASE = release()
 
 
 class Script:
-    """Does what each step says: `ok`, `fail twice`, `fail always`, `refuse`, `later`, `change`, `hold`, `break`.
+    """Does what each step says.
+
+    One of `ok`, `fail twice`, `fail always`, `refuse`, `later`, `change`, `hold`, `no number`, `break`.
 
     Attributes:
         calls: Every piece of work begun, by run, place and attempt.
@@ -301,6 +335,8 @@ class Script:
             case "change":
                 note = EffectNote(capability="thing.act", target=place, words="on: false -> true", changed=True)
                 return Succeeded(place=place, attempt=attempt, output=output, effects=(note,))
+            case "no number":
+                output = {"value": math.nan}
             case "break":
                 raise ZeroDivisionError
             case "hold":

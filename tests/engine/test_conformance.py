@@ -52,6 +52,14 @@ async def test_a_run_goes_through_its_steps_to_the_end(stage: Stage) -> None:
     assert state.facts.settings["first_within"] == "8h"
 
 
+async def test_steps_that_reach_nothing_outside_come_to_the_same_as_others(stage: Stage) -> None:
+    key = await stage.start("thoughts")
+    state = await stage.until(key, is_over)
+    assert state.status is RunStatus.DONE
+    assert state.steps["sum"].output == {"value": 4}
+    assert (state.steps["1"].attempt, state.steps["1"].tries) == (3, 2)
+
+
 async def test_a_failure_that_passes_is_tried_again_after_a_while(stage: Stage) -> None:
     key = await stage.start("flaky")
     state = await stage.until(key, is_over)

@@ -306,6 +306,71 @@ async def test_what_no_database_takes_fails_its_step_instead_of_being_tried_for_
     assert "cannot be stored" in state.failure.message
 
 
+# --- steps that reach nothing outside, and commits of many runs -------------------------------------------------------
+
+
+async def test_steps_that_reach_nothing_outside_are_committed_together_each_with_its_row(
+    postgres: PostgresStage,
+) -> None:
+    async with at_work(postgres.worker()):
+        key = await postgres.start("unthinkable", word="fine")
+        assert (await postgres.until(key, is_over)).status is RunStatus.DONE
+    assert (await row_of(postgres, key)).seq == 1
+    assert [(step.place, step.status) for step in await steps_of(postgres, key)] == [
+        ("one", StepStatus.DONE),
+        ("bad", StepStatus.DONE),
+        ("2", StepStatus.DONE),
+    ]
+    await leaves_of(postgres, key)
+
+
+async def test_of_several_steps_in_a_row_only_the_one_that_cannot_be_stored_fails(postgres: PostgresStage) -> None:
+    async with at_work(postgres.worker()):
+        keys = [await postgres.start("unthinkable", word=word) for word in ("fine", "no number", "good")]
+        states = [await postgres.until(key, is_over) for key in keys]
+    assert [state.status for state in states] == [RunStatus.DONE, RunStatus.FAILED, RunStatus.DONE]
+    assert states[1].failure is not None
+    assert "cannot be stored" in states[1].failure.message
+    assert [(step.place, step.status) for step in await steps_of(postgres, keys[1])] == [
+        ("one", StepStatus.DONE),
+        ("bad", StepStatus.FAILED),
+    ]
+
+
+async def test_a_step_that_takes_long_does_not_keep_what_was_done_before_it(postgres: PostgresStage) -> None:
+    async with at_work(postgres.worker()):
+        key = await postgres.start("musing")
+        await postgres.until(key, lambda state: state.steps.get("it") is not None)
+        await postgres.cancel(key)
+        postgres.script.let_go(key.run)
+        assert (await postgres.until(key, is_over)).status is RunStatus.CANCELLED
+    assert "after" not in postgres.script.places(key)
+
+
+async def test_who_cancels_between_a_step_in_passing_and_its_commit_goes_first(
+    postgres: PostgresStage, decider: Decider
+) -> None:
+    key = await postgres.start("unthinkable")
+    decider.arm(CrashPoint.BEFORE_COMMIT, key, EVA, cancels=True)
+    async with at_work(postgres.worker()):
+        assert (await postgres.until(key, is_over)).status is RunStatus.CANCELLED
+    assert await steps_of(postgres, key) == []
+
+
+async def test_one_commit_that_cannot_be_written_does_not_hold_up_the_others(postgres: PostgresStage) -> None:
+    """Many at once go into one transaction, of which one spoils the rest unless they are written singly."""
+    keys = [
+        await (postgres.start("unkept", word="\x00") if number % 7 == 0 else postgres.start("thoughts"))
+        for number in range(70)
+    ]
+    async with at_work(postgres.worker(slots=70)):
+        for number, key in enumerate(keys):
+            wanted = RunStatus.FAILED if number % 7 == 0 else RunStatus.DONE
+            assert (await postgres.until(key, is_over)).status is wanted
+    for key in keys[::5]:
+        await leaves_of(postgres, key)
+
+
 # --- decisions that meet something else -------------------------------------------------------------------------------
 
 

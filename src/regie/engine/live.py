@@ -62,6 +62,8 @@ CHAIN_S = 0.05
 """Longest that steps are done in a row before what they gave is written."""
 MOST_IN_CHAIN = 64
 """Most steps in one commit."""
+LONGEST_IN_CHAIN_S = 1.0
+"""A step that takes longer is done by itself, so that nobody waits for it who need not."""
 NOTHING_SEEN = -1
 """Less than any inbox count: a run that is let go is ready at once."""
 
@@ -214,8 +216,9 @@ class LiveRun:
         if inbox_key is None and not step.commands and step.state == self.state:
             return
         chain = Chain(step.state, list(step.commands), [inbox_key] if inbox_key else [])
-        if not self.is_stepwise:
-            await self._follow(chain)
+        if not self.is_stepwise and not await self._follow(chain):
+            await self._take_alone(event, inbox_key)
+            return
         try:
             await self._commit(chain)
         except HeardMeanwhile as late:
@@ -227,8 +230,7 @@ class LiveRun:
         except (InvalidInput, AuditBroken, ValueError) as error:
             if chain.length > 1:
                 # One of several steps gave what cannot be stored: one after the other shows which.
-                self.is_stepwise = True
-                await self._take(event, inbox_key)
+                await self._take_alone(event, inbox_key)
                 return
             unkept = _unkept(event)
             if unkept is None:
@@ -239,22 +241,34 @@ class LiveRun:
         self.state = chain.state
         self._hand_out(chain.works)
 
-    async def _follow(self, chain: Chain) -> None:
-        """Do the steps that follow and reach nothing outside, as long as nothing else is to be seen to."""
+    async def _take_alone(self, event: Event, inbox_key: str | None) -> None:
+        """Take an event in again, from what is written; from now on each step of this run is committed by itself."""
+        self.is_stepwise = True
+        await self._take(event, inbox_key)
+
+    async def _follow(self, chain: Chain) -> bool:
+        """Do the steps that follow and reach nothing outside, as long as nothing else is to be seen to.
+
+        Returns:
+            False when one takes too long to be done in passing: the chain is to be forgotten.
+        """
         until_s = time.monotonic() + CHAIN_S
         while (works := chain.works) and chain.length < MOST_IN_CHAIN and time.monotonic() < until_s:
             if self.tasks or self.waiting or self.is_leaving or not all(self._stays_inside(work) for work in works):
-                return
+                break
             chain.commands = [command for command in chain.commands if not isinstance(command, Work)]
             owed: list[Command] = []
             for work in works:
                 event = await self._perform_here(work, chain.state)
+                if event is None:
+                    return False
                 step = advance(self.definition, self.catalogue, chain.state, event)
                 chain.state = step.state
                 chain.length += 1
                 chain.commands += [command for command in step.commands if not isinstance(command, Work)]
                 owed += [command for command in step.commands if isinstance(command, Work)]
             chain.commands += owed
+        return True
 
     def _stays_inside(self, work: Work) -> bool:
         """Whether a piece of work is a block that needs no capability: doing it twice is doing it once."""
@@ -351,11 +365,16 @@ class LiveRun:
             self.inputs[mark] = input_digest(work)
             self.tasks[asyncio.create_task(self._perform(work, self.state))] = work
 
-    async def _perform_here(self, work: Work, state: RunState) -> Event:
+    async def _perform_here(self, work: Work, state: RunState) -> Event | None:
+        """Do a piece of work in passing; nothing comes back when that takes too long."""
         mark = (work.place, work.attempt)
         self.queued_s[mark] = time.monotonic()
         self.inputs[mark] = input_digest(work)
-        return await self._perform(work, state)
+        try:
+            async with asyncio.timeout(LONGEST_IN_CHAIN_S):
+                return await self._perform(work, state)
+        except TimeoutError:
+            return None
 
     async def _perform(self, work: Work, state: RunState) -> Event:
         """Have the work done within its time. Too late is a failure like any other, and it may be tried again."""

@@ -97,7 +97,8 @@ class _Desk:
         self.database = database
         self.connections = connections
         self.grants = Grants(database)
-        self.effects = Effects(database, Budgets(), TargetLocks(database), rereads_s=rereads_s, pause=pause)
+        self.locks = TargetLocks(database)
+        self.effects = Effects(database, Budgets(), self.locks, rereads_s=rereads_s, pause=pause)
         self.inbox = Inbox(database, connections, self.effects)
 
     async def call(self, caller: Caller, question: CallQuestion) -> CallReply:
@@ -175,6 +176,7 @@ def make_gateway(
     async def live(_: FastAPI) -> AsyncIterator[None]:
         yield
         await desk.connections.aclose()
+        await desk.locks.aclose()
 
     app = FastAPI(title="Regie gateway", lifespan=live, openapi_url=None, docs_url=None, redoc_url=None)
     _answer_errors(app)

@@ -176,12 +176,20 @@ class Database:
     @asynccontextmanager
     async def apart(self) -> AsyncIterator[AsyncConnection[DictRow]]:
         """A connection outside the pool, committing each statement: for session locks and hints."""
-        with explained(None):
-            connection = await AsyncConnection[DictRow].connect(self._dsn, autocommit=True, row_factory=dict_row)
+        connection = await self.connect_apart()
         try:
             yield connection
         finally:
             await connection.close()
+
+    async def connect_apart(self) -> AsyncConnection[DictRow]:
+        """The same for whoever keeps it longer than a block, and closes it.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        with explained(None):
+            return await AsyncConnection[DictRow].connect(self._dsn, autocommit=True, row_factory=dict_row)
 
     @asynccontextmanager
     async def _transact(self, *, read_only: bool) -> AsyncIterator[Transaction]:

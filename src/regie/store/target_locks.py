@@ -9,7 +9,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
 
 from regie.store.database import Database, explained
 
@@ -21,11 +25,20 @@ MOST_HELD = 20
 
 
 class TargetLocks:
-    """Advisory locks of the database, each on a connection of its own: it ends with the connection."""
+    """Advisory locks of the database, each on a connection of its own: it ends with the connection.
+
+    The connections are kept: making one costs more than all else that a change asks of the database.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._places = asyncio.Semaphore(MOST_HELD)
+        self._idle: list[AsyncConnection[DictRow]] = []
+
+    async def aclose(self) -> None:
+        """Close the connections that nobody uses."""
+        while self._idle:
+            await self._idle.pop().close()
 
     @asynccontextmanager
     async def hold(self, tenant: str, target: str) -> AsyncIterator[None]:
@@ -37,8 +50,49 @@ class TargetLocks:
         named = hashlib.sha256(b"\x00".join([b"target", tenant.encode(), target.encode()])).digest()
         # Two targets with the same 64 bits would only wait for each other.
         key = int.from_bytes(named[:8], "big", signed=True)
-        async with self._places, self._database.apart() as connection:
+        async with self._places:
+            connection = await self._locked(key)
+            try:
+                yield
+            finally:
+                await self._unlock(connection, key)
+
+    async def _locked(self, key: int) -> AsyncConnection[DictRow]:
+        """A connection that holds the lock; a kept one may have ended meanwhile, and then the next is tried."""
+        while self._idle:
+            connection = self._idle.pop()
+            if await self._has_locked(connection, key):
+                return connection
+        connection = await self._database.connect_apart()
+        try:
             with explained(connection):
                 await connection.execute("select set_config('lock_timeout', %(wait)s, false)", {"wait": WAIT})
                 await connection.execute("select pg_advisory_lock(%(key)s)", {"key": key})
-            yield
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _has_locked(self, connection: AsyncConnection[DictRow], key: int) -> bool:
+        try:
+            with explained(connection):
+                await connection.execute("select pg_advisory_lock(%(key)s)", {"key": key})
+        except BaseException as error:
+            was_lost = connection.closed
+            await connection.close()
+            if was_lost and isinstance(error, Exception):
+                return False
+            raise
+        return True
+
+    async def _unlock(self, connection: AsyncConnection[DictRow], key: int) -> None:
+        """Let go, and keep the connection; one that does not answer lets go by its end."""
+        is_free = False
+        with suppress(psycopg.Error):
+            cursor = await connection.execute("select pg_advisory_unlock(%(key)s) as is_free", {"key": key})
+            row = await cursor.fetchone()
+            is_free = row is not None and bool(row["is_free"])
+        if is_free:
+            self._idle.append(connection)
+        else:
+            await connection.close()

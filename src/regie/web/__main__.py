@@ -81,6 +81,8 @@ async def serve(settings: Settings) -> None:
             listening = opened.enter_context(socket.create_server((LOOPBACK, settings.port)))
         except OSError as error:
             raise Unavailable(f"Port {settings.port} cannot be used: {error.strerror}.") from error
+        # Each connection inherits it: without it the second packet of an answer waits 40 ms for the first's receipt.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sealer = Sealer.from_file(settings.sealing_key_file)
         gateway_token = read_or_make_token(settings.web_token_file)
         async with (
