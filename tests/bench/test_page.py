@@ -47,7 +47,7 @@ def test_peers_stand_beside_regie_and_a_missing_one_is_named() -> None:
     }
     made = page({}, {}, peers)
     assert "| DBOS (dbos 3.4.0) | the same PostgreSQL | 20 | 50 | 4 / 6 / 9 |" in made
-    assert "| Regie / DBOS, 64 at once | 21.5 | 20 | 23 |" in made
+    assert "| Regie, steps that reach nothing outside / DBOS, 64 at once | 21.5 | 20 | 23 |" in made
     assert "Prefect was left out" in made
 
 

@@ -62,13 +62,13 @@ async def test_a_peer_that_does_not_start_is_reported_and_the_others_are_measure
         with pytest.raises(PeerFailed, match="make bench-peers"):
             async with turn("dbos", made, Path("/nonexistent/python")):
                 pass
-    assert list(figures["engines"]) == ["regie"]
+    assert list(figures["engines"]) == ["regie", "regie_apart"]
     assert len(figures["engines"]["regie"]["loaded"]) == 2
     assert {name: "No module named" in why for name, why in figures["missing"].items()} == {
         "dbos": True,
         "prefect": True,
     }
-    assert sum(line.startswith("Round") for line in said) == 4
+    assert sum(line.startswith("Round") for line in said) == 6
     shown = StringIO()
     show(json.loads(json.dumps(figures)), Console(file=shown, width=120))
     assert "not measured" in shown.getvalue()

@@ -46,7 +46,7 @@ NUMBER = 200
 """Definitions that are compared."""
 DRAWN = 240
 """So many that enough of them can be compared."""
-WITHIN_S = 120.0
+WITHIN_S = 240.0
 LOOK_S = 0.05
 KILL_EVERY_S = 0.7
 ODDS = {"ok": 80, "away": 7, "lost": 6, "untold": 7}
