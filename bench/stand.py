@@ -58,7 +58,7 @@ class Stand:
     @asynccontextmanager
     async def opened(self, dsn: str) -> AsyncIterator[Database]:
         """A database as a worker process opens it."""
-        async with Database(dsn, self.sealer, max_connections=CONNECTIONS) as database:
+        async with Database(dsn, self.sealer, max_connections=CONNECTIONS, by_key=True) as database:
             yield database
 
     def pgbench(self, clients: int, seconds: float) -> float:

@@ -35,7 +35,7 @@ def _note(run: str, place: str, at_s: float) -> None:
 async def _work(dsn: str, key_file: Path) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with Database(dsn, Sealer.from_file(key_file), max_connections=CONNECTIONS) as database:
+    async with Database(dsn, Sealer.from_file(key_file), max_connections=CONNECTIONS, by_key=True) as database:
         loop = WorkerLoop(database, CATALOGUE, Doer(_note), [DOMAIN], name="bench", slots=SLOTS)
         working = asyncio.create_task(loop.run(stop))
         while not await _is_registered(database):  # noqa: ASYNC110  what is waited for is in a database

@@ -5,11 +5,11 @@ Prints one line of JSON with its address once it takes requests, and stops grace
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 
 import structlog
+import uvloop
 
 from regie import logs
 from regie.core.errors import RegieError
@@ -29,7 +29,7 @@ def main() -> None:
     logs.configure()
     settings = Settings()
     try:
-        asyncio.run(serve(settings, port=settings.gateway_port, listening=_announce))
+        uvloop.run(serve(settings, port=settings.gateway_port, listening=_announce))
     except RegieError as error:
         log.critical("gateway:failed", kind=type(error).__name__, reason=error.message, hint=error.hint)
         sys.exit(1)

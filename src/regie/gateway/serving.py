@@ -49,7 +49,9 @@ async def serve(
         # Each connection inherits it. Without it the second packet of an answer waits 40 ms for the first to be
         # acknowledged; asyncio sets it only for sockets that it makes itself.
         door.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        async with Database(settings.database_url, sealer, max_connections=CONNECTIONS_TO_DATABASE) as database:
+        async with Database(
+            settings.database_url, sealer, max_connections=CONNECTIONS_TO_DATABASE, by_key=True
+        ) as database:
             config = uvicorn.Config(
                 make_gateway(database, vault, callers, transport_for=transport_for),
                 log_config=None,

@@ -26,6 +26,11 @@ KEEPALIVES = "keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_us
 """A cut network is noticed in about half a minute, not in two hours."""
 LIMITS = "-c idle_in_transaction_session_timeout=60s -c lock_timeout=20s -c statement_timeout=60s"
 """No statement of ours takes long: what does is stuck, and must not keep others from their rows."""
+BY_KEY = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+"""For processes whose statements ask for a few rows by their keys, as they must not be planned otherwise.
+
+A table that has never been analysed counts as small: the look for due timers read every run there was.
+"""
 RELEASES_KEPT = 16
 PROOF = b"regie"
 
@@ -97,15 +102,18 @@ class Database:
         sealer: Seals what must not be readable there.
         max_connections: Most connections of its pool.
         wait_s: Seconds to wait for a free connection, or for a database that is away.
+        by_key: Whether every statement asks for rows by their keys, as those of workers and gateway do.
     """
 
-    def __init__(self, dsn: str, sealer: Sealer, *, max_connections: int = 10, wait_s: float = 10.0) -> None:
+    def __init__(
+        self, dsn: str, sealer: Sealer, *, max_connections: int = 10, wait_s: float = 10.0, by_key: bool = False
+    ) -> None:
         self._dsn = make_conninfo(dsn, **conninfo_to_dict(f"{CONNECTION} {KEEPALIVES}"))
         self._sealer = sealer
         self._wait_s = wait_s
         self._releases = _Releases()
         self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
-            make_conninfo(self._dsn, options=LIMITS),
+            make_conninfo(self._dsn, options=f"{LIMITS} {BY_KEY}" if by_key else LIMITS),
             connection_class=AsyncConnection[DictRow],
             kwargs={"row_factory": dict_row},
             min_size=1,

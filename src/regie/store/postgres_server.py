@@ -55,6 +55,7 @@ SETTINGS = """\
 max_connections = 100
 shared_buffers = 128MB
 max_wal_size = 512MB
+autovacuum_naptime = 10s
 min_wal_size = 80MB
 wal_level = replica
 max_wal_senders = 2

@@ -219,7 +219,8 @@ async def claim(tx: Transaction, worker: str, domains: Sequence[str], limit: int
                  and exists (select from regie.worker where id = %(worker)s)
                order by prio, ready_at limit %(limit)s for no key update skip locked)
            update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null
-           from chosen c where (r.tenant, r.domain, r.id) = (c.tenant, c.domain, c.id)
+           from chosen c
+           where r.id = c.id and (r.tenant, r.domain) is not distinct from (c.tenant, c.domain)
            returning r.*, c.ready_since""",
         {"worker": worker, "domains": list(domains), "limit": limit},
     )

@@ -67,7 +67,8 @@ async def fire_due(tx: Transaction, domains: Sequence[str], limit: int = 100) ->
     """
     due = await tx.rows(
         """select t.tenant, t.domain, t.run, t.timer, t.set_seq, r.inbox_n
-           from regie.timer t join regie.run r on (r.tenant, r.domain, r.id) = (t.tenant, t.domain, t.run)
+           from regie.timer t
+           join regie.run r on r.id = t.run and (r.tenant, r.domain) is not distinct from (t.tenant, t.domain)
            where t.domain = any(%(domains)s) and t.due_at <= clock_timestamp()
            order by t.due_at limit %(limit)s for no key update skip locked""",
         {"domains": list(domains), "limit": limit},

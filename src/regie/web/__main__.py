@@ -14,6 +14,7 @@ import sys
 
 import structlog
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 
 from regie import crashpoints, logs
@@ -101,7 +102,7 @@ def main() -> None:
     """Serve; exit with 1 and one line in the log when that cannot be."""
     logs.configure()
     try:
-        asyncio.run(serve(Settings()))
+        uvloop.run(serve(Settings()))
     except RegieError as error:
         log.critical("web:failed", kind=type(error).__name__, reason=error.message, hint=error.hint)
         sys.exit(1)

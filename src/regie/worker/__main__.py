@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 
 import structlog
+import uvloop
 
 from regie import crashpoints, logs
 from regie.core.errors import InvalidInput, RegieError, Unavailable
@@ -60,7 +61,7 @@ async def work(settings: Settings, chosen: Sequence[str]) -> None:
     sealer = Sealer.from_file(settings.sealing_key_file)
     async with (
         contextlib.AsyncExitStack() as clients,
-        Database(settings.database_url, sealer, max_connections=MOST_CONNECTIONS) as database,
+        Database(settings.database_url, sealer, max_connections=MOST_CONNECTIONS, by_key=True) as database,
     ):
         served = await _domains(database, chosen)
         gateways = {
@@ -128,7 +129,7 @@ def main() -> None:
     given = parser.parse_args()
     logs.configure()
     try:
-        asyncio.run(work(Settings(), given.domain))
+        uvloop.run(work(Settings(), given.domain))
     except RegieError as error:
         log.critical("worker:failed", kind=type(error).__name__, reason=error.message, hint=error.hint)
         sys.exit(1)
