@@ -9,7 +9,7 @@ CERTIFICATES := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-cer
 FRONT_END := src/regie/web/pages/front_end
 SCRIPTS := $(FRONT_END)/node_modules/.package-lock.json
 
-.PHONY: docs help setup demo up test check browser lock format torture torture-long bench clean
+.PHONY: docs help setup demo up test check browser clock lock format torture torture-long bench bench-peers clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,7 +42,7 @@ demo: $(READY) $(SCRIPTS)  ## run the main job on an imaginary outside world and
 up: $(READY) $(SCRIPTS)  ## run Regie here until interrupted, with the imaginary outside world
 	@$(BIN)/regie up --demo
 
-test: $(READY) $(SCRIPTS) browser  ## every test
+test: $(READY) $(SCRIPTS) browser clock  ## every test
 	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 browser:  ## Chromium for the tests of the pages, from Debian; without it they are skipped, on CI they fail
@@ -50,6 +50,12 @@ browser:  ## Chromium for the tests of the pages, from Debian; without it they a
 		&& echo "Installing Chromium for the tests of the pages ..." && apt-get update -qq >/dev/null \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-liberation >/dev/null; } \
 		|| echo "There is no Chromium: the tests of the pages in a browser cannot run. On Debian: apt-get install chromium"
+
+clock:  ## libfaketime for storms, from Debian; without it no clock is turned in them
+	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& echo "Installing libfaketime for the storms ..." && apt-get update -qq >/dev/null \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libfaketime >/dev/null; } \
+		|| echo "There is no libfaketime: storms cannot turn a clock. On Debian: apt-get install libfaketime"
 
 check: $(READY) $(SCRIPTS)  ## format, lint, types, import contracts, fast tests
 	@$(BIN)/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }
@@ -70,18 +76,30 @@ lock: $(READY)  ## pin the newest dependencies that pyproject.toml allows
 	$(UV_COMPILE) --upgrade pyproject.toml -o requirements.lock
 	$(UV_COMPILE) --upgrade --group dev --group build pyproject.toml -o requirements-dev.lock
 	$(UV_COMPILE) --upgrade --group node -o requirements-node.lock
+	$(UV_COMPILE) --upgrade --group peers -o requirements-peers.lock
 	echo uv | $(UV_COMPILE) --upgrade - -o requirements-bootstrap.lock
 
-torture: $(READY)  ## break an installation on purpose for 3 minutes and examine it
+torture: $(READY) clock  ## break an installation on purpose for 3 minutes and examine it
 	@$(BIN)/python -m torture
 
 torture-long: SECONDS ?= 1200
-torture-long: $(READY)  ## the same for 20 minutes, or SECONDS=...
+torture-long: $(READY) clock  ## the same for 20 minutes, or SECONDS=...
 	@$(BIN)/python -m torture --seconds $(SECONDS)
 
 bench: $(READY)  ## measure what Regie costs beside what its database costs
 	@$(BIN)/python -m bench
 
+PEERS := .venv-peers
+PEERS_READY := $(PEERS)/.ready
+$(PEERS_READY): requirements-peers.lock | $(READY)
+	@echo "Setting up $(PEERS) with the other engines (400 MB, some minutes) ..."
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@VIRTUAL_ENV=$(CURDIR)/$(PEERS) $(BIN)/uv pip install $(CERTIFICATES) --quiet --require-hashes -r requirements-peers.lock
+	@touch $@
+
+bench-peers: $(PEERS_READY)  ## measure other engines beside Regie, in turn
+	@$(BIN)/python -m bench.peers
+
 clean:  ## stop what runs here, remove .venv and the local data
 	@if test -x $(BIN)/regie; then $(BIN)/regie down || true; fi
-	@rm -rf .venv .regie $(FRONT_END)/node_modules
+	@rm -rf .venv .venv-peers .regie $(FRONT_END)/node_modules

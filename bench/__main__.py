@@ -7,9 +7,8 @@ import asyncio
 import json
 import logging
 import os
-import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from bench.engine import loaded, one_at_a_time
 from bench.fairness import A_WORKER_EACH, ONE_WORKER, Fairness, fairness
 from bench.parked import parked
 from bench.stand import Stand, standing
-from regie.store import postgres_binaries
+from bench.summing import conditions, digits, ratio, rounded, spread
 
 REPORT = Path(__file__).parent / "figures.json"
 SEED = 20261122
@@ -54,24 +53,24 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
         say(f"A quiet domain beside a flood of {given.flood} runs: {name.replace('_', ' ')}")
         fair[name] = await fairness(stand, given.flood, given.quiet_s, given.rounds, domains)
     ratios = {
-        "one_at_a_time / pgbench_1": _ratio(rounds["one_at_a_time"], rounds["pgbench_1"]),
-        "loaded / pgbench_8": _ratio(rounds["loaded"], rounds["pgbench_8"]),
-        "gateway_ms / bare_ms": _ratio(changed.gateway_ms, changed.bare_ms),
-        "gateway_per_s / bare_per_s": _ratio(changed.gateway_per_s, changed.bare_per_s),
+        "one_at_a_time / pgbench_1": ratio(rounds["one_at_a_time"], rounds["pgbench_1"]),
+        "loaded / pgbench_8": ratio(rounds["loaded"], rounds["pgbench_8"]),
+        "gateway_ms / bare_ms": ratio(changed.gateway_ms, changed.bare_ms),
+        "gateway_per_s / bare_per_s": ratio(changed.gateway_per_s, changed.bare_per_s),
     }
     return {
-        "engine": _rounded(rounds),
-        "first_step_ms": _spread(first_step_s),
-        "effects": _rounded(vars(changed)),
+        "engine": rounded(rounds),
+        "first_step_ms": spread(first_step_s),
+        "effects": rounded(vars(changed)),
         "parked": {
             "runs": waited.runs,
             "worker_mb": round(waited.memory_mb, 1),
             "empty_worker_mb": round(waited.empty_memory_mb, 1),
             "idle_cpu_percent": round(waited.idle_cpu * 100, 1),
             "restart_s": round(waited.restart_s, 2),
-            "resume_ms": _spread(waited.resume_s),
+            "resume_ms": spread(waited.resume_s),
             "timers": waited.timers,
-            "timer_lag_ms": _spread(waited.timer_lag_s),
+            "timer_lag_ms": spread(waited.timer_lag_s),
         },
         "fairness": {"flood": given.flood, **{name: _fairness(each) for name, each in fair.items()}},
         "ratios": ratios,
@@ -79,60 +78,15 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
 
 
 def _fairness(measured: Fairness) -> dict[str, Any]:
-    alone, flooded = _spread(measured.alone_s), _spread(measured.flooded_s)
+    alone, flooded = spread(measured.alone_s), spread(measured.flooded_s)
     return {
         "quiet_alone_ms": alone,
         "quiet_in_the_flood_ms": flooded,
-        "quiet_p95_flood / alone": _digits(flooded["p95"] / alone["p95"]),
-        "flooded_alone_per_s": [_digits(value) for value in measured.alone_per_s],
-        "flooded_beside_quiet_per_s": [_digits(value) for value in measured.flooded_per_s],
-        "flooded_beside_quiet / alone": _ratio(measured.flooded_per_s, measured.alone_per_s),
+        "quiet_p95_flood / alone": digits(flooded["p95"] / alone["p95"]),
+        "flooded_alone_per_s": [digits(value) for value in measured.alone_per_s],
+        "flooded_beside_quiet_per_s": [digits(value) for value in measured.flooded_per_s],
+        "flooded_beside_quiet / alone": ratio(measured.flooded_per_s, measured.alone_per_s),
     }
-
-
-def conditions() -> dict[str, Any]:
-    """The machine and what ran on it."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    return {
-        "cores": os.cpu_count(),
-        "cpu": model,
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "postgresql": postgres_binaries.installed(),
-        "load_average_before": [round(value, 1) for value in os.getloadavg()],
-    }
-
-
-def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
-    """Of each round on its own: what disturbs the machine for longer than a round disturbs both."""
-    each = [one / other for one, other in zip(ours, theirs, strict=True)]
-    return {"median": _digits(statistics.median(each)), "least": _digits(min(each)), "most": _digits(max(each))}
-
-
-def _spread(seconds: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-
-    def part(share: float) -> float:
-        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 2)
-
-    return {"number": len(ordered), "p50": part(0.5), "p95": part(0.95), "most": part(1.0)}
-
-
-def _rounded(rounds: dict[str, list[float]]) -> dict[str, list[float]]:
-    return {name: [_digits(value) for value in values] for name, values in rounds.items()}
-
-
-def _digits(value: float) -> float:
-    """Three digits that mean something."""
-    return float(f"{value:.3g}")
 
 
 def show(figures: dict[str, Any], console: Console) -> None:
@@ -141,19 +95,19 @@ def show(figures: dict[str, Any], console: Console) -> None:
     for group in ("engine", "effects"):
         for name, values in figures[group].items():
             table.add_row(
-                name, *(f"{_digits(value):g}" for value in (statistics.median(values), min(values), max(values)))
+                name, *(f"{digits(value):g}" for value in (statistics.median(values), min(values), max(values)))
             )
-    for name, ratio in figures["ratios"].items():
-        table.add_row(name, *(f"{ratio[part]:g}" for part in ("median", "least", "most")))
+    for name, each in figures["ratios"].items():
+        table.add_row(name, *(f"{each[part]:g}" for part in ("median", "least", "most")))
     console.print(table)
     spreads = Table("Milliseconds", "p50", "p95", "Most", "Measured")
     waited = figures["parked"]
-    for name, spread in (
+    for name, times in (
         ("start to first step", figures["first_step_ms"]),
         (f"resume, {waited['runs']} parked", waited["resume_ms"]),
         (f"{waited['timers']} timers due at once", waited["timer_lag_ms"]),
     ):
-        spreads.add_row(name, *(f"{spread[part]:g}" for part in ("p50", "p95", "most", "number")))
+        spreads.add_row(name, *(f"{times[part]:g}" for part in ("p50", "p95", "most", "number")))
     for workers, fair in figures["fairness"].items():
         if isinstance(fair, dict):
             for name in ("quiet_alone_ms", "quiet_in_the_flood_ms"):

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from bench.stand import Stand
-from bench.workload import CATALOGUE, DOMAIN, LAST, Doer, request
+from bench.workload import CATALOGUE, DOMAIN, FIVE, LAST, Doer, request
 from regie.core.run import RunStatus
 from regie.engine.postgres import PostgresEngine
 from regie.engine.working import WorkerLoop
@@ -46,22 +46,22 @@ class Bed:
         if place == LAST:
             self.over.setdefault(run, asyncio.Event()).set()
 
-    async def run_one(self) -> float:
+    async def run_one(self, workflow: str = FIVE) -> float:
         """Start a run and wait until its last step has been handed out and no run is in hand; start to first step."""
         began_s = time.monotonic()
-        started = await self.engine.start(request("five", f"t{next(self._numbers)}"))
+        started = await self.engine.start(request(workflow, f"t{next(self._numbers)}"))
         await self.over.setdefault(started.key.run, asyncio.Event()).wait()
         while self.loop.hands:
             await asyncio.wait(list(self.loop.hands))
         return self.begun_s[started.key.run] - began_s
 
-    async def run_many(self, number: int) -> None:
+    async def run_many(self, number: int, workflow: str = FIVE) -> None:
         """Start so many as fast as it goes, and wait until all are over."""
         numbers = itertools.count()
 
         async def start() -> None:
             while next(numbers) < number:
-                await self.engine.start(request("five", f"t{next(self._numbers)}"))
+                await self.engine.start(request(workflow, f"t{next(self._numbers)}"))
 
         await asyncio.gather(*(start() for _ in range(STARTERS)))
         while await self._open():  # noqa: ASYNC110  what is waited for is in a database
@@ -96,12 +96,12 @@ class OneAtATime:
     first_step_s: list[float]
 
 
-async def one_at_a_time(stand: Stand, seconds: float) -> OneAtATime:
+async def one_at_a_time(stand: Stand, seconds: float, workflow: str = FIVE) -> OneAtATime:
     """Start a run, wait until it is over, start the next."""
     async with bed(stand) as made:
         began_s, delays = time.monotonic(), []
         while (spent_s := time.monotonic() - began_s) < seconds:
-            delays.append(await made.run_one())
+            delays.append(await made.run_one(workflow))
         return OneAtATime(len(delays) / spent_s, delays)
 
 
@@ -113,10 +113,10 @@ class Loaded:
     cpu_ms: float
 
 
-async def loaded(stand: Stand, number: int) -> Loaded:
+async def loaded(stand: Stand, number: int, workflow: str = FIVE) -> Loaded:
     """So many runs at once."""
     async with bed(stand) as made:
         began_s, cpu_s = time.monotonic(), time.process_time()
-        await made.run_many(number)
+        await made.run_many(number, workflow)
         spent_s, used_s = time.monotonic() - began_s, time.process_time() - cpu_s
         return Loaded(number / spent_s, used_s / number * 1000)

@@ -1,4 +1,7 @@
-"""Writes docs/explanation/performance.md from the figures: `python -m bench.page [BENCH.json [TORTURE.json]]`."""
+"""Writes docs/explanation/performance.md from the figures that are kept beside it: `python -m bench.page`.
+
+What has not been measured, or not yet by the version of the bench that was run last, says so on the page.
+"""
 
 from __future__ import annotations
 
@@ -12,44 +15,79 @@ from typing import Any
 HERE = Path(__file__).parent
 FIGURES = HERE / "figures.json"
 STORM = HERE / "storm.json"
+PEERS = HERE / "peers.json"
 PAGE = HERE.parent / "docs" / "explanation" / "performance.md"
+NOT_MEASURED = "not measured"
+NAMES = {
+    "regie": "Regie, steps that reach nothing outside",
+    "regie_apart": "Regie, each step written by itself",
+    "dbos": "DBOS",
+    "temporal": "Temporal, development server",
+    "prefect": "Prefect",
+}
+
+Figures = Mapping[str, Any]
 
 
-def page(bench: Mapping[str, Any], storm: Mapping[str, Any] | None) -> str:
+def kept(file: Path) -> Figures:
+    """What a measurement has left; nothing when it was never made."""
+    found: Figures = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found
+
+
+def page(bench: Figures, storm: Figures, peers: Figures) -> str:
     """The whole page.
 
     Args:
-        bench: What `python -m bench` wrote.
-        storm: What `python -m torture` wrote; none when no storm has been kept.
+        bench: What `python -m bench` wrote; any part may be missing.
+        storm: What `python -m torture` wrote; empty when no storm has been kept.
+        peers: What `python -m bench.peers` wrote; empty when it was not run.
     """
-    parts = [_head(bench["conditions"]), _engine(bench), _effects(bench), _waiting(bench["parked"])]
-    if "fairness" in bench:
-        parts.append(_fairness(bench["fairness"]))
-    if storm is not None:
-        parts.append(_storm(storm))
-    parts.append(_again())
+    parts = [
+        _head(bench),
+        _engine(bench),
+        _peers(peers),
+        _effects(bench),
+        _waiting(bench),
+        _fairness(bench),
+        _storm(storm),
+        _again(),
+    ]
     return "\n".join(parts)
 
 
-def _head(about: Mapping[str, Any]) -> str:
+def _head(bench: Figures) -> str:
     return f"""\
 # What it costs, and what it survives
 
 For whoever has to size a machine, or wants to know what happens when one misbehaves. Made by `python -m bench.page` from
-`bench/figures.json` and `bench/storm.json`; do not edit it by hand.
+`bench/figures.json`, `bench/peers.json` and `bench/storm.json`; do not edit it by hand.
 
-Machine: {about["cores"]} cores ({about["cpu"]}), {about["memory_gb"]} GB, Linux {about["kernel"]}, Python
-{about["python"]}, PostgreSQL {about["postgresql"]} on a unix socket with fsync on. Load average before and after:
-{_list(about["load_average_before"])} and {_list(about["load_average_after"])}.
-
+{_machine(bench)}
 **Read the ratios.** The machine was shared with other work, and its figures moved between rounds as the columns "least" and
 "most" show. A ratio is made from two measurements of the same minute, so what slows the machine slows both. Everything ran on
 this one machine: worker, database, gateway, outside world and whoever measured took CPU from each other.
 """
 
 
-def _engine(bench: Mapping[str, Any]) -> str:
-    engine, ratios, first = bench["engine"], bench["ratios"], bench["first_step_ms"]
+def _machine(figures: Figures) -> str:
+    about = figures.get("conditions")
+    if about is None:
+        return "Nothing of the sections on engine, changes and waiting has been measured.\n"
+    return f"""\
+Machine: {about["cores"]} cores ({about["cpu"]}), {about["memory_gb"]} GB, Linux {about["kernel"]}, Python
+{about["python"]}, PostgreSQL {about["postgresql"]} on a unix socket with fsync on. Load average before and after:
+{_list(about["load_average_before"])} and {_list(about["load_average_after"])}.
+"""
+
+
+def _engine(bench: Figures) -> str:
+    engine, ratios, first = (bench.get(name, {}) for name in ("engine", "ratios", "first_step_ms"))
+    begun = f"p50 {first['p50']:g} ms, p95 {first['p95']:g} ms ({first['number']:g} runs)" if first else NOT_MEASURED
+    share = ""
+    if "loaded" in engine and "loaded_cpu_ms" in engine:
+        used = statistics.median(engine["loaded"]) * statistics.median(engine["loaded_cpu_ms"]) / 10
+        share = f"So while loaded the worker process used about {used:.0f} % of a core. "
     return f"""\
 ## The engine
 
@@ -58,25 +96,78 @@ durable commit. Beside it, pgbench inserts one row in a transaction.
 
 | | median | least | most |
 |---|---|---|---|
-| runs per second, one at a time | {_cells(engine["one_at_a_time"])} |
-| pgbench transactions per second, 1 client | {_cells(engine["pgbench_1"])} |
-| ratio | {_ratio(ratios["one_at_a_time / pgbench_1"])} |
-| runs per second, many at once | {_cells(engine["loaded"])} |
-| pgbench transactions per second, 8 clients | {_cells(engine["pgbench_8"])} |
-| ratio | {_ratio(ratios["loaded / pgbench_8"])} |
-| CPU of the worker process per run, ms | {_cells(engine["loaded_cpu_ms"])} |
+| runs per second, one at a time | {_cells(engine, "one_at_a_time")} |
+| pgbench transactions per second, 1 client | {_cells(engine, "pgbench_1")} |
+| ratio | {_ratio(ratios, "one_at_a_time / pgbench_1")} |
+| runs per second, many at once | {_cells(engine, "loaded")} |
+| pgbench transactions per second, 8 clients | {_cells(engine, "pgbench_8")} |
+| ratio | {_ratio(ratios, "loaded / pgbench_8")} |
+| CPU of the worker process per run, ms | {_cells(engine, "loaded_cpu_ms")} |
 
 The starting of the runs is in these figures: it happens in the same process. From the call that starts a run to its first
-step, nothing else going on: p50 {first["p50"]:g} ms, p95 {first["p95"]:g} ms ({first["number"]:g} runs).
+step, nothing else going on: {begun}.
 
-So while loaded the worker process used about {statistics.median(engine["loaded"]) * statistics.median(engine["loaded_cpu_ms"]) / 10:.0f} % of a core; the rest of the time is PostgreSQL's, and other
-work's on the machine. Each step is a transaction of its own: putting those of several runs into one is not built yet.
+{share}The commits of many runs go into one transaction, and steps that reach nothing
+outside are written together with what led to them, so a run of such steps costs few commits.
 """
 
 
-def _effects(bench: Mapping[str, Any]) -> str:
-    changed, ratios = bench["effects"], bench["ratios"]
-    cost = statistics.median(one - other for one, other in zip(changed["gateway_ms"], changed["bare_ms"], strict=True))
+def _peers(peers: Figures) -> str:
+    head = """\
+## Beside other engines
+
+The same run of five steps that do nothing, each engine in turn in every round, with nothing of the others running meanwhile;
+in each case the process that starts the runs also works on them, with its own default settings.
+"""
+    if not peers:
+        return f"{head}\nNot measured: `make bench-peers` does it.\n"
+    engines, ratios = peers.get("engines", {}), peers.get("ratios", {})
+    rows = "\n".join(
+        f"| {NAMES.get(name, name)}{_version(each)} | {each['kept_in']} | {_median(each, 'one_at_a_time')} | "
+        f"{_median(each, 'loaded')} | {_three(each.get('first_step_ms'))} |"
+        for name, each in engines.items()
+    )
+    compared = "\n".join(f"| {_compared(name)} | {_ratio(ratios, name)} |" for name in ratios)
+    missing = "".join(
+        f"\n{NAMES.get(name, name)} was left out: it did not start or stopped answering.\n"
+        for name in peers.get("missing", {})
+    )
+    return f"""\
+{head}
+| | durable in | runs per second, one at a time | 64 at once | start to first step, ms: p50 / p95 / most |
+|---|---|---|---|---|
+{rows}
+
+| Ratio, of each round on its own | median | least | most |
+|---|---|---|---|
+{compared}
+{missing}
+{_machine(peers)}
+What they do is not the same. Steps that reach nothing outside are done again after a crash, so Regie writes what they gave
+together; the peers write each step by itself, and so does the second line of Regie, whose steps may reach the outside. Compare
+that one where it is about durable steps, the first one where it is about such runs. Regie writes a row and audit leaves for each step; none of the others keeps such a log. Temporal's
+development server is not what one runs in production, and its PostgreSQL variant is in no wheel; its workflow runs without the
+sandbox, which only costs time. DBOS starts workflows directly, without its queue. Prefect's tasks keep their results in files.
+"""
+
+
+def _version(each: Figures) -> str:
+    return f" ({each['version']})" if each.get("version") else ""
+
+
+def _compared(ratio: str) -> str:
+    """`regie / dbos, loaded` in words."""
+    engines, _, part = ratio.partition(", ")
+    ours, _, other = engines.partition(" / ")
+    return f"{NAMES.get(ours, ours)} / {NAMES.get(other, other)}, {'one at a time' if part == 'one_at_a_time' else '64 at once'}"
+
+
+def _effects(bench: Figures) -> str:
+    changed, ratios = bench.get("effects", {}), bench.get("ratios", {})
+    cost = NOT_MEASURED
+    if "gateway_ms" in changed and "bare_ms" in changed:
+        each = zip(changed["gateway_ms"], changed["bare_ms"], strict=True)
+        cost = f"about {statistics.median(one - other for one, other in each):.0f} ms a change"
     return f"""\
 ## Changes in the outside world
 
@@ -86,20 +177,22 @@ imaginary vendor without a gateway.
 
 | | median | least | most |
 |---|---|---|---|
-| through the gateway, one after the other, ms | {_cells(changed["gateway_ms"])} |
-| the bare requests, ms | {_cells(changed["bare_ms"])} |
-| ratio | {_ratio(ratios["gateway_ms / bare_ms"])} |
-| through the gateway, 16 at once, per second | {_cells(changed["gateway_per_s"])} |
-| the bare requests, 16 at once, per second | {_cells(changed["bare_per_s"])} |
-| ratio | {_ratio(ratios["gateway_per_s / bare_per_s"])} |
+| through the gateway, one after the other, ms | {_cells(changed, "gateway_ms")} |
+| the bare requests, ms | {_cells(changed, "bare_ms")} |
+| ratio | {_ratio(ratios, "gateway_ms / bare_ms")} |
+| through the gateway, 16 at once, per second | {_cells(changed, "gateway_per_s")} |
+| the bare requests, 16 at once, per second | {_cells(changed, "bare_per_s")} |
+| ratio | {_ratio(ratios, "gateway_per_s / bare_per_s")} |
 
-So grant, ledger, lock and audit cost about {cost:.0f} ms a change. The imaginary vendor is one Python process that writes
+What grant, ledger, lock and audit cost: {cost}. The imaginary vendor is one Python process that writes
 each change durably; a second of its time is no property of Regie, which is why the bare requests stand beside.
 """
 
 
-def _waiting(waited: Mapping[str, Any]) -> str:
-    resume, lag = waited["resume_ms"], waited["timer_lag_ms"]
+def _waiting(bench: Figures) -> str:
+    waited = bench.get("parked")
+    if waited is None:
+        return "## Waiting\n\nNot measured.\n"
     return f"""\
 ## Waiting
 
@@ -107,17 +200,21 @@ A run that waits for people is a row. {waited["runs"]:,} of them wait here, and 
 
 | | |
 |---|---|
-| memory of the worker, MB (with an empty database) | {waited["worker_mb"]:g} ({waited["empty_worker_mb"]:g}) |
-| CPU while nothing happens, % of a core | {waited["idle_cpu_percent"]:g} |
-| from starting the process to a registered worker, s | {waited["restart_s"]:g} |
-| decision to next step, other processes, ms: p50 / p95 / most | {_three(resume)} |
-| {waited["timers"]:,} timers due at one instant, lateness in ms: p50 / p95 / most | {_three(lag)} |
+| memory of the worker, MB (with an empty database) | {_one(waited, "worker_mb")} ({_one(waited, "empty_worker_mb")}) |
+| CPU while nothing happens, % of a core | {_one(waited, "idle_cpu_percent")} |
+| from starting the process to a registered worker, s | {_one(waited, "restart_s")} |
+| decision to next step, other processes, ms: p50 / p95 / most | {_three(waited.get("resume_ms"))} |
+| {_one(waited, "timers", ",.0f")} timers due at one instant, lateness in ms: p50 / p95 / most | {_three(waited.get("timer_lag_ms"))} |
 
 How late the last timer is, is how long it takes to move that many runs on.
 """
 
 
-def _fairness(fair: Mapping[str, Any]) -> str:
+def _fairness(bench: Figures) -> str:
+    fair = bench.get("fairness")
+    if not fair:
+        return "## A quiet domain beside a flooded one\n\nNot measured.\n"
+
     def row(what: str, name: str) -> str:
         cells = " | ".join(_three(fair[workers][name]) for workers in ("one_worker", "a_worker_each"))
         return f"| {what} | {cells} |"
@@ -146,13 +243,22 @@ Start to last step, with one worker process for both domains and with one for ea
 """
 
 
-def _storm(storm: Mapping[str, Any]) -> str:
+def _storm(storm: Figures) -> str:
+    if not storm:
+        return "## A storm\n\nNot measured: no long storm has been kept. `make torture-long` makes one.\n"
     totals, takeover = storm["totals"], storm["takeover_s"]
     struck = "\n".join(f"| {name} | {number:,} |" for name, number in storm["disturbances"].items())
     rules = "\n".join(f"| {rule} | {number} |" for rule, number in storm["invariants"].items())
     limits = "\n".join(f"* {limit}" for limit in storm["limits"])
     runs = ", ".join(f"{number} {status}" for status, number in storm["runs"].items())
     failed = ", ".join(f"{number} with {kind}" for kind, number in storm["failed_with"].items())
+    targets = "\n".join(
+        f"| {each['name']} | {each['wanted']:g} | {each['found']:g} | {'yes' if each['is_met'] else '**no**'} |"
+        for each in storm.get("targets", ())
+    )
+    left_out = "".join(
+        f"\nLeft out on this machine: {kind} ({why}).\n" for kind, why in storm.get("left_out", {}).items()
+    )
     return f"""\
 ## A storm of {storm["seconds"] / 60:g} minutes
 
@@ -170,6 +276,10 @@ the last disturbance.
 |---|---|
 {rules}
 
+| Set beforehand | wanted | found | met |
+|---|---|---|---|
+{targets}
+
 Until a run of a struck worker was with another worker, in seconds:
 
 | | workers | first run p50 | p95 | all runs p50 | p95 |
@@ -179,7 +289,7 @@ Until a run of a struck worker was with another worker, in seconds:
 | Disturbance | Times |
 |---|---|
 {struck}
-
+{left_out}
 What this does not show:
 
 {limits}
@@ -206,21 +316,35 @@ def _again() -> str:
     return """\
 ## Do it again
 
-`make bench`, then `.venv/bin/python -m bench.page`. `make torture` and `make torture-long` print the table of a storm and
+`make bench` and `make bench-peers`, then `.venv/bin/python -m bench.page`. `make torture` and `make torture-long` print the table of a storm and
 keep its JSON; see [Break it on purpose](../how-to/break-it-on-purpose.md).
 """
 
 
-def _cells(values: Sequence[float]) -> str:
+def _cells(figures: Figures, name: str) -> str:
+    values = figures.get(name)
+    if not values:
+        return f"{NOT_MEASURED} | - | -"
     return " | ".join(_number(value) for value in (statistics.median(values), min(values), max(values)))
 
 
-def _ratio(ratio: Mapping[str, float]) -> str:
+def _median(figures: Figures, name: str) -> str:
+    return _number(statistics.median(figures[name])) if figures.get(name) else NOT_MEASURED
+
+
+def _one(figures: Figures, name: str, form: str = "g") -> str:
+    return format(figures[name], form) if name in figures else NOT_MEASURED
+
+
+def _ratio(ratios: Figures, name: str) -> str:
+    ratio = ratios.get(name)
+    if ratio is None:
+        return f"{NOT_MEASURED} | - | -"
     return " | ".join(f"{ratio[part]:.3g}" for part in ("median", "least", "most"))
 
 
-def _three(spread: Mapping[str, float]) -> str:
-    return " / ".join(_number(spread[part]) for part in ("p50", "p95", "most"))
+def _three(spread: Mapping[str, float] | None) -> str:
+    return " / ".join(_number(spread[part]) for part in ("p50", "p95", "most")) if spread else NOT_MEASURED
 
 
 def _number(value: float) -> str:
@@ -236,9 +360,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.page", description=__doc__)
     parser.add_argument("bench", type=Path, nargs="?", default=FIGURES)
     parser.add_argument("storm", type=Path, nargs="?", default=STORM)
+    parser.add_argument("peers", type=Path, nargs="?", default=PEERS)
     given = parser.parse_args()
-    storm = json.loads(given.storm.read_text(encoding="utf-8")) if given.storm.exists() else None
-    PAGE.write_text(page(json.loads(given.bench.read_text(encoding="utf-8")), storm), encoding="utf-8")
+    PAGE.write_text(page(kept(given.bench), kept(given.storm), kept(given.peers)), encoding="utf-8")
 
 
 if __name__ == "__main__":

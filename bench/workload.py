@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from regie.blocks import load_catalogue
 from regie.core.audit import Actor
 from regie.core.block import Block, Catalogue, Context, block
-from regie.core.capability import Record
+from regie.core.capability import Capability, Effect, Record
 from regie.core.reading import read_definition
 from regie.core.release import Release
 from regie.core.run import ApproversFound, Event, FindApprovers, MakePlan, Perform, PlanMade, Succeeded
@@ -21,8 +21,10 @@ from regie.engine.port import StartRequest, Task
 DOMAIN, TENANT = "things", "acme"
 APPROVER = "eva@example.com"
 OPERATOR = Actor(type="operator", id="bench")
+FIVE, APART = "five", "apart"
+"""Five steps that reach nothing outside, and so are written together; and five that may, each written by itself."""
 LAST = "last"
-"""The place of the last step of `five`."""
+"""The place of the last step of both."""
 WOKEN = "woken"
 """The place of the step behind an approval."""
 
@@ -43,7 +45,20 @@ async def pass_on(ctx: Context, value: JsonValue = None) -> Value:  # noqa: ARG0
     return Value(value=value)
 
 
-OWN: tuple[Block, ...] = (pass_on,)
+TOUCH = Capability("thing.touch", Effect.WRITE, Value, Value, "Touch a thing.")
+
+
+@block("thing.touch", needs=(TOUCH,))
+async def touch(ctx: Context, value: JsonValue = None) -> Value:  # noqa: ARG001  the doer answers for it
+    """Give back what came in, as a step does that may reach the outside.
+
+    Example:
+        uses: thing.touch
+    """
+    return Value(value=value)
+
+
+OWN: tuple[Block, ...] = (pass_on, touch)
 CATALOGUE: Catalogue = {**load_catalogue(), **{own.name: own for own in OWN}}
 
 _FILES = {
@@ -65,6 +80,9 @@ _FILES = {
 }
 
 
+_FILES[APART] = _FILES[FIVE].replace("thing.pass", "thing.touch")
+
+
 ALONE: Mapping[str, Quota] = MappingProxyType({DOMAIN: Quota()})
 
 
@@ -84,7 +102,7 @@ def release(domains: Mapping[str, Quota] = ALONE) -> Release:
             for name, quota in domains.items()
         },
         tenants={TENANT: Tenant(tenant=TENANT, title="Acme", domains=tuple(domains), connections={})},
-        blocks={own.name: () for own in OWN},
+        blocks={own.name: tuple(need.name for need in own.needs) for own in OWN},
     )
 
 

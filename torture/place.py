@@ -21,7 +21,7 @@ import yaml
 from psycopg.conninfo import make_conninfo
 
 from regie.cli.api import Api
-from regie.cli.demo_world import TENANT, Services, up
+from regie.cli.demo_world import TENANT, Services, up, world
 from regie.cli.installation import Installation
 from regie.cli.processes import Process
 from regie.cli.story import Story, telling
@@ -30,8 +30,10 @@ from regie.settings import Settings
 from regie.store.database import Database
 from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
+from torture.disk import NoDisk, SmallDisk, small_disk
 from torture.proxy import ChaosProxy
-from torture.schedule import PROCESSES
+from torture.schedule import PROCESSES, SKEWED, Kind
+from torture.skewed import AS_IT_IS, library, set_clock
 
 SLOTS = 16
 """Runs that one worker moves at the same time."""
@@ -52,6 +54,9 @@ class Place:
     Attributes:
         database: Straight to the server, past the proxy: for looking, never for what is examined.
         frozen: Processes that stand still at the moment, by name.
+        clock: The file that the clock of one worker follows.
+        disk: Where the database lies.
+        left_out: Disturbances that this machine does not allow, and why.
     """
 
     story: Story
@@ -62,6 +67,9 @@ class Place:
     said: list[str] = field(default_factory=list)
     frozen: set[str] = field(default_factory=set)
     releases: int = 0
+    clock: Path | None = None
+    disk: SmallDisk | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def services(self) -> Services:
@@ -96,6 +104,15 @@ class Place:
             self.send(name, signal.SIGCONT)
         self.frozen.clear()
 
+    def heal(self) -> None:
+        """Undo whatever still disturbs it."""
+        self.proxy.heal()
+        if self.disk is not None:
+            self.disk.clear()
+        if self.clock is not None:
+            set_clock(self.clock, AS_IT_IS)
+        self.thaw()
+
     def starts(self) -> Counter[str]:
         """How often each process has become ready."""
         return Counter({process.name: process.starts for process in self.services.supervisor.processes})
@@ -118,8 +135,10 @@ async def standing(seed: int) -> AsyncIterator[Place]:
     folder.chmod(0o755)  # noqa: ASYNC240  nothing else runs yet
     said: list[str] = []
     settings = Settings(home=folder / "home", port=0, database_url="", workspace=None, crash_at="", workers=2)
+    left_out: dict[str, str] = {}
     try:
         async with AsyncExitStack() as stack:
+            disk = _disk(folder, settings, stack, left_out)
             services = await stack.enter_async_context(up(settings, said.append, is_demo=True))
             installation = Installation(services.settings, said.append)
             server = installation.server()
@@ -134,19 +153,44 @@ async def standing(seed: int) -> AsyncIterator[Place]:
             sealer = Sealer.from_file(services.settings.sealing_key_file)
             database = await stack.enter_async_context(Database(address.dsn, sealer, wait_s=30))
             story = await stack.enter_async_context(telling(services))
-            place = Place(story, installation, server, proxy, database, said)
+            place = Place(story, installation, server, proxy, database, said, disk=disk, left_out=left_out)
+            _give_a_clock(place, folder / "clock")
             (await place.sandbox.patch("/sandbox/rules", json=RULES)).raise_for_status()
             await place.change_tenant(_make_ladder_short)
             await _go_behind_the_proxy(place, make_conninfo(address.dsn, host=str(listen.parent)))
             try:
                 yield place
             finally:
-                proxy.heal()
-                place.thaw()
+                place.heal()
     finally:
         with contextlib.suppress(RegieError):
             PostgresServer(settings.home / "postgres").remove()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _disk(folder: Path, settings: Settings, stack: AsyncExitStack, left_out: dict[str, str]) -> SmallDisk | None:
+    """A disk of its own for the database, unmounted when the stack ends."""
+    settings.home.mkdir(mode=0o755)
+    # A folder that exists is taken for a demo's only when it says so.
+    world(settings)
+    try:
+        return stack.enter_context(small_disk(settings.home / "postgres", folder / "disk"))
+    except NoDisk as reason:
+        left_out[Kind.DISK.value] = str(reason)
+        return None
+
+
+def _give_a_clock(place: Place, file: Path) -> None:
+    """Have the supervisor start one worker from now on so that its clock can be turned."""
+    found = library()
+    if found is None:
+        place.left_out[Kind.CLOCK.value] = "libfaketime is not installed; on Debian: apt-get install libfaketime"
+        return
+    set_clock(file, AS_IT_IS)
+    process = place.process(SKEWED)
+    process.arguments = (str(found), str(file), process.module, *process.arguments)
+    process.module = "torture.skewed"
+    place.clock = file
 
 
 def _make_ladder_short(tenant: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -19,8 +19,8 @@ from torture.takeover import Takeover
 LIMITS = (
     "One machine: no second host, no network between hosts, no failover of the database.",
     (
-        "Not disturbed: the clocks, the disk (full, read-only, torn pages), memory, the file of the vault, the "
-        "sandbox's own process."
+        "Not disturbed: the disk but for being full (read-only, torn pages), memory, the file of the vault, the clocks "
+        "of all but one worker, the sandbox's own process."
     ),
     (
         "kill -9 ends processes, not the machine: what the kernel had in its caches is not lost, so this says nothing "
@@ -46,6 +46,22 @@ LIMITS = (
 )
 
 
+PER_HOUR = {"kills": 900, "database restarts": 60, "connections cut": 6000}
+"""Least that a storm does: 300 kills, 20 restarts and 2,000 cuts in twenty minutes."""
+TAKEOVER_P95_S = {"kill": 2.0, "stop": 30.0}
+"""Seconds until the first run of a struck worker is with another one; a worker that stands still is silent for 15 s."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure that was set beforehand, and what came of it."""
+
+    name: str
+    wanted: float
+    found: float
+    is_met: bool
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything about one storm.
@@ -55,6 +71,7 @@ class Report:
         starts: How often each process became ready.
         quiet_s: Seconds after the storm until every run was over.
         surprises: Events of levels error and critical in the logs, by process and name.
+        left_out: Disturbances that the machine did not allow, and why.
     """
 
     seed: int
@@ -67,6 +84,7 @@ class Report:
     takeovers: Sequence[Takeover]
     answers: Mapping[str, int]
     surprises: Mapping[str, int]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> str:
         """For programs."""
@@ -109,6 +127,8 @@ class Report:
             "process_starts": dict(self.starts),
             "people": dict(self.answers),
             "surprises": dict(sorted(self.surprises.items())),
+            "targets": [asdict(target) for target in self.targets()],
+            "left_out": dict(self.left_out),
             "limits": list(LIMITS),
         }
 
@@ -125,7 +145,39 @@ class Report:
             "connections cut": total("connections"),
             "processes stopped": total("stopped", "held"),
             "vendor faults": total("vendor"),
+            "clocks turned": total("clock"),
+            "disks filled": total("disk"),
+            "releases changed": total("releases"),
         }
+
+    def targets(self) -> list[Target]:
+        """What a storm must come to: as often as its length asks for, and soon enough."""
+        totals = self._totals()
+        often = [
+            Target(
+                name,
+                round(per_hour * self.seconds / 3600),
+                totals[name],
+                totals[name] >= per_hour * self.seconds / 3600,
+            )
+            for name, per_hour in PER_HOUR.items()
+        ]
+        # What a cut-off database or a second blow adds is not the takeover's.
+        first = {
+            cause: [each.first_s for each in self.takeovers if each.cause == cause and each.is_alone]
+            for cause in TAKEOVER_P95_S
+        }
+        soon = [
+            Target(
+                f"takeover after {cause}, alone, first run, p95 in s",
+                most_s,
+                (found := percentile(first[cause], 95)),
+                found < most_s,
+            )
+            for cause, most_s in TAKEOVER_P95_S.items()
+            if first[cause]
+        ]
+        return often + soon
 
     def show(self, console: Console) -> None:
         """For people."""
@@ -142,6 +194,16 @@ class Report:
             ("struck", _inline(figures["totals"])),
             ("process starts", _inline(figures["process_starts"])),
             *((f"takeover, {name}", _inline(times)) for name, times in figures["takeover_s"].items()),
+            (
+                "targets missed",
+                ", ".join(
+                    f"{each.name}: {each.found:g} (wanted {each.wanted:g})"
+                    for each in self.targets()
+                    if not each.is_met
+                )
+                or "none",
+            ),
+            ("left out", _inline(figures["left_out"])),
             ("quiet after", f"{figures['seconds_until_quiet']} s"),
             ("logged errors", _inline(figures["surprises"])),
         )

@@ -12,10 +12,16 @@ from regie.crashpoints import HOLD, CrashPoint
 
 WORKERS = ("worker-1", "worker-2")
 PROCESSES = ("gateway", *WORKERS, "web")
+KILLED = (*PROCESSES, *WORKERS)
+"""Workers twice as often as the others: how soon their runs go on elsewhere is measured each time."""
 VICTIM_OF = {
     point: "gateway" if point.value.endswith(("intent", "effect", "receipt")) else "worker" for point in CrashPoint
 }
 """Which kind of process passes a crash point."""
+SKEWED = WORKERS[0]
+"""The worker whose clock is turned; the other one keeps the right time."""
+CLOCKS = ("+400d", "-1h", "+1h", "-30d", "+0")
+"""Times that a clock is set to, beside the right one."""
 QUIET_AT_THE_ENDS_S = 2.0
 
 
@@ -48,15 +54,19 @@ class Kind(StrEnum):
     """A webhook comes twice."""
     RELEASE = "release"
     """Another release becomes the current one."""
+    CLOCK = "clock"
+    """The wall clock of one worker is set to another time."""
+    DISK = "disk"
+    """The disk of the database is full for some seconds."""
 
 
 PER_MINUTE: dict[Kind, float] = {
-    Kind.KILL: 12,
+    Kind.KILL: 14,
     Kind.CRASH: 3.5,
     Kind.HOLD: 0.7,
     Kind.STOP: 1.5,
-    Kind.DATABASE: 1.3,
-    Kind.CUT: 45,
+    Kind.DATABASE: 1.4,
+    Kind.CUT: 52,
     Kind.TEAR: 6,
     Kind.NO_ANSWER: 6,
     Kind.SLOW: 1.0,
@@ -64,8 +74,10 @@ PER_MINUTE: dict[Kind, float] = {
     Kind.VENDOR: 24,
     Kind.REDELIVER: 6,
     Kind.RELEASE: 1.0,
+    Kind.CLOCK: 1.0,
+    Kind.DISK: 0.3,
 }
-"""How often each kind comes. A cut takes two or three connections, so that makes about 110 of them in a minute."""
+"""How often each kind comes. A cut takes two or three connections, so that makes about 130 of them in a minute."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +160,7 @@ def _nothing(_: random.Random, __: Iterator[CrashPoint]) -> tuple[str, dict[str,
 
 
 _MAKE: dict[Kind, Callable[[random.Random, Iterator[CrashPoint]], tuple[str, dict[str, Any]]]] = {
-    Kind.KILL: lambda chance, _: (chance.choice(PROCESSES), {}),
+    Kind.KILL: lambda chance, _: (chance.choice(KILLED), {}),
     Kind.CRASH: _crash,
     Kind.HOLD: _hold,
     Kind.STOP: lambda chance, _: (chance.choice(WORKERS), {"seconds": round(chance.uniform(5, 20), 1)}),
@@ -164,4 +176,6 @@ _MAKE: dict[Kind, Callable[[random.Random, Iterator[CrashPoint]], tuple[str, dic
     Kind.VENDOR: _vendor,
     Kind.REDELIVER: _nothing,
     Kind.RELEASE: _nothing,
+    Kind.CLOCK: lambda chance, _: (SKEWED, {"offset": chance.choice(CLOCKS)}),
+    Kind.DISK: lambda chance, _: ("", {"seconds": round(chance.uniform(2, 6), 1)}),
 }

@@ -17,6 +17,7 @@ from regie.core.errors import RegieError
 from torture.customers import Customers
 from torture.place import LOOK_S, Place
 from torture.schedule import WORKERS, Disturbance, Kind
+from torture.skewed import set_clock
 from torture.takeover import Alone, Takeovers
 
 POINT_WITHIN_S = 30.0
@@ -77,6 +78,10 @@ class Storm:
                 await self.customers.deliver_again()
             case Kind.RELEASE:
                 await self._load_release()
+            case Kind.CLOCK:
+                self._turn_clock(detail["offset"])
+            case Kind.DISK:
+                await self._fill_disk(detail["seconds"])
             case _:
                 await self._disturb_connections(disturbance.kind, detail)
 
@@ -197,6 +202,22 @@ class Storm:
         self.place.proxy.close()
         await asyncio.sleep(seconds)
         self.place.proxy.reopen()
+        self.blows.append(time.monotonic())
+
+    def _turn_clock(self, offset: str) -> None:
+        if self.place.clock is not None:
+            set_clock(self.place.clock, offset)
+            self.counts["clock of a worker turned"] += 1
+
+    async def _fill_disk(self, seconds: float) -> None:
+        disk = self.place.disk
+        if disk is None:
+            return
+        self.blows.append(time.monotonic())
+        self.counts["disk filled"] += 1
+        await asyncio.to_thread(disk.fill)
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(disk.clear)
         self.blows.append(time.monotonic())
 
     async def _break_vendor(self, fault: dict[str, Any]) -> None:

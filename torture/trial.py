@@ -47,6 +47,8 @@ async def trial(
     """
     say("Starting an installation")
     async with standing(seed) as place:
+        for kind, reason in place.left_out.items():
+            say(f"Left out: {kind}: {reason}")
         customers = Customers(place, random.Random(seed), in_flight)  # noqa: S311  repeatable
         storm = Storm(place, customers, Takeovers(place.database))
         started = place.starts()
@@ -80,14 +82,14 @@ async def trial(
             takeovers=storm.takeovers.found,
             answers=customers.counts,
             surprises=_surprises(logs),
+            left_out=place.left_out,
         )
 
 
 async def _calm(place: Place, customers: Customers) -> float:
     """Stop disturbing and wait until every run is over; how long that took."""
     began_s = time.monotonic()
-    place.proxy.heal()
-    place.thaw()
+    place.heal()
     (await place.sandbox.delete("/sandbox/faults")).raise_for_status()
     while time.monotonic() - began_s < QUIET_WITHIN_S:
         await customers.deliver_the_rest()

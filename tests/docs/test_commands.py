@@ -31,6 +31,8 @@ NOT_RUN: dict[tuple[str, str], str] = {
     (TORTURE, "make torture"): "minutes; tests/torture has a short storm",
     (TORTURE, "make torture-long"): "twenty minutes",
     (TORTURE, ".venv/bin/python -m torture --seed 4711 --seconds 180 --logs /tmp/storm"): "three minutes",
+    (TORTURE, ".venv/bin/pytest -q tests/engine/test_simulation.py"): "it is one of the tests itself",
+    (TORTURE, ".venv/bin/pytest -q -s tests/engine/test_generated_definitions.py"): "it is one of the tests itself",
 }
 """The commands that are not run, each with the reason."""
 

@@ -11,11 +11,12 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg import sql
 from pydantic import JsonValue
 
 from regie.core import audit as leaves_of
 from regie.core.audit import Actor, Event, Fact
-from regie.core.errors import AuditBroken, InvalidInput
+from regie.core.errors import AuditBroken, InvalidInput, Unavailable
 from regie.core.run import RunStatus, StepStatus
 from regie.store import approvals, audit, commits, runs, steps
 from regie.store.audit import Leaf
@@ -173,6 +174,33 @@ async def test_without_its_leaf_nothing_is_written(
         assert await approvals.of_run(tx, key) == []
     assert row is not None
     assert (row.seq, row.audit_n, row.owner) == (0, 2, (await _worker_of(database)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", ["53100", "53200", "58030"])
+async def test_a_full_disk_does_not_break_the_log_and_the_same_leaf_is_taken_later(
+    database: Database, database_url: str, start: Start, code: str
+) -> None:
+    key = await start()
+
+    async def append() -> None:
+        async with database.transaction() as tx:
+            await audit.append(tx, key, [fact(Event.EFFECT_INTENDED)])
+
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as owner:
+        await owner.execute(
+            sql.SQL(
+                "create function no_room() returns trigger language plpgsql as "
+                "$$ begin raise exception 'no room' using errcode = {}; end $$"
+            ).format(sql.Literal(code))
+        )
+        await owner.execute(
+            "create trigger no_room before insert on audit.intake for each row execute function no_room()"
+        )
+        with pytest.raises(Unavailable):
+            await append()
+        await owner.execute("drop function no_room cascade")
+    await append()
 
 
 async def _worker_of(database: Database) -> str:

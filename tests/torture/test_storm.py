@@ -28,6 +28,12 @@ async def test_a_storm_with_each_disturbance_once_leaves_nothing_behind() -> Non
     assert struck["database restarts"] == 1
     assert struck["connections cut"] >= 1
     assert struck["vendor faults"] >= 1
+    # What a machine does not allow is left out and named; everything else has really happened.
+    assert figures["left_out"].keys() <= {"clock", "disk"}
+    assert struck["clocks turned"] == ("clock" not in figures["left_out"])
+    assert struck["disks filled"] == ("disk" not in figures["left_out"])
+    assert struck["releases changed"] == 1
     assert report.starts["web"] + report.starts["gateway"] + report.starts["worker-1"] + report.starts["worker-2"] >= 2
     assert said[0] == "Starting an installation"
+    assert sum(line.startswith("Left out") for line in said) == len(figures["left_out"])
     assert said[-1] == "Examining"

@@ -94,9 +94,9 @@ async def _started(settings: Settings, say: Say, *, is_demo: bool) -> AsyncItera
         sandbox = ""
         # What can be known to be wrong is told before anything is started for it.
         if is_demo:
-            world = _world(settings)
+            given = world(settings)
             # The imaginary world is told the port anew each time, so another one does as well.
-            settings = settings.model_copy(update={"port": free_port(world.web_port)})
+            settings = settings.model_copy(update={"port": free_port(given.web_port)})
             installation = Installation(settings, say)
         else:
             installation.read_release()
@@ -105,7 +105,7 @@ async def _started(settings: Settings, say: Say, *, is_demo: bool) -> AsyncItera
             require_free(port, "REGIE_WORKER_METRICS_PORT")
         if is_demo:
             process, _ = await asyncio.gather(
-                _start_sandbox(settings, supervisor, world), asyncio.to_thread(installation.start_database)
+                _start_sandbox(settings, supervisor, given), asyncio.to_thread(installation.start_database)
             )
             sandbox = process.ready["address"]
             await _write_workspace(settings, sandbox)
@@ -127,7 +127,8 @@ async def _started(settings: Settings, say: Say, *, is_demo: bool) -> AsyncItera
             server.stop()
 
 
-def _world(settings: Settings) -> World:
+def world(settings: Settings) -> World:
+    """What makes an installation a demo, written down the first time."""
     file = demo_file(settings)
     if not file.exists():
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -135,7 +136,7 @@ def _world(settings: Settings) -> World:
     return World.read(file)
 
 
-async def _start_sandbox(settings: Settings, supervisor: Supervisor, world: World) -> Process:
+async def _start_sandbox(settings: Settings, supervisor: Supervisor, given: World) -> Process:
     if importlib.util.find_spec("regie_sandbox") is None:
         raise InvalidInput(
             "The imaginary outside world (regie-sandbox) is not installed.", hint="`make setup` in a clone installs it."
@@ -146,7 +147,7 @@ async def _start_sandbox(settings: Settings, supervisor: Supervisor, world: Worl
         secret.touch(mode=0o600)
         secret.write_text(secrets.token_urlsafe(24))
     arguments = (
-        *("--port", str(world.sandbox_port), "--state", str(settings.home / "sandbox")),
+        *("--port", str(given.sandbox_port), "--state", str(settings.home / "sandbox")),
         *("--webhook-url", f"http://127.0.0.1:{settings.port}/v1/inbound/{TENANT}/jira"),
         # In one word: a secret may begin with a dash, and would be taken for an option.
         f"--webhook-secret={secret.read_text()}",

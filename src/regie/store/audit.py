@@ -24,8 +24,8 @@ from regie.store.keys import RunKey, as_json
 from regie.store.sealer import as_text
 
 NONCE_BYTES = 16
-PASSING = ("40", "55", "57")
-"""SQLSTATE classes of conflicts, locks and shutdowns: the same transaction succeeds later."""
+PASSING = ("40", "53", "55", "57", "58")
+"""SQLSTATE classes of conflicts, full disks, locks, shutdowns and the machine: the same transaction succeeds later."""
 
 
 @dataclass(frozen=True)

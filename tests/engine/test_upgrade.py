@@ -1,0 +1,156 @@
+"""An upgrade while a thousand runs wait for people: none is lost, none is asked twice, each keeps its release."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import psycopg
+import pytest
+
+from regie.core.definition import Definition
+from regie.core.release import Release
+from regie.core.run import RunStatus
+from regie.store import approvals, audit, releases, runs
+from regie.store.database import Database
+from regie.store.keys import RunKey
+from regie.store.migrating import Migration, migrate, shipped
+from regie.store.sealer import Sealer
+
+from .stage import EVA, OLE, OPERATOR, RELEASE, PostgresStage, at_work
+
+pytestmark = pytest.mark.slow
+
+WAITING = 1000
+AT_ONCE = 8
+SILENT = 40
+"""Those whom nobody answers on the first rung."""
+LATER = Migration(
+    9999,
+    "9999_later.sql",
+    b"alter table regie.run add column later text; create table regie.later (tenant text, domain text, id integer);"
+    b"create index later_run on regie.run (tenant, domain, later); alter table regie.approval add column later text",
+)
+"""What an expanding migration does: further columns, tables and indexes; nothing that is read today goes away."""
+WITHIN_S = 240.0
+
+
+def changed(release: Release, name: str, change: Callable[[dict[str, Any]], None]) -> Release:
+    """A release in which one definition is another one."""
+    dumped = release.definitions[name].model_dump(mode="json")
+    change(dumped)
+    parts = {part: getattr(release, part) for part in Release.model_fields}
+    definitions = {**release.definitions, name: Definition.model_validate(dumped)}
+    return Release(**{**parts, "definitions": definitions})
+
+
+def without_reminders(definition: dict[str, Any]) -> None:
+    definition["steps"][0]["arguments"]["ask"][0].pop("remind")
+
+
+def one_step_more(definition: dict[str, Any]) -> None:
+    definition["steps"].append({**definition["steps"][-1], "id": "new", "place": "new"})
+
+
+WORKFLOW = "things.approve"
+FIRST = changed(RELEASE, WORKFLOW, without_reminders)
+NEXT = changed(FIRST, WORKFLOW, one_step_more)
+"""The upgrade: whoever gets this one has another step in the end."""
+
+
+async def side_by_side(keys: list[RunKey], each: Callable[[RunKey], Awaitable[None]]) -> None:
+    waiting = iter(keys)
+
+    async def hand() -> None:
+        for key in waiting:
+            await each(key)
+
+    await asyncio.gather(*(hand() for _ in range(AT_ONCE)))
+
+
+async def put(database: Database, release: Release) -> None:
+    async with database.transaction() as tx:
+        assert await releases.put(tx, release, by=OPERATOR)
+
+
+async def until_count(database: Database, **wanted: int) -> None:
+    """Wait until so many runs have each status."""
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            async with database.reading() as tx:
+                found = await runs.count_by_status(tx)
+            if all(found.get(RunStatus(status), 0) == number for status, number in wanted.items()):
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_an_upgrade_with_a_thousand_approvals_waiting_loses_none(
+    database: Database, database_url: str, sealer: Sealer
+) -> None:
+    await put(database, FIRST)
+    old, people = PostgresStage(database), PostgresStage(database)
+
+    async def decide(key: RunKey, by: str = EVA, decision: Literal["approved", "refused"] = "approved") -> None:
+        async with people.database.transaction() as tx:
+            await approvals.decide(tx, key, approvals.approval_id(key, "approval"), person=by, decision=decision)
+
+    async with Database(database_url, sealer) as newer:
+        new = PostgresStage(newer)
+        async with at_work(old.worker(name="old", slots=64)) as stop_old:
+            keys = list(await asyncio.gather(*(old.start("approve") for _ in range(WAITING))))
+            await until_count(database, waiting=WAITING)
+            # Forward, back, and forward again, while everybody waits.
+            for release in (NEXT, FIRST, NEXT):
+                await put(database, release)
+            first, rest = keys[:100], keys[100:]
+            deciding = asyncio.create_task(side_by_side(first, decide))
+            assert await migrate(database_url, [*shipped(), LATER]) == [LATER.name]
+            await deciding
+            await until_count(database, waiting=WAITING - 100, done=100)
+            stop_old.set()
+        silent, refused, approved = rest[:SILENT], rest[SILENT : SILENT * 2], rest[SILENT * 2 :]
+        async with at_work(new.worker(name="new", slots=64)):
+            async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as clock:
+                await clock.execute(
+                    """update regie.timer set due_at = clock_timestamp()
+                       where run::text = any(%s) and timer like 'rung:%%'""",
+                    [[key.run for key in silent]],
+                )
+            await side_by_side(approved, decide)
+            await side_by_side(refused, lambda key: decide(key, EVA, "refused"))
+            await _until_escalated(new, silent)
+            await side_by_side(silent, lambda key: decide(key, OLE))
+            await until_count(database, waiting=0, running=0)
+            last = await new.start("approve")
+            await new.until(last, lambda state: state.status is RunStatus.WAITING)
+        ended = {key: await new.engine.state(key) for key in keys}
+        async with newer.reading() as tx:
+            for key in keys:
+                assert await audit.verify(tx, key) == []
+                row = await runs.get(tx, key)
+                assert row is not None
+                assert row.release == FIRST.digest
+                assert len(await approvals.of_run(tx, key)) == 1
+            row = await runs.get(tx, last)
+            assert row is not None
+            assert row.release == NEXT.digest
+    assert len(ended) == WAITING
+    assert Counter(state.status for state in ended.values()) == {
+        RunStatus.DONE: WAITING - SILENT,
+        RunStatus.REFUSED: SILENT,
+    }
+    outputs = [state.steps["approval"].output for state in ended.values()]
+    said = Counter(str(output["decision"]) for output in outputs if isinstance(output, dict))
+    assert said == {"approved": WAITING - SILENT, "refused": SILENT}
+    assert all("new" not in state.steps for state in ended.values())
+    done = old.script.calls + new.script.calls
+    assert max(done.values()) == 1, "some step was done twice"
+
+
+async def _until_escalated(stage: PostgresStage, keys: list[RunKey]) -> None:
+    for key in keys:
+        await stage.until(
+            key, lambda state: (asked := state.steps["approval"].approval) is not None and asked.rung == 1
+        )
