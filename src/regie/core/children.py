@@ -114,7 +114,7 @@ def take_end(life: Parental, event: ChildEnded) -> None:
     life.steps[event.place] = step
     if event.status in (RunStatus.DONE, RunStatus.REFUSED):
         life.finish(event.place, StepStatus.DONE)
-    elif event.status is RunStatus.CANCELLED and life.cancelled is not None:
+    elif event.status is RunStatus.CANCELLED and life.is_cut:
         life.finish(event.place, StepStatus.CANCELLED)
     else:
         life.fail(event.place, _failure(step.child.workflow if step.child else "", event))
@@ -130,6 +130,9 @@ def cancel(life: Life, place: str, child: ChildState) -> None:
     """Cancel a child with its parent, which awaits its end."""
     if life.cancelled is not None:
         by, reason = life.cancelled.by, life.cancelled.reason
+        life.commands.append(CancelChild(place=place, run=child.run, by=by, reason=reason))
+    elif life.stopped is not None:
+        by, reason = f"run {life.facts.id}", life.stopped.message
         life.commands.append(CancelChild(place=place, run=child.run, by=by, reason=reason))
 
 
