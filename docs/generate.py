@@ -33,6 +33,7 @@ from regie.domains import load_catalogue
 from regie.kit.connector import provided
 from regie.kit.discovery import connectors_in
 from regie.settings import Settings
+from regie.telemetry import metrics
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -469,6 +470,30 @@ def events_page() -> str:
     )
 
 
+def metrics_page() -> str:
+    """Every metric."""
+    rows = [
+        (
+            f"`{each.name}`",
+            each.kind,
+            ", ".join(f"`{label}`" for label in each.labels),
+            ", ".join(each.processes),
+            each.about,
+        )
+        for each in metrics.DESCRIBED
+    ]
+    return page(
+        "Metrics",
+        "src/regie/telemetry/metrics.py",
+        "What Prometheus reads at `/metrics` of each process; [watch it](../how-to/watch-it.md) says how. Besides "
+        "these each process tells its memory, its processor time and its open files (`process_...`).",
+        "A label's values are words of a release, of a process or of HTTP: never an id, an address or a ticket.",
+        table(("metric", "kind", "labels", "told by", "means"), rows),
+        "The outcome of an attempt is `succeeded`, `failed`, `postponed` (a vendor finishes later), `planned` or "
+        "`asked` (the two parts of an approval), or `cut_off`; of a run its final status.",
+    )
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "blocks.md": blocks_page,
     "capabilities.md": capabilities_page,
@@ -477,6 +502,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "audit-events.md": events_page,
     "vendor-limits.md": limits_page,
+    "metrics.md": metrics_page,
 }
 """Each page and who writes it."""
 

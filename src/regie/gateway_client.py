@@ -17,6 +17,7 @@ from regie.core import errors
 from regie.core.capability import Capability, Record
 from regie.core.errors import Failure, Refused, RegieError, Retryable, Unavailable, WorldMoved
 from regie.core.plan import Planned, Receipt
+from regie.telemetry import traces
 
 TIMEOUT_S = 90.0
 """Seconds one question may take; making a change includes reading the world before and after it."""
@@ -307,6 +308,13 @@ class GatewayClient:
         return await self._send(request, reply)
 
     async def _send(self, request: httpx.Request, reply: type[Reply]) -> Reply:
+        question = request.url.path.split("/")[2]
+        with traces.span(f"gateway {question}", {"regie.question": question}, kind="asks"):
+            if traceparent := traces.current():
+                request.headers[traces.HEADER] = traceparent
+            return await self._exchange(request, reply)
+
+    async def _exchange(self, request: httpx.Request, reply: type[Reply]) -> Reply:
         try:
             response = await self._http.send(request)
         except httpx.TransportError as error:

@@ -1,5 +1,8 @@
 """How a process writes its log: one line of JSON an event on standard error. Each process sets this up as it starts.
 
+On a terminal people read it, so there the lines are plain text. Every line about a run names it: whoever begins to work
+on a run says so with `about`, and what is logged meanwhile has it, whichever room logs it.
+
 A log outlives runs and is read by many, so it holds no values: of an exception its class and where it came up, never
 its message (which may quote a person or a row) and never local variables.
 """
@@ -8,11 +11,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import ExcInfo
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 _FRAMES = 20
 
@@ -43,14 +48,47 @@ class _PassedOn(logging.Handler):
         structlog.get_logger(record.name).log(record.levelno, first_line, exc_info=record.exc_info)
 
 
+def _indented(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """The exception of a line as text, for people."""
+    stacks = event.get("exception")
+    if isinstance(stacks, list):
+        event["exception"] = "\n".join(
+            "\n    ".join([stack["kind"], *stack["frames"]]) for stack in stacks if isinstance(stack, dict)
+        )
+    return event
+
+
+def bind(**names: str) -> None:
+    """Name these on every further line of this task: what has its own task or request, such as a run in a worker."""
+    structlog.contextvars.bind_contextvars(**{name: value for name, value in names.items() if value})
+
+
+@contextmanager
+def about(**names: str) -> Iterator[None]:
+    """Name these on every line until the end of the block, and then what was named before; nothing says nothing."""
+    before = structlog.contextvars.get_contextvars()
+    bind(**names)
+    try:
+        yield
+    finally:
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(**before)
+
+
 def configure() -> None:
     """Set up the log of this process."""
+    written: list[Processor] = (
+        [_indented, structlog.dev.ConsoleRenderer()]
+        if sys.stderr.isatty()
+        else [structlog.processors.JSONRenderer(ensure_ascii=False, default=repr)]
+    )
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.ExceptionRenderer(_Places()),
-            structlog.processors.JSONRenderer(ensure_ascii=False, default=repr),
+            *written,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -30,6 +30,19 @@ class Settings(BaseSettings):
     password: SecretStr = Field(
         default=SecretStr(""), description="Password of the account named with --as; without it you are asked."
     )
+    worker_metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="Port on 127.0.0.1 where a worker tells its metrics; the second worker that `regie up` starts "
+        "takes the next one. 0 takes a free one. Empty: workers tell none.",
+    )
+    traces_url: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="Where traces are sent by OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces. "
+        "Empty: nothing is traced and nothing sent.",
+    )
     crash_at: str = Field(
         default="", description="For torture tests: die at this named crash point (NAME or NAME:NTH)."
     )
@@ -69,6 +82,11 @@ class Settings(BaseSettings):
         return self.keys / "web.token"
 
     @property
+    def metrics_token_file(self) -> Path:
+        """The token with which Prometheus reads metrics, and nothing else."""
+        return self.keys / "metrics.token"
+
+    @property
     def sealing_key_file(self) -> Path:
         """The key that state and payloads in the database are sealed with."""
         return self.keys / "sealing.json"
@@ -99,6 +117,14 @@ def read_or_make_token(file: Path) -> str:
         finally:
             draft.unlink()
     return file.read_text().strip()
+
+
+def read_private(file: Path) -> str:
+    """What a file says that only its owner may read; nothing when there is none, or others may read it too."""
+    try:
+        return "" if file.stat().st_mode & 0o077 else file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
 
 
 def child_environment(**values: str) -> dict[str, str]:

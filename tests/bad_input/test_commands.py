@@ -388,6 +388,29 @@ def test_a_port_that_is_taken(command: Command, tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "home" / "postgres").exists()
 
 
+@pytest.mark.row("metrics-port-taken")
+def test_a_port_for_metrics_that_is_taken(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_workspace(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+        monkeypatch.setenv("REGIE_PORT", "0")
+        monkeypatch.setenv("REGIE_WORKER_METRICS_PORT", str(port))
+        done = command("up")
+    assert done.code == 4
+    assert f"Port {port} cannot be used: Address already in use." in done.err
+    assert "REGIE_WORKER_METRICS_PORT" in done.err
+    assert not (tmp_path / "home" / "postgres").exists()
+
+
+@pytest.mark.row("traces-no-address")
+def test_traces_that_go_nowhere(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGIE_TRACES_URL", "collector:4318")
+    done = command("up")
+    assert done.code == 2
+    assert "REGIE_TRACES_URL" in done.err
+    assert "collector" not in done.err
+
+
 @pytest.mark.parametrize("verb", ["up", "runs", "demo"])
 @pytest.mark.row("home-unusable")
 def test_a_home_that_cannot_be_made(

@@ -122,6 +122,20 @@ async def test_somebody_nobody_knows(stage: Stage) -> None:
         assert "WWW-Authenticate" in answer.headers
 
 
+@pytest.mark.row("figures-window")
+async def test_figures_of_a_window_that_is_none(stage: Stage) -> None:
+    for window in ("0", "soon", "99999999"):
+        answer = await stage.api("GET", f"/v1/figures?window_s={window}")
+        assert_problem(answer, 422, "window_s")
+
+
+@pytest.mark.row("metrics-no-token")
+async def test_metrics_for_somebody_without_their_token(stage: Stage) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": ""}):
+        answer = await stage.api("GET", "/metrics", headers=headers)
+        assert_problem(answer, 401, "Metrics are read with their own token.")
+
+
 @pytest.mark.row("workflow-unknown")
 async def test_a_workflow_that_the_command_line_does_not_know(stage: Stage, tmp_path_factory: Any) -> None:
     before = await stage.mark()

@@ -181,7 +181,7 @@ async def test_from_the_ticket_to_the_end_on_the_pages(world: World, size: tuple
         await expect(looking.get_by_text("chain whole")).to_be_visible()
         await fits(looking)
         assert len(watched.streams) == 1, "one connection for the live page"
-        for path in ("/", "/runs", "/blocks", "/workflows", "/workflows/identity.offboard_employee"):
+        for path in ("/", "/runs", "/figures", "/blocks", "/workflows", "/workflows/identity.offboard_employee"):
             await looking.goto(path)
             await fits(looking)
     watched.assert_nothing()

@@ -89,6 +89,7 @@ def test_every_class_of_error_has_a_status() -> None:
         "NotVerified": 502,
         "ChildFailed": 502,
         "Throttled": 429,
+        "BudgetSpent": 429,
         "Unavailable": 503,
         "TimedOut": 503,
         "Retryable": 503,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 
@@ -224,3 +225,27 @@ def test_without_a_release_it_does_not_work(start: Start) -> None:
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "No release" in json.loads(err.splitlines()[-1])["reason"]
+
+
+async def test_it_tells_its_metrics_where_it_is_asked_to_and_only_with_the_token(
+    start: Start, tmp_path: Path, loaded: None
+) -> None:
+    address = str(ready(start(worker_metrics_port="0"))["metrics"])
+    token = (tmp_path / "keys" / "metrics.token").read_text()
+    async with httpx.AsyncClient(trust_env=False) as http:
+        assert (await http.get(address)).status_code == 401
+        told = await http.get(address, headers={"Authorization": f"Bearer {token}"})
+        assert "regie_worker_slots 32.0" in told.text
+        (tmp_path / "keys" / "metrics.token").chmod(0o644)
+        refused = await http.get(address, headers={"Authorization": f"Bearer {token}"})
+        assert refused.status_code == 401, "a token that others can read lets nobody in"
+    assert ready(start())["metrics"] == ""
+
+
+async def test_a_port_for_metrics_that_is_taken_is_named(start: Start, loaded: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start(worker_metrics_port=str(port))
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"Port {port} cannot be used" in json.loads(err.splitlines()[-1])["reason"]

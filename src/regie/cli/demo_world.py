@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import yaml
 
-from regie.cli.installation import Installation, Say, free_port, operator, real_home, require_free
+from regie.cli.installation import Installation, Say, free_port, metrics_ports, operator, real_home, require_free
 from regie.cli.processes import Process, Supervisor
 from regie.core.errors import InvalidInput
 from regie.core.tenant import SecretRef
@@ -101,6 +101,8 @@ async def _started(settings: Settings, say: Say, *, is_demo: bool) -> AsyncItera
         else:
             installation.read_release()
         require_free(settings.port)
+        for port in metrics_ports(settings):
+            require_free(port, "REGIE_WORKER_METRICS_PORT")
         if is_demo:
             process, _ = await asyncio.gather(
                 _start_sandbox(settings, supervisor, world), asyncio.to_thread(installation.start_database)

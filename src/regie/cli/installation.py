@@ -32,12 +32,18 @@ from regie.workspace.loading import fault_in_tenant, load_release
 Say = Callable[[str], None]
 
 
+def metrics_ports(settings: Settings) -> list[int]:
+    """Where each worker tells its metrics, each at a port of its own; none of them when nobody asked for it."""
+    first = settings.worker_metrics_port
+    return [] if first is None else [first and first + number for number in range(settings.workers)]
+
+
 def operator() -> Actor:
     """Whoever runs the command line: the operator, under the name of the machine's user."""
     return Actor(type="operator", id=getpass.getuser())
 
 
-def require_free(port: int) -> None:
+def require_free(port: int, setting: str = "REGIE_PORT") -> None:
     """Make sure that a port can be listened on before anything is started for it; 0 always can.
 
     Raises:
@@ -48,7 +54,7 @@ def require_free(port: int) -> None:
     except OSError as error:
         raise Unavailable(
             f"Port {port} cannot be used: {os.strerror(error.errno or 0)}.",
-            hint="Set REGIE_PORT to another one; 0 takes a free one.",
+            hint=f"Set {setting} to another one; 0 takes a free one.",
         ) from error
 
 
@@ -171,6 +177,7 @@ class Installation:
             read_or_make_token(settings.worker_token_file(domain))
         read_or_make_token(settings.web_token_file)
         read_or_make_token(settings.operator_token_file)
+        read_or_make_token(settings.metrics_token_file)
         logs = settings.home / "logs"
         # Chosen here, so that a process that is started again answers where it did before, and so that all of them can
         # start at once.
@@ -180,15 +187,17 @@ class Installation:
             "database_url": dsn,
             "gateway_url": f"http://127.0.0.1:{gateway_port}",
             "crash_at": "",
+            "traces_url": settings.traces_url,
         }
         crash = {"crash_at": settings.crash_at}
         gateway = Process(
             "gateway", "regie.gateway", logs, environment={**common, **crash, "gateway_port": str(gateway_port)}
         )
         web = Process("web", "regie.web", logs, environment={**common, "port": str(settings.port or free_port())})
+        told_at = [{"worker_metrics_port": str(port)} for port in metrics_ports(settings)] or [{}] * settings.workers
         workers = [
-            Process(f"worker-{number}", "regie.worker", logs, environment={**common, **crash})
-            for number in range(1, settings.workers + 1)
+            Process(f"worker-{number}", "regie.worker", logs, environment={**common, **crash, **told})
+            for number, told in enumerate(told_at, start=1)
         ]
         await supervisor.add_together(gateway, web, *workers)
         return web

@@ -18,6 +18,7 @@ from regie.cli import (
     secrets,
     services,
     steering,
+    top,
 )
 
 program = typer.Typer(
@@ -47,6 +48,7 @@ program.command(rich_help_panel=LOOKING)(runs.show)
 program.command(rich_help_panel=LOOKING)(approvals.approvals)
 program.command(rich_help_panel=LOOKING)(schedules.schedules)
 program.command(rich_help_panel=LOOKING)(quotas.quotas)
+program.command(rich_help_panel=LOOKING)(top.top)
 program.add_typer(runs.audit, name="audit", rich_help_panel=LOOKING)
 program.command(rich_help_panel=DOING)(runs.start)
 program.command(rich_help_panel=DOING)(steering.cancel)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -26,6 +25,9 @@ Input = Annotated[
 Ticket = Annotated[str, typer.Option(help="Key of the ticket that asks for it; its fields fill the input.")]
 Tenant = Annotated[str, typer.Option(help="Customer to do it for; may be left out when there is only one.")]
 RunId = Annotated[str, typer.Argument(help="Id of the run.")]
+
+SHORTEST_S = 0.005
+"""Less than that is not told."""
 
 audit = typer.Typer(no_args_is_help=True, help="What the audit log holds.")
 
@@ -280,9 +282,7 @@ def _show_steps(steps: list[dict[str, Any]]) -> None:
     blocks = max((len(step["uses"]) for step in steps), default=0)
     for step in steps:
         style = outcome_style(step["status"])
-        is_repeated = step["attempt"] > 1 and step["uses"] != APPROVE
-        attempts = "kept" if step["kept"] else f"{step['attempt']} attempts" if is_repeated else ""
-        line = f"{step['place']:<{places}}  {step['uses']:<{blocks}}  {_seconds(step):>8}  {attempts}"
+        line = f"{step['place']:<{places}}  {step['uses']:<{blocks}}  {_times(step)}"
         out.print(f"[{style}]{step['status']:<8}[/{style}]", end="  ")
         out.print(line.rstrip(), markup=False)
         if step["child"]:
@@ -306,11 +306,20 @@ def _show_approval(approval: dict[str, Any]) -> None:
         out.print(f"  {'~' if step['kind'] == 'change' else '='} {step['words']}", markup=False)
 
 
-def _seconds(step: dict[str, Any]) -> str:
-    if not step["started_at"] or not step["ended_at"]:
+def _times(step: dict[str, Any]) -> str:
+    """How long it was at work, and what it waited for if that is worth telling."""
+    if step["kept"]:
+        return "kept"
+    if not step["attempts"]:
         return ""
-    took = datetime.fromisoformat(step["ended_at"]) - datetime.fromisoformat(step["started_at"])
-    return f"{took.total_seconds():.2f} s"
+    told = [f"{step['duration_s']:>6.2f} s"]
+    if step["queue_wait_s"] >= SHORTEST_S:
+        told.append(f"queued {step['queue_wait_s']:.2f} s")
+    if step["own_wait_s"] >= SHORTEST_S:
+        told.append(f"waited {step['own_wait_s']:.2f} s")
+    if step["attempts"] > 1 and step["uses"] != APPROVE:
+        told.append(f"{step['attempts']} attempts")
+    return "  ".join(told)
 
 
 def _who(actor: dict[str, str]) -> str:

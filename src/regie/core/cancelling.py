@@ -45,9 +45,11 @@ def cut(life: ladder.Life) -> None:
     for place, state in list(life.steps.items()):
         if state.approval is not None and not state.status.is_final:
             ladder.withdraw(life, place, state.approval)
-        if state.child is not None and not state.status.is_final:
+        if state.status is not StepStatus.WAITING:
+            continue
+        if state.child is not None:
             children.cancel(life, place, state.child)
-        elif state.status is StepStatus.WAITING:
+        else:
             if _waits_for_event(life, place):
                 life.commands.append(ForgetEvent(place=place))
             life.commands.append(ClearTimer(timer=_timer(place, state)))

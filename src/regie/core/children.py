@@ -127,13 +127,12 @@ def _failure(workflow: str, event: ChildEnded) -> Failure:
 
 
 def cancel(life: Life, place: str, child: ChildState) -> None:
-    """Cancel a child with its parent, which awaits its end."""
+    """Cancel a child with its parent, which was cancelled or stopped and awaits the child's end."""
     if life.cancelled is not None:
         by, reason = life.cancelled.by, life.cancelled.reason
-        life.commands.append(CancelChild(place=place, run=child.run, by=by, reason=reason))
-    elif life.stopped is not None:
-        by, reason = f"run {life.facts.id}", life.stopped.message
-        life.commands.append(CancelChild(place=place, run=child.run, by=by, reason=reason))
+    else:
+        by, reason = f"the run {life.facts.id}", life.stopped.message if life.stopped else ""
+    life.commands.append(CancelChild(place=place, run=child.run, by=by, reason=reason))
 
 
 def was_refused(steps: Iterable[StepState]) -> bool:

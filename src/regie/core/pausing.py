@@ -1,8 +1,8 @@
 """How a run is held up by a person and let go on: nothing new begins, what is out comes back, the rest is kept.
 
-Called by the interpreter with its working copy of the run. What a block has done is taken in at once; answers of
-people, timers and lookups for approvals are kept in order of arrival and taken in when the run is resumed. So a run
-that was paused comes to the same end as one that was not, only later.
+Called by the interpreter with its working copy of the run. What a block or a child has done is taken in at once, and so
+is an event from outside; answers of people, timers and lookups for approvals are kept in order of arrival and taken in
+when the run is resumed. So a run that was paused comes to the same end as one that was not, only later.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from regie.core.run import (
     ApproversFound,
     Cancellation,
     Cancelled,
+    ChildEnded,
     Decided,
     Event,
     EventArrived,
@@ -52,7 +53,7 @@ def keeps(life: Life, event: Event) -> bool:
     if life.paused is None:
         return False
     match event:
-        case Succeeded() | Postponed():
+        case Succeeded() | Postponed() | ChildEnded() | EventArrived():
             return False
         case Failed(place=place):
             # A lookup for an approval: a decision that was kept goes before it.

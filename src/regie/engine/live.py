@@ -147,6 +147,8 @@ class LiveRun:
         self.definition = self.release.definition(self.claimed.workflow)
         self.state = RunState.model_validate_json(self.claimed.state_json)
         self.inbox_n = self.claimed.inbox_n
+        # What is handed out first could have begun when the run became ready.
+        self.ready_s: float | None = time.monotonic() - self.claimed.waited_s
         self.seen_n = 0
         self.waiting: deque[tuple[str | None, Event]] = deque()
         self.tasks: dict[asyncio.Task[Event], Work] = {}
@@ -364,14 +366,17 @@ class LiveRun:
             return
         for work in works:
             mark = (work.place, work.attempt)
-            self.queued_s[mark] = time.monotonic()
+            self.queued_s[mark] = time.monotonic() if self.ready_s is None else self.ready_s
             self.inputs[mark] = input_digest(work)
             self.tasks[asyncio.create_task(self._perform(work, self.state))] = work
+        if works:
+            self.ready_s = None
 
     async def _perform_here(self, work: Work, state: RunState) -> Event | None:
         """Do a piece of work in passing; nothing comes back when that takes too long."""
         mark = (work.place, work.attempt)
-        self.queued_s[mark] = time.monotonic()
+        self.queued_s[mark] = time.monotonic() if self.ready_s is None else self.ready_s
+        self.ready_s = None
         self.inputs[mark] = input_digest(work)
         try:
             async with asyncio.timeout(LONGEST_IN_CHAIN_S):
@@ -384,7 +389,16 @@ class LiveRun:
         mark = (work.place, work.attempt)
         started_s = time.monotonic()
         timeout_s = _time_for(work)
-        task = Task(self.key, self.claim.fence, state.facts, self.release, work)
+        task = Task(
+            self.key,
+            self.claim.fence,
+            state.facts,
+            self.release,
+            work,
+            waited_s=started_s - self.queued_s[mark],
+            corr=self.claimed.corr,
+            trace=self.claimed.trace,
+        )
         try:
             async with asyncio.timeout(timeout_s):
                 return await self.performer.perform(task)

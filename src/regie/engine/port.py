@@ -17,6 +17,7 @@ from regie.core.outside_event import OutsideEvent
 from regie.core.release import Release
 from regie.core.run import Cancelled, Decided, Event, EventArrived, Failed, Paused, Resumed, RunFacts, RunState, Work
 from regie.store.keys import RunKey
+from regie.store.runs import Claimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +68,21 @@ class Started(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One piece of work for a performer, with what it may know of the run it belongs to."""
+    """One piece of work for a performer, with what it may know of the run it belongs to.
+
+    Attributes:
+        waited_s: Seconds from when it could begin until it began.
+        corr, trace: The run's correlation id, and the `traceparent` it was started in.
+    """
 
     key: RunKey
     fence: int
     facts: RunFacts
     release: Release
     work: Work
+    waited_s: float = 0.0
+    corr: str = ""
+    trace: str = ""
 
 
 def turn(event: Event) -> int:
@@ -98,6 +107,28 @@ class Performer(Protocol):
     async def perform(self, task: Task) -> Event:
         """Do the work and say what came of it. Errors of the vocabulary come back as `Failed`, never as exceptions."""
         ...
+
+
+class Watcher(Protocol):
+    """Is told which runs a worker takes and lets go, to count them. It changes nothing and raises nothing."""
+
+    def took(self, claimed: Claimed) -> None:
+        """A run is in this worker's hands; everything of it happens in the task that calls this."""
+        ...
+
+    def let_go(self, claimed: Claimed, state: RunState) -> None:
+        """The run has ended, or waits, or somebody else may go on with it."""
+        ...
+
+
+class Unwatched:
+    """Where nobody counts."""
+
+    def took(self, claimed: Claimed) -> None:
+        """Nobody is told."""
+
+    def let_go(self, claimed: Claimed, state: RunState) -> None:
+        """Nobody is told."""
 
 
 class Engine(Protocol):

@@ -19,6 +19,7 @@ from regie.engine.port import RerunRequest, Started, StartRequest
 from regie.store import events, inbox, quotas, releases, runs
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
+from regie.telemetry import traces
 
 MOST_ROUTED = 20
 """Events that one request brings to those who wait; what is behind them is brought by workers."""
@@ -106,6 +107,7 @@ class PostgresEngine:
                 finish_within_s=definition.sla_finish_s,
                 timers={timer.timer: timer.after_s for timer in stopping.timers(definition, facts)},
                 repeats=repeats,
+                trace=traces.current(),
             ),
         )
         if isinstance(request, StartRequest) and request.is_bounded and started.is_new:

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from regie import logs
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
 from regie.core.errors import FencedOut, InvalidInput, OutcomeUnknown, RegieError, Unavailable
@@ -18,7 +19,7 @@ from regie.core.release import Release
 from regie.core.run import StepStatus
 from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
-from regie.engine.port import Performer
+from regie.engine.port import Performer, Unwatched, Watcher
 from regie.store import choosing, events, liveness, releases, runs, timers, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
@@ -53,6 +54,7 @@ class WorkerLoop:
         name: For people, in the list of workers.
         slots: How many runs at the same time; parked runs take none.
         hands: What sees each run through, with the run's domain.
+        watcher: Is told which runs are taken and let go.
     """
 
     database: Database
@@ -61,6 +63,7 @@ class WorkerLoop:
     domains: Sequence[str]
     name: str = "worker"
     slots: int = 32
+    watcher: Watcher = field(default_factory=Unwatched)
     group: GroupCommit = field(init=False)
     live: dict[RunKey, LiveRun] = field(default_factory=dict)
     hands: dict[asyncio.Task[None], str] = field(default_factory=dict)
@@ -159,7 +162,8 @@ class WorkerLoop:
         try:
             return await releases.get(tx, run.release)
         except (InvalidInput, ValueError) as error:
-            log.exception("run:set_aside", run=run.claim.key.run, reason="its release cannot be read")
+            with logs.about(**run.claim.key._asdict(), corr=run.corr):
+                log.exception("run:set_aside", reason="its release cannot be read")
             await runs.set_aside(tx, run.claim, type(error).__name__)
             return None
 
@@ -197,6 +201,7 @@ class WorkerLoop:
     async def _see_through(self, claimed: runs.Claimed, release: Release) -> None:
         key, claim = claimed.claim.key, claimed.claim
         live: LiveRun | None = None
+        self.watcher.took(claimed)
         try:
             live = LiveRun(
                 self.group,
@@ -210,6 +215,7 @@ class WorkerLoop:
             live.is_leaving = self._stop.is_set()
             self.live[key] = live
             await live.live()
+            self.watcher.let_go(claimed, live.state)
         except FencedOut:
             log.info("run:fenced_out", run=key.run)
         except Exception:  # a run must never be left without an owner that moves it, whatever went wrong

@@ -1,4 +1,4 @@
-"""The gateway's API: questions, each answered for an identified caller and a granted step or poll, and a sign of life.
+"""The gateway's API: questions, each answered for an identified caller and a granted step or poll; signs of life.
 
 Errors leave as problem documents (RFC 9457) with the failure in them; `gateway_client` raises them as what they were.
 """
@@ -6,18 +6,19 @@ Errors leave as problem documents (RFC 9457) with the failure in them; `gateway_
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated
 
 import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from regie import connectors as connector_folders
+from regie import logs
 from regie.core.errors import (
     AuditBroken,
     AuthFailed,
@@ -60,8 +61,13 @@ from regie.kit.discovery import Found, connectors_in
 from regie.store import releases
 from regie.store.database import Database
 from regie.store.target_locks import TargetLocks
+from regie.telemetry import metrics, traces
+from regie.telemetry.counting import Counted
 
 _log = structlog.get_logger(__name__)
+
+CUT_OFF = "cut_off"
+"""Outcome of a change whose asker has gone, or that met a fault of ours."""
 
 _STATUS: tuple[tuple[type[RegieError], int], ...] = (
     (Unidentified, 401),
@@ -133,7 +139,18 @@ class _Desk:
         if not granted.may_apply:
             await self.grants.deny(granted.key, question, "dry_run" if granted.grant.dry else "may_only_plan")
             raise Denied(f"Step {question.step.place} may plan and not apply.")
-        return await self.effects.apply(granted, serving, question.want)
+        outcome = CUT_OFF
+        try:
+            reply = await self.effects.apply(granted, serving, question.want)
+        except RegieError as error:
+            outcome = type(error).__name__
+            raise
+        else:
+            outcome = reply.state
+            return reply
+        finally:
+            step = question.step
+            metrics.EFFECTS.labels(step.tenant, step.domain, question.capability, outcome).inc()
 
     async def probe(self, caller: Caller, tenant: str, connection: str) -> ProbeReply:
         """Ask an outside system something harmless, through a connection of the current release."""
@@ -147,6 +164,7 @@ class _Desk:
     async def _admit(self, caller: Caller, question: Question, *, is_patient: bool = False) -> tuple[Granted, Serving]:
         granted = await self.grants.look_up(caller, question)
         step = question.step
+        logs.bind(corr=granted.corr)
         serving = self.connections.serving(
             granted.release, step.tenant, step.domain, question.capability, is_patient=is_patient
         )
@@ -162,6 +180,25 @@ Asking = Annotated[Caller, Depends(_identified)]
 """Whoever asks, by its token."""
 
 
+@contextmanager
+def _answering(request: Request, question: Question) -> Iterator[None]:
+    """Have the log and the trace say which step is answered."""
+    step = question.step
+    name = request.url.path.rpartition("/")[2]
+    attributes: traces.Attributes = {
+        "regie.question": name,
+        "regie.tenant": step.tenant,
+        "regie.domain": step.domain,
+        "regie.run": step.run,
+        "regie.place": step.place,
+        "regie.capability": question.capability,
+    }
+    asked_in = request.headers.get(traces.HEADER)
+    logs.bind(run=step.run, tenant=step.tenant, domain=step.domain)
+    with traces.span(f"answer {name}", attributes, kind="answers", parent=asked_in):
+        yield
+
+
 def make_gateway(
     database: Database,
     vault: SecretBackend,
@@ -171,6 +208,7 @@ def make_gateway(
     transport_for: TransportFor | None = None,
     rereads_s: tuple[float, ...] = REREADS_S,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    metrics_token: Callable[[], str] = lambda: "",
 ) -> FastAPI:
     """Build the gateway.
 
@@ -181,6 +219,7 @@ def make_gateway(
         transport_for: How a vendor's address is reached; over the network when nothing is said.
         rereads_s: Seconds between readings until a change must show.
         pause: Waits so many seconds.
+        metrics_token: The token with which metrics are read; while it is empty nobody reads them.
     """
     known = connectors_in(connector_folders) if connectors is None else connectors
     connections = Connections(vault, known, Budgets(database), transport_for)
@@ -202,31 +241,44 @@ def make_gateway(
         async with database.reading():
             return {"status": "ok"}
 
+    @app.get("/metrics")
+    async def tell(request: Request) -> Response:
+        if not metrics.may_read(request.headers.get("Authorization"), metrics_token()):
+            raise Unidentified("Metrics are read with their own token.")
+        return Response(metrics.text("gateway"), media_type=metrics.MEDIA_TYPE)
+
     @app.post("/v1/call")
-    async def call(caller: Asking, question: CallQuestion) -> CallReply:
-        return await desk.call(caller, question)
+    async def call(caller: Asking, question: CallQuestion, request: Request) -> CallReply:
+        with _answering(request, question):
+            return await desk.call(caller, question)
 
     @app.post("/v1/poll")
     async def poll(caller: Asking, question: PollQuestion) -> CallReply:
         return await desk.poll(caller, question)
 
     @app.post("/v1/plan")
-    async def plan(caller: Asking, question: PlanQuestion) -> PlanReply:
-        return await desk.plan(caller, question)
+    async def plan(caller: Asking, question: PlanQuestion, request: Request) -> PlanReply:
+        with _answering(request, question):
+            return await desk.plan(caller, question)
 
     @app.post("/v1/apply")
-    async def apply(caller: Asking, question: ApplyQuestion) -> ApplyReply:
-        return await desk.apply(caller, question)
+    async def apply(caller: Asking, question: ApplyQuestion, request: Request) -> ApplyReply:
+        with _answering(request, question):
+            return await desk.apply(caller, question)
 
     @app.post("/v1/inbound/{tenant}/{connection}")
     async def deliver(caller: Asking, tenant: str, connection: str, request: Request) -> InboundEvent:
-        return await desk.inbox.receive(
-            caller,
-            tenant=tenant,
-            connection=connection,
-            headers=_passed_on(request),
-            body=await _body(request, LARGEST_BODY),
-        )
+        # Only our web may ask this, so its trace is continued.
+        asked_in = request.headers.get(traces.HEADER)
+        logs.bind(tenant=tenant, connection=connection)
+        with traces.span("answer inbound", {"regie.question": "inbound"}, kind="answers", parent=asked_in):
+            return await desk.inbox.receive(
+                caller,
+                tenant=tenant,
+                connection=connection,
+                headers=_passed_on(request),
+                body=await _body(request, LARGEST_BODY),
+            )
 
     @app.post("/v1/probe/{tenant}/{connection}")
     async def probe(caller: Asking, tenant: str, connection: str) -> ProbeReply:
@@ -243,6 +295,11 @@ class _Reticent:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
+        # What is named for the log while this request is answered is named until its end, and no longer.
+        with logs.about():
+            await self._pass_on(scope, receive, send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, send)
         except Exception as error:  # noqa: BLE001  whatever it is, it must not go further
@@ -293,6 +350,7 @@ def _answer_errors(app: FastAPI) -> None:
         return _problem(InvalidInput("The gateway has no such question."), error.status_code)
 
     app.add_middleware(_Reticent)
+    app.add_middleware(Counted)
 
 
 def _problem(error: RegieError, status: int | None = None) -> JSONResponse:

@@ -18,6 +18,7 @@ from regie.core.tenant import Connection, Priority, SecretRef
 from regie.gateway.authentication import Basic, ClientCredentials, Secret
 from regie.gateway.budgets import Asker, Budgets
 from regie.gateway.checking import faults_of
+from regie.gateway.observing import Observed
 from regie.gateway.pacing import ConnectionPace
 from regie.gateway.vault import SecretBackend, SecretText
 from regie.kit import manifest as declared
@@ -215,7 +216,7 @@ class Connections:
             self._open[key] = httpx.AsyncClient(
                 base_url=address,
                 auth=self._authentication(tenant, connection, found),
-                transport=self._transport_for(address) if self._transport_for else None,
+                transport=self._way_to(address, found),
                 timeout=TIMEOUT,
                 follow_redirects=False,
                 trust_env=False,
@@ -240,8 +241,13 @@ class Connections:
                     client_id=str(settings[oauth.client_id]),
                     secret=self._secret(tenant, connection.secrets[oauth.client_secret]),
                     scope=oauth.scope,
-                    transport=self._transport_for(token_url) if self._transport_for else None,
+                    transport=self._way_to(token_url, found),
                 )
+
+    def _way_to(self, address: str, found: Found) -> httpx.AsyncBaseTransport:
+        """How an address is reached; what goes there is counted and traced."""
+        way = self._transport_for(address) if self._transport_for else httpx.AsyncHTTPTransport(trust_env=False)
+        return Observed(way, found.name)
 
     def _secret(self, tenant: str, reference: SecretRef) -> Secret:
         async def look_up() -> SecretText:

@@ -46,6 +46,7 @@ class Granted:
 
     Attributes:
         key: The run.
+        corr: The run's correlation id.
         release: The run's pinned release.
         approvals: Places of the approvals that cover the step: a change needs the yes of each.
         may_plan: A dry run, or a step under an approval.
@@ -55,6 +56,7 @@ class Granted:
 
     grant: Grant
     key: RunKey
+    corr: str
     fence: int
     release: Release
     approvals: tuple[str, ...]
@@ -113,6 +115,7 @@ class Grants:
         return Granted(
             grant=grant,
             key=key,
+            corr=held.corr,
             fence=step.fence,
             release=release,
             approvals=approvals,

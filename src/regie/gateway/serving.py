@@ -12,9 +12,10 @@ from regie.gateway.app import make_gateway
 from regie.gateway.connections import TransportFor
 from regie.gateway.identify import Callers, tokens_of
 from regie.gateway.vault import VaultFile
-from regie.settings import Settings
+from regie.settings import Settings, read_private
 from regie.store.database import Database
 from regie.store.sealer import Sealer
+from regie.telemetry import exporting
 
 LOOPBACK = "127.0.0.1"
 CONNECTIONS_TO_DATABASE = 20
@@ -45,7 +46,7 @@ async def serve(
     vault.names()  # a vault that does not open is told now, not at the first question
     sealer = Sealer.from_file(settings.sealing_key_file)
     callers = Callers(lambda: tokens_of(settings))
-    with socket.create_server((LOOPBACK, port)) as door:
+    with socket.create_server((LOOPBACK, port)) as door, exporting.exported(settings.traces_url, "gateway"):
         # Each connection inherits it. Without it the second packet of an answer waits 40 ms for the first to be
         # acknowledged; asyncio sets it only for sockets that it makes itself.
         door.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -53,7 +54,13 @@ async def serve(
             settings.database_url, sealer, max_connections=CONNECTIONS_TO_DATABASE, by_key=True
         ) as database:
             config = uvicorn.Config(
-                make_gateway(database, vault, callers, transport_for=transport_for),
+                make_gateway(
+                    database,
+                    vault,
+                    callers,
+                    transport_for=transport_for,
+                    metrics_token=lambda: read_private(settings.metrics_token_file),
+                ),
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,

@@ -68,7 +68,9 @@ _CHOOSE: LiteralString = """
     update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null, set_aside = null
     -- By its id alone, for which there is an index that needs no statistics to be chosen.
     from chosen c where r.id = c.id and (r.tenant, r.domain) is not distinct from (c.tenant, c.domain)
-    returning r.*, c.ready_since"""
+    returning r.*, c.ready_since,
+              extract(epoch from clock_timestamp() - c.ready_since)::float8 as waited_s,
+              extract(epoch from clock_timestamp() - r.started_at)::float8 as age_s"""
 
 
 async def choose(

@@ -75,6 +75,7 @@ class NewRun:
         key: With a new UUID, chosen by the caller.
         trigger_key: What started it, such as a webhook's delivery: the same one never starts a second run.
         prio: Lower goes first.
+        trace: A W3C `traceparent`: the context it was started in.
         parent: The run of the same tenant and domain whose child it is.
         finish_within_s: Seconds after which it is late; None when it never is.
         timers: Seconds from now, by timer.
@@ -93,6 +94,7 @@ class NewRun:
     requester: str = ""
     dry: bool = False
     prio: int = 100
+    trace: str = ""
     parent: Parent | None = None
     finish_within_s: float | None = None
     timers: Mapping[str, float] = field(default_factory=dict)
@@ -116,7 +118,13 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Claimed:
-    """A run as handed to a worker. `inbox` holds what is not consumed, in order; `inbox_n` counts what was seen."""
+    """A run as handed to a worker.
+
+    Attributes:
+        inbox: What is not consumed, in order; `inbox_n` counts what was seen.
+        trace: The `traceparent` it was started in; empty without one.
+        waited_s, age_s: Seconds since it was ready, and since it was started.
+    """
 
     claim: Claim
     workflow: str
@@ -129,6 +137,10 @@ class Claimed:
     corr: str
     dry: bool
     prio: int
+    started_at: datetime
+    trace: str
+    waited_s: float
+    age_s: float
     started_by: Actor
 
 
@@ -221,11 +233,12 @@ async def start(tx: Transaction, new: NewRun) -> Started:
     row = await tx.row(
         """with started as (
                insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket,
-                                      corr, started_by, requester, dry, prio, status, state, audit_n, audit_head,
-                                      parent, parent_place, lineage, detached, finish_by, rerun_of, first_run)
+                                      corr, started_by, requester, dry, prio, trace, status, state, audit_n,
+                                      audit_head, parent, parent_place, lineage, detached, finish_by, rerun_of,
+                                      first_run)
                values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s,
                        %(trigger_key)s, %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s,
-                       'running', %(state)s, %(audit_n)s, %(audit_head)s,
+                       %(trace)s, 'running', %(state)s, %(audit_n)s, %(audit_head)s,
                        %(parent)s, %(parent_place)s, %(lineage)s, %(detached)s,
                        clock_timestamp() + make_interval(secs => %(finish_within_s)s::float8), %(rerun_of)s,
                        %(first_run)s)
@@ -244,6 +257,7 @@ async def start(tx: Transaction, new: NewRun) -> Started:
             "requester": new.requester,
             "dry": new.dry,
             "prio": new.prio,
+            "trace": new.trace,
             "state": sealed_state(tx, key, new.state_json),
             "audit_n": chain.n,
             "audit_head": chain.head,
@@ -326,6 +340,10 @@ def _claimed(tx: Transaction, key: RunKey, row: DictRow, arrived: list[InboxEven
         corr=row["corr"],
         dry=row["dry"],
         prio=row["prio"],
+        started_at=row["started_at"],
+        trace=row["trace"],
+        waited_s=max(0.0, row["waited_s"]),
+        age_s=max(0.0, row["age_s"]),
         started_by=Actor.model_validate(row["started_by"]),
     )
 

@@ -20,9 +20,10 @@ from fastapi import FastAPI
 from regie import crashpoints, logs
 from regie.core.errors import InvalidInput, RegieError, Unavailable
 from regie.gateway_client import GatewayClient
-from regie.settings import Settings, read_or_make_token
+from regie.settings import Settings, read_or_make_token, read_private
 from regie.store.database import Database
 from regie.store.sealer import Sealer
+from regie.telemetry import exporting
 from regie.web.app import make_web
 
 LOOPBACK = "127.0.0.1"
@@ -84,13 +85,19 @@ async def serve(settings: Settings) -> None:
             raise Unavailable(f"Port {settings.port} cannot be used: {error.strerror}.") from error
         # Each connection inherits it: without it the second packet of an answer waits 40 ms for the first's receipt.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened.enter_context(exporting.exported(settings.traces_url, "web"))
         sealer = Sealer.from_file(settings.sealing_key_file)
         gateway_token = read_or_make_token(settings.web_token_file)
         async with (
             Database(settings.database_url, sealer, wait_s=DATABASE_WITHIN_S) as database,
             GatewayClient(settings.gateway_url, gateway_token) as gateway,
         ):
-            app = make_web(database, gateway, operator_token=read_or_make_token(settings.operator_token_file))
+            app = make_web(
+                database,
+                gateway,
+                operator_token=read_or_make_token(settings.operator_token_file),
+                metrics_token=lambda: read_private(settings.metrics_token_file),
+            )
             # The server hears the signals and raises them again when it has stopped: they must not kill us then.
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, app.state.means.stopping.set)

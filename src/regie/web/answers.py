@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Generic, Literal, Self, TypeVar
 
@@ -24,6 +24,7 @@ from regie.store.effects import Effect
 from regie.store.quotas import InLine
 from regie.store.runs import RunRow
 from regie.store.steps import StepRecord
+from regie.web.step_times import StepTimes, times_of
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -127,7 +128,9 @@ class StepLine(Answer):
 
     Attributes:
         title: What its block does, in one sentence; empty for steps without a block.
-        attempt: The last one, which the times are about; 0 for steps that only hold others.
+        attempt: The last one, which the moments are about; 0 for steps that only hold others.
+        attempts, queue_wait_s, own_wait_s, duration_s: Over all attempts: how many were begun; seconds waiting for a
+            worker, waiting for people, another attempt or a vendor, and at work.
         child: The run that the step has started; empty for any other step.
         kept: Its result was taken over from the run that this one repeats: it was not done again.
     """
@@ -141,6 +144,10 @@ class StepLine(Answer):
     queued_at: Moment | None
     started_at: Moment | None
     ended_at: Moment | None
+    attempts: int
+    queue_wait_s: float
+    own_wait_s: float
+    duration_s: float
     failure: Failure | None
     effects: tuple[EffectNote, ...]
     kept: bool
@@ -318,22 +325,28 @@ def run_detail(
     *,
     catalogue: Catalogue,
     attempts: Iterable[StepRecord],
-    asked: Iterable[Approval],
+    asked: Sequence[Approval],
     ledger: Iterable[Effect],
     in_line: InLine | None,
+    now: datetime,
     parent: RunRow | None,
     children: Iterable[RunRow],
     reruns: list[str],
 ) -> RunDetail:
     """Put together what is known of a run."""
+    attempts = list(attempts)
     last = {record.place: record for record in attempts}
+    times = times_of(attempts, asked, definition, started_at=row.started_at, now=now)
     return RunDetail.of(
         row,
         parent=ParentLine(run=parent.key.run, place=row.parent_place) if parent else None,
         children=[ChildLine.of(child, parent_place=child.parent_place) for child in children],
         paused=state.paused,
         reruns=reruns,
-        steps=[_step(place, step, last, definition, catalogue) for place, step in state.steps.items()],
+        steps=[
+            _step(place, step, last, times.get(place, StepTimes()), definition, catalogue=catalogue)
+            for place, step in state.steps.items()
+        ],
         approvals=[ApprovalLine.of(approval) for approval in asked],
         effects=[EffectLine.of(effect) for effect in ledger],
         report=report.report(state),
@@ -343,7 +356,13 @@ def run_detail(
 
 
 def _step(
-    place: str, step: StepState, last: Mapping[str, StepRecord], definition: Definition, catalogue: Catalogue
+    place: str,
+    step: StepState,
+    last: Mapping[str, StepRecord],
+    times: StepTimes,
+    definition: Definition,
+    *,
+    catalogue: Catalogue,
 ) -> StepLine:
     record = last.get(place)
     written = definition.by_place.get(written_place(place))
@@ -358,6 +377,10 @@ def _step(
         queued_at=record.queued_at if record else None,
         started_at=record.started_at if record else None,
         ended_at=record.ended_at if record else None,
+        attempts=times.attempts,
+        queue_wait_s=round(times.queued_s, 3),
+        own_wait_s=round(times.waited_s, 3),
+        duration_s=round(times.ran_s, 3),
         failure=step.failure,
         effects=step.effects,
         kept=step.kept,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.types import Scope
@@ -10,25 +12,33 @@ from regie.domains import load_catalogue
 from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient
 from regie.store.database import Database
-from regie.web import approvals, events, inbound, runs, schedules, steering, workflows
+from regie.telemetry.counting import Counted
+from regie.web import approvals, events, figures, inbound, runs, schedules, steering, workflows
 from regie.web.identify import Doorkeeper
 from regie.web.limits import Entrance
 from regie.web.means import Means
 from regie.web.pages import approvals as approval_pages
-from regie.web.pages import assets, catalogue, errors, forms, live, signing_in
+from regie.web.pages import assets, catalogue, errors, forms, live, load, signing_in
 from regie.web.pages import runs as run_pages
 from regie.web.pages import schedules as schedule_pages
 from regie.web.pages import steering as steering_pages
 from regie.web.problems import Told, answer_errors, document
 
 
-def make_web(database: Database, gateway: GatewayClient, *, operator_token: str) -> FastAPI:
+def make_web(
+    database: Database,
+    gateway: GatewayClient,
+    *,
+    operator_token: str,
+    metrics_token: Callable[[], str] = lambda: "",
+) -> FastAPI:
     """Build the web.
 
     Args:
         database: Open; whoever opened it closes it.
         gateway: Where deliveries are checked.
         operator_token: Whoever has it may see everything and start runs.
+        metrics_token: The token with which metrics are read; while it is empty nobody reads them.
 
     Raises:
         InvalidInput: The token is empty.
@@ -40,15 +50,18 @@ def make_web(database: Database, gateway: GatewayClient, *, operator_token: str)
         engine=PostgresEngine(database),
         doorkeeper=Doorkeeper(database, operator_token),
         catalogue=load_catalogue(),
+        metrics_token=metrics_token,
     )
     app.state.waiting = runs.Waiting()
     app.state.watching = live.Watching(database)
     answer_errors(app)
     errors.answer_errors(app)
     app.add_middleware(Entrance, answer=_answer)
-    for routes in (inbound, runs, steering, approvals, events, workflows, schedules):
+    app.add_middleware(Counted)
+    for routes in (inbound, runs, steering, approvals, events, workflows, schedules, figures):
         app.include_router(routes.router)
-    for shown in (assets, signing_in, run_pages, steering_pages, approval_pages, catalogue, forms, schedule_pages):
+    of_runs = (run_pages, steering_pages, approval_pages, forms, schedule_pages, load)
+    for shown in (assets, signing_in, catalogue, *of_runs):
         app.include_router(shown.router)
     return app
 

@@ -6,6 +6,7 @@ import structlog
 from fastapi import APIRouter, Request, status
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from regie import logs
 from regie.core.audit import Actor, Event, Fact
 from regie.core.definition import Definition
 from regie.core.errors import Denied, InvalidInput, NotFound, RegieError, Retryable, Unavailable
@@ -17,6 +18,7 @@ from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import InboundEvent
 from regie.store import audit
 from regie.store.database import Transaction
+from regie.telemetry import traces
 from regie.web import withdrawing
 from regie.web.answers import DeliveryAccepted, DeliveryCancelled, DeliveryIgnored, StartedByDelivery
 from regie.web.means import Having, Means, current_release
@@ -49,6 +51,16 @@ async def deliver(means: Having, tenant: str, connection: str, request: Request)
     """Take a delivery."""
     async with means.database.reading() as tx:
         _addressee(await current_release(tx), tenant, connection)
+    logs.bind(tenant=tenant, connection=connection)
+    # Whoever sends it does not choose our ids: the header is no part of what is signed.
+    sent_in = request.headers.get(traces.HEADER, "")
+    with traces.span("take delivery", {"regie.tenant": tenant}, kind="answers", link=sent_in):
+        return await _take(means, tenant, connection, request)
+
+
+async def _take(
+    means: Means, tenant: str, connection: str, request: Request
+) -> DeliveryAccepted | DeliveryCancelled | DeliveryIgnored:
     delivery = await _checked(means, tenant, connection, request)
     announced = Announced.model_validate(delivery.event)
     if announced.kind == "ticket_closed" and announced.ticket:
@@ -97,12 +109,12 @@ async def _checked(means: Means, tenant: str, connection: str, request: Request)
     try:
         return await means.gateway.inbound(tenant, connection, await request.body(), dict(request.headers))
     except Denied as error:
-        log.warning("delivery:refused", tenant=tenant, connection=connection, reason=error.message)
+        log.warning("delivery:refused", reason=error.message)
         raise Denied("This delivery was not found genuine.") from None
     except (InvalidInput, Retryable):
         raise
     except RegieError as error:
-        log.exception("delivery:not_checked", tenant=tenant, connection=connection, kind=type(error).__name__)
+        log.exception("delivery:not_checked", kind=type(error).__name__)
         raise Unavailable("This delivery cannot be checked now.", after_s=NOT_CHECKED_AGAIN_S) from None
 
 

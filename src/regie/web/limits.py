@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from regie import logs
 from regie.core.errors import RegieError, Throttled
 from regie.web.problems import BROKEN, Told, TooLarge, TooSlow, WrongMedia, told
 
@@ -57,6 +58,11 @@ class Entrance:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # What is named for the log while this request is answered is named until its end, and no longer.
+        with logs.about():
+            await self._let_in(scope, receive, send)
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
 
         async def answering(message: Message) -> None:

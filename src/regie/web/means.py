@@ -28,6 +28,7 @@ class Means:
     """Made once for a process.
 
     Attributes:
+        metrics_token: The token with which metrics are read, as it is now.
         stopping: Set when the process is about to end: whoever waits for something answers now.
     """
 
@@ -36,6 +37,7 @@ class Means:
     engine: PostgresEngine
     doorkeeper: Doorkeeper
     catalogue: Catalogue
+    metrics_token: Callable[[], str]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 

@@ -16,10 +16,11 @@ from regie.core.errors import InvalidInput
 from regie.core.inputs import build_input
 from regie.core.run import RunState, RunStatus
 from regie.engine.port import StartRequest
-from regie.store import approvals, audit, effects, quotas, releases, runs, steps
+from regie.store import approvals, audit, effects, figures, quotas, releases, runs, steps
 from regie.store.database import Transaction
 from regie.store.keys import Cursor, RunKey
 from regie.store.runs import RunRow
+from regie.telemetry import traces
 from regie.web.answers import (
     LeafLine,
     Page,
@@ -101,11 +102,12 @@ class Waiting:
 
 
 @router.post("", status_code=status.HTTP_201_CREATED)
-async def start_run(
+async def start_run(  # noqa: PLR0917  FastAPI hands in parts of the request by name
     means: Having,
     caller: Asking,
     wanted: Annotated[StartRun, Depends(body_of(StartRun))],
     response: Response,
+    traceparent: Annotated[str | None, Header()] = None,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
 ) -> RunStarted:
     """Start a run; with an `Idempotency-Key` the same request never starts a second one."""
@@ -120,6 +122,18 @@ async def start_run(
         dry=wanted.dry,
         is_bounded=True,
     )
+    # Whoever may start runs may have them in a trace of theirs.
+    begun_by: traces.Attributes = {"regie.tenant": wanted.tenant, "regie.workflow": wanted.workflow}
+    with traces.span("start run", begun_by, kind="answers", parent=traceparent):
+        row, is_new = await _start(means, caller, wanted, request)
+    response.headers["Location"] = f"/v1/runs/{row.key.run}"
+    if not is_new:
+        response.status_code = status.HTTP_200_OK
+    return RunStarted.of(row, is_new=is_new)
+
+
+async def _start(means: Means, caller: Caller, wanted: StartRun, request: StartRequest) -> tuple[RunRow, bool]:
+    """The run that a request comes to, and whether it is new."""
     async with means.database.transaction() as tx:
         release = await current_release(tx)
         started = await means.engine.start_in(tx, request)
@@ -127,11 +141,7 @@ async def start_run(
             await _require_same(tx, started.key, request)
         elif not wanted.ticket:
             build_input(release.definition(wanted.workflow), wanted.input, None)
-        row = await run_for(tx, caller, started.key.run)
-    response.headers["Location"] = f"/v1/runs/{row.key.run}"
-    if not started.is_new:
-        response.status_code = status.HTTP_200_OK
-    return RunStarted.of(row, is_new=started.is_new)
+        return await run_for(tx, caller, started.key.run), started.is_new
 
 
 def _trigger_key(caller: Caller, idempotency_key: str | None) -> str:
@@ -208,6 +218,7 @@ async def show_run(means: Having, caller: Asking, run: str) -> RunDetail:
             asked=await approvals.of_run(tx, row.key),
             ledger=await effects.list_effects(tx, row.key),
             in_line=await quotas.in_line(tx, row.key),
+            now=await figures.clock(tx),
             parent=await parent_for(tx, caller, row),
             children=await children_for(tx, caller, row),
             reruns=await runs.reruns(tx, row.key),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from regie import logs
 from regie.core.errors import NotFound
 from regie.store import approvals, runs
 from regie.store.approvals import Approval
@@ -28,6 +29,7 @@ async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
     key = await runs.find(tx, run) if caller.is_operator or is_id(run) else None
     row = await runs.get(tx, key) if key is not None else None
     if row is not None and await may_see(tx, caller, row):
+        logs.bind(**row.key._asdict(), corr=row.corr)
         return row
     raise NotFound("There is no such run.")
 

@@ -1,7 +1,8 @@
 """A worker as a process: `python -m regie.worker [--domain NAME ...]`. `regie up` starts it.
 
 Prints one line of JSON once it is registered. On SIGTERM or SIGINT it takes no more runs and finishes what it has in
-hand. When the database connection that carries its lock is lost it exits with 1: it counts as dead, and must be.
+hand. When the database connection that carries its lock is lost it exits with 1: it counts as dead, and must be. With
+`REGIE_WORKER_METRICS_PORT` it tells its metrics there.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ from regie.settings import Settings, read_or_make_token
 from regie.store import releases, workers
 from regie.store.database import Database
 from regie.store.sealer import Sealer
+from regie.telemetry import exporting, metrics
+from regie.worker.observing import Observed
 from regie.worker.performer import BlockPerformer
 from regie.worker.starting import Starter
+from regie.worker.telling import telling
 
 FINISH_WITHIN_S = 10.0
 """Seconds for what is in hand once the process is told to stop; what is left over goes to another worker."""
@@ -62,6 +66,7 @@ async def work(settings: Settings, chosen: Sequence[str]) -> None:
     sealer = Sealer.from_file(settings.sealing_key_file)
     async with (
         contextlib.AsyncExitStack() as clients,
+        telling(settings) as told_at,
         Database(settings.database_url, sealer, max_connections=MOST_CONNECTIONS, by_key=True) as database,
     ):
         served = await _domains(database, chosen)
@@ -71,17 +76,22 @@ async def work(settings: Settings, chosen: Sequence[str]) -> None:
             )
             for domain in served
         }
+        clients.enter_context(exporting.exported(settings.traces_url, "worker"))
         catalogue = load_catalogue()
+        observed = Observed(BlockPerformer(catalogue, gateways.__getitem__))
         loop = WorkerLoop(
             database,
             catalogue,
-            BlockPerformer(catalogue, gateways.__getitem__),
+            observed,
             domains=served,
             name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",
             slots=settings.slots,
+            watcher=observed,
         )
         starter = Starter(database, catalogue, gateways.__getitem__, served)
-        await _run(database, loop, starter, stop)
+        metrics.WORKER_SLOTS.set(loop.slots)
+        metrics.WORKER_RUNS.set_function(lambda: len(loop.live))
+        await _run(database, loop, starter, stop, told_at)
 
 
 async def _domains(database: Database, chosen: Sequence[str]) -> list[str]:
@@ -93,11 +103,11 @@ async def _domains(database: Database, chosen: Sequence[str]) -> list[str]:
     return sorted(set(chosen)) or known
 
 
-async def _run(database: Database, loop: WorkerLoop, starter: Starter, stop: asyncio.Event) -> None:
+async def _run(database: Database, loop: WorkerLoop, starter: Starter, stop: asyncio.Event, told_at: str) -> None:
     """Let loop and starter run, say when it is registered, and give them a limited time to finish."""
     running = asyncio.create_task(loop.run(stop))
     starting = asyncio.create_task(starter.run(stop))
-    announcing = asyncio.create_task(_announce(database, loop))
+    announcing = asyncio.create_task(_announce(database, loop, told_at))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,7 +124,7 @@ async def _run(database: Database, loop: WorkerLoop, starter: Starter, stop: asy
     log.info("worker:stopped", worker=loop.name)
 
 
-async def _announce(database: Database, loop: WorkerLoop) -> None:
+async def _announce(database: Database, loop: WorkerLoop, told_at: str) -> None:
     """Print that the worker is ready once others can see it."""
     while True:
         with contextlib.suppress(Unavailable):
@@ -122,7 +132,8 @@ async def _announce(database: Database, loop: WorkerLoop) -> None:
                 if any(row.name == loop.name for row in await workers.list_workers(tx)):
                     break
         await asyncio.sleep(LOOK_EVERY_S)
-    sys.stdout.write(json.dumps({"ready": True, "worker": loop.name, "domains": list(loop.domains)}) + "\n")
+    said = {"ready": True, "worker": loop.name, "domains": list(loop.domains), "metrics": told_at}
+    sys.stdout.write(json.dumps(said) + "\n")
     sys.stdout.flush()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -16,7 +16,7 @@ from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.run import ANSWER, START, EffectNote, Paused, RunState, RunStatus, StepState, StepStatus, written_place
-from regie.store import approvals, audit, effects, quotas, releases, runs, steps
+from regie.store import approvals, audit, effects, figures, quotas, releases, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.database import Transaction
@@ -28,6 +28,7 @@ from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
 from regie.web.seeing import children_for, is_id, parent_for, run_for
 from regie.web.steering import may_steer
+from regie.web.step_times import StepTimes, times_of
 
 BAR = 100
 """Width of the longest bar of times, in units of its drawing."""
@@ -44,9 +45,8 @@ class StepView:
 
     Attributes:
         tries: How often it was tried; 0 for steps that only hold others.
-        queued_s, ran_s: Over all tries.
-        queued_bar, ran_bar: The same, as parts of `BAR`.
-        waited_s: Until people answered.
+        times: Over all tries.
+        queued_bar, waited_bar, ran_bar: The same, as parts of `BAR`.
         child: The run that it has started, if the visitor may see that.
         is_kept: Its result was taken over from the run that this one repeats.
     """
@@ -57,11 +57,10 @@ class StepView:
     title: str
     status: StepStatus
     tries: int
-    queued_s: float
-    ran_s: float
+    times: StepTimes
     queued_bar: float
+    waited_bar: float
     ran_bar: float
-    waited_s: float | None
     failure: Failure | None
     effects: tuple[EffectNote, ...]
     output: list[Line]
@@ -71,7 +70,7 @@ class StepView:
     @property
     def has_times(self) -> bool:
         """Whether it took any time worth showing; steps that only hold others take none."""
-        return self.queued_s + self.ran_s >= SHORTEST_S
+        return self.times.total_s >= SHORTEST_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +173,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
     ledger = await effects.list_effects(tx, row.key)
     leaves = await audit.read(tx, row.key)
     covered = {step.place for approval in asked for step in approval.plan}
+    records = await steps.list_steps(tx, row.key)
     tenant = release.tenants.get(row.key.tenant)
     paused = None if row.status.is_final else await runs.pause_of(tx, row.key)
     in_line = await quotas.in_line(tx, row.key)
@@ -187,10 +187,10 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
         input=outline(dict(state.input), is_plain=caller.is_operator),
         steps=_steps(
             state,
-            await steps.list_steps(tx, row.key),
+            records,
             definition,
             catalogue,
-            {approval.place: approval for approval in asked},
+            times_of(records, asked, definition, started_at=row.started_at, now=await figures.clock(tx)),
             children={child.parent_place: child for child in await children_for(tx, caller, row)},
             is_plain=caller.is_operator,
         ),
@@ -225,30 +225,19 @@ def _steps(
     records: Sequence[StepRecord],
     definition: Definition,
     catalogue: Catalogue,
-    asked: Mapping[str, Approval],
+    times: Mapping[str, StepTimes],
     *,
     children: Mapping[str, RunRow],
     is_plain: bool,
 ) -> list[StepView]:
-    tries: dict[str, list[StepRecord]] = {}
-    for record in records:
-        tries.setdefault(record.place, []).append(record)
-    times = {
-        place: (
-            _total((record.queued_at, record.started_at) for record in made),
-            _total((record.started_at, record.ended_at) for record in made),
-        )
-        for place, made in tries.items()
-    }
-    longest_s = max((queued + ran for queued, ran in times.values()), default=0.0)
+    last = {record.place: record for record in records}
+    longest_s = max((each.total_s for each in times.values()), default=0.0)
     scale = BAR / longest_s if longest_s else 0.0
     shown = []
     for place, step in state.steps.items():
-        made = tries.get(place, [])
         written = definition.by_place.get(written_place(place))
-        uses = made[-1].uses if made else (written.uses if written else None) or ""
-        queued_s, ran_s = times.get(place, (0.0, 0.0))
-        waited = asked.get(place)
+        uses = last[place].uses if place in last else (written.uses if written else None) or ""
+        took = times.get(place, StepTimes())
         shown.append(
             StepView(
                 place=place,
@@ -257,13 +246,10 @@ def _steps(
                 title=_title(place, uses, step, written, catalogue),
                 status=step.status,
                 tries=step.tries + 1 if step.attempt and not step.kept else 0,
-                queued_s=queued_s,
-                ran_s=ran_s,
-                queued_bar=round(queued_s * scale, 2),
-                ran_bar=round(ran_s * scale, 2),
-                waited_s=(waited.decided_at - waited.asked_at).total_seconds()
-                if waited and waited.decided_at
-                else None,
+                times=took,
+                queued_bar=round(took.queued_s * scale, 2),
+                waited_bar=round(took.waited_s * scale, 2),
+                ran_bar=round(took.ran_s * scale, 2),
                 failure=step.failure,
                 effects=step.effects,
                 output=[] if step.output is None else outline(step.output, is_plain=is_plain),
@@ -272,11 +258,6 @@ def _steps(
             )
         )
     return shown
-
-
-def _total(moments: Iterable[tuple[datetime | None, datetime | None]]) -> float:
-    """Seconds between two moments, over all tries that have both."""
-    return sum((max(0.0, (to - since).total_seconds()) for since, to in moments if since and to), 0.0)
 
 
 def _title(place: str, uses: str, step: StepState, written: Step | None, catalogue: Catalogue) -> str:

@@ -1,0 +1,193 @@
+"""A whole installation, watched: every metric is told, traces hang together, and neither says whom a run is about."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
+
+from regie.cli.demo_world import up
+from regie.cli.story import telling
+from regie.settings import Settings
+from regie.telemetry import metrics
+
+from ..telemetry.receiver import Received, Receiver, receiving  # noqa: TID252  tests are no installed package
+from .conftest import EMPLOYEE, Stage
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+PERSONAL = re.compile(r"janssen|demir|larsen|devries|@example\.com|ITSM-|Sales Team", re.IGNORECASE)
+"""Whatever of the story names a person, an address, a ticket or a value."""
+PATIENCE_S = 30.0
+
+
+@dataclass
+class Watched:
+    """An installation with one run behind it, and what its processes told."""
+
+    stage: Stage
+    receiver: Receiver
+    run: dict[str, Any]
+    told: dict[metrics.Process, str]
+
+    def spans(self) -> list[Received]:
+        """Those of the run's trace."""
+        [run] = [span for span in self.receiver.spans() if span.attributes.get("regie.run") == self.run["id"]
+                 and span.name.startswith("run ")]  # fmt: skip
+        return [span for span in self.receiver.spans() if span.trace == run.trace]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watched]:
+    home: Path = tmp_path_factory.mktemp("watched") / "home"
+    async with AsyncExitStack() as stack:
+        receiver = stack.enter_context(receiving())
+        settings = Settings(
+            home=home,
+            port=0,
+            database_url="",
+            workspace=None,
+            crash_at="",
+            traces_url=receiver.url,
+            worker_metrics_port=0,
+        )
+        services = await stack.enter_async_context(up(settings, lambda _: None, is_demo=True))
+        stage = Stage(await stack.enter_async_context(telling(services)))
+        run = (await stage.offboard())["shown"]
+        assert run["status"] == "done"
+        token = {"Authorization": f"Bearer {settings.metrics_token_file.read_text()}"}
+        ready = {process.name: process.ready for process in services.supervisor.processes}
+        addresses: dict[metrics.Process, str] = {
+            "web": f"{ready['web']['address']}/metrics",
+            "gateway": f"{ready['gateway']['address']}/metrics",
+            "worker": ready["worker-1"]["metrics"],
+        }
+        told = {}
+        async with httpx.AsyncClient(trust_env=False) as http:
+            for process, address in addresses.items():
+                assert (await http.get(address)).status_code == 401, process
+                answer = await http.get(address, headers=token)
+                assert answer.status_code == 200, process
+                assert answer.headers["Content-Type"] == metrics.MEDIA_TYPE
+                told[process] = answer.text
+        await has_all(receiver)
+        yield Watched(stage, receiver, run, told)
+
+
+async def has_all(receiver: Receiver) -> None:
+    """Spans come in batches, a process each second: wait until every span's parent is there, the run among them."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            spans = receiver.spans()
+            ids = {span.id for span in spans}
+            has_ends = {span.name.partition(" ")[0] for span in spans} >= {"run", "take", "graph"}
+            if has_ends and all(not span.parent or span.parent in ids for span in spans):
+                return
+            await asyncio.sleep(0.1)
+
+
+async def test_every_metric_of_the_reference_is_told_after_a_run(watched: Watched) -> None:
+    for described in metrics.DESCRIBED:
+        for process in described.processes:
+            families = text_string_to_metric_families(watched.told[process])
+            [family] = [each for each in families if described.name.removesuffix("_total") == each.name]
+            assert family.type == described.kind
+            assert family.samples, f"{process} tells nothing of {described.name}"
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            assert labels == set(described.labels)
+
+
+async def test_the_run_was_counted(watched: Watched) -> None:
+    def sample(process: metrics.Process, name: str, **labels: str) -> float:
+        found = [
+            sample.value
+            for family in text_string_to_metric_families(watched.told[process])
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        return sum(found)
+
+    run = {"tenant": "example", "domain": "identity", "workflow": "identity.offboard_employee"}
+    assert sample("worker", "regie_runs_begun_total", **run) == 1
+    assert sample("worker", "regie_runs_ended_total", outcome="done", **run) == 1
+    assert sample("worker", "regie_step_attempts_total", outcome="succeeded", **run) == 9
+    changes = sample("gateway", "regie_effects_total", outcome="received", tenant="example", domain="identity")
+    assert changes == 7
+    assert sample("gateway", "regie_vendor_requests_total", connector="graph", outcome="2xx") > 7
+    assert sample("web", "regie_workers", domain="identity") == 1
+
+
+async def test_spans_lead_from_the_delivery_to_the_vendor(watched: Watched) -> None:
+    spans = watched.spans()
+    by_id = {span.id: span for span in spans}
+
+    def way(span: Received) -> list[str]:
+        """From a span up to the root."""
+        above = by_id.get(span.parent)
+        return [f"{span.process} {span.name}", *(way(above) if above else [])]
+
+    # The vendor finishes later: the step asks again.
+    applied = [
+        span
+        for span in spans
+        if span.name == "answer apply" and span.attributes["regie.capability"] == "identity.revoke_sessions"
+    ]
+    below = [span for span in spans if span.parent in {each.id for each in applied}]
+    assert {span.name for span in below} >= {"graph GET", "graph POST"}
+    assert way(below[0])[1:] == [
+        "regie-gateway answer apply",
+        "regie-worker gateway apply",
+        "regie-worker step identity.revoke_sessions",
+        "regie-worker run identity.offboard_employee",
+        "regie-web take delivery",
+    ]
+    steps = [span for span in spans if span.name.startswith("step ")]
+    assert all(span.attributes["regie.corr"] == watched.run["corr"] for span in steps)
+    assert {span.attributes["regie.run"] for span in spans if "regie.run" in span.attributes} == {watched.run["id"]}
+    [run] = [span for span in spans if span.name.startswith("run ")]
+    assert run.took_s >= max(span.took_s for span in steps)
+
+
+async def test_nothing_told_says_whom_it_is_about(watched: Watched) -> None:
+    texts = {
+        **{f"metrics of {process}": text for process, text in watched.told.items()},
+        "traces": b"".join(watched.receiver.bodies).decode("utf-8", "replace"),
+        **{
+            file.name: file.read_text()
+            for file in (watched.stage.services.settings.home / "logs").glob("*.log")
+        },
+    }  # fmt: skip
+    assert PERSONAL.search(EMPLOYEE)
+    for name, text in texts.items():
+        assert PERSONAL.search(text) is None, name
+    secrets = [
+        file.read_text().strip() for file in watched.stage.services.settings.keys.glob("*.token") if file.is_file()
+    ]
+    assert len(secrets) >= 4
+    assert not [name for name, text in texts.items() for secret in secrets if secret in text]
+
+
+async def test_the_figures_have_the_run(watched: Watched) -> None:
+    shown = await watched.stage.story.operator.get("/v1/figures")
+    [identity] = shown["domains"]
+    assert identity["ended"]["done"] >= 1
+    assert identity["success"] == 1
+    assert identity["sla"]["on_time"] >= 1
+    assert identity["took"]["p95_s"] > 0
+    assert [worker["domains"] for worker in shown["workers"]] == [["identity"]]
+
+
+async def test_each_line_of_a_log_is_json(watched: Watched) -> None:
+    for file in (watched.stage.services.settings.home / "logs").glob("*.log"):
+        for line in file.read_text().splitlines():
+            assert {"event", "level", "timestamp"} <= json.loads(line).keys()
