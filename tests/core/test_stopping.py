@@ -152,7 +152,7 @@ def test_a_child_is_cancelled_with_it_and_its_end_is_awaited() -> None:
     fires(trial)
     [cancel] = trial.said(CancelChild)
     assert isinstance(cancel, CancelChild)
-    assert (cancel.run, cancel.by, trial.status) == (started.run, "run run-1", "waiting")
+    assert (cancel.run, cancel.by, trial.status) == (started.run, "the run run-1", "waiting")
     trial.take(ChildEnded(place="it", run=started.run, status=RunStatus.CANCELLED))
     assert (trial.outcome("it"), trial.status) == ("cancelled", "failed")
     assert trial.state.failure is not None
