@@ -388,15 +388,17 @@ class Play:
         assert self.out.keys() == awaited
         is_paused = self.state.paused is not None
         assert self.state.status.value == ("paused" if is_paused else "running" if awaited else "waiting")
+        kept_ends = {kept.place for kept in self.state.held if isinstance(kept, ChildEnded)}
+        kept_events = {kept.place for kept in self.state.held if isinstance(kept, EventArrived)}
         kept_timers = {kept.timer for kept in self.state.held if isinstance(kept, TimerFired)}
         for place, step in self.state.steps.items():
             if step.status is StepStatus.WAITING:
                 rung = step.approval.rung if step.approval else -1
                 timers = {f"again:{place}:{step.attempt}", f"rung:{place}:{rung}", f"wait:{place}:0"}
                 assert len(timers & (self.timers.keys() | kept_timers)) == (0 if step.child else 1), place
-                assert (place in self.children) == (step.child is not None), place
+                assert (place in self.children.keys() | kept_ends) == (step.child is not None), place
                 written = self.definition.by_place.get(written_place(place))
-                assert (place in self.awaited) == (written is not None and written.awaits_event), place
+                assert (place in self.awaited | kept_events) == (written is not None and written.awaits_event), place
         self.check_limits()
 
     def check_undone(self) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from regie.core.errors import InvalidInput
 from regie.core.interpreter import has_begun, outstanding
 from regie.core.repeating import kept_digest, repeat
-from regie.core.run import ANSWER, Begun, EffectNote, RunFacts, RunState
+from regie.core.run import ANSWER, Begun, ChildEnded, EffectNote, Parent, RunFacts, RunState, RunStatus, StartChild
 
 from .trial import EVA, JAN, OLE, Trial
 
@@ -233,3 +233,25 @@ def test_each_step_is_done_once_over_both_runs_unless_it_is_repeated(count: int,
         new.ok(f"s{number}")
     assert new.status == "done"
     assert [work.place for work in new.handed] == [f"s{number}" for number in range(from_at, count)]
+
+
+def test_a_child_is_repeated_through_its_parent_only() -> None:
+    trial = failed()
+    parent = Parent(run="run-0", place="it", lineage=("things.outer:it",))
+    child = trial.state.model_copy(update={"facts": trial.facts.model_copy(update={"parent": parent})})
+    with pytest.raises(InvalidInput, match="is a child of run run-0") as caught:
+        repeat(child, trial.definition, trial.definition, "two", facts(trial))
+    assert caught.value.hint == "Repeat that one, from step it."
+
+
+@pytest.mark.parametrize(("ticket", "may"), [("T-1", True), ("", False)])
+def test_a_child_is_started_again_only_for_a_ticket(ticket: str, *, may: bool) -> None:
+    trial = Trial("- { id: it, run: things.child }", ticket=ticket)
+    started = next(note for note in trial.notes if isinstance(note, StartChild))
+    trial.take(ChildEnded(place="it", run=started.run, status=RunStatus.DONE))
+    assert trial.status == "done"
+    if may:
+        assert again(trial, "it").steps == {}
+        return
+    with pytest.raises(InvalidInput, match="a run of its own, for no ticket"):
+        again(trial, "it")

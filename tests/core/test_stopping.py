@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from regie.core.durations import in_words, parse_duration
-from regie.core.run import ANSWER, CloseApproval, EffectNote, Perform, SetTimer
+from regie.core.run import (
+    ANSWER,
+    CancelChild,
+    ChildEnded,
+    CloseApproval,
+    EffectNote,
+    Perform,
+    RunStatus,
+    SetTimer,
+    StartChild,
+)
 from regie.core.stopping import DEADLINE, timers
 
 from .test_cancelling import APPROVAL
@@ -134,6 +144,19 @@ def test_one_step_that_has_reached_the_limit_stops_the_run_past_its_on_error() -
     assert trial.status == "failed"
     assert trial.state.failure is not None
     assert trial.state.failure.kind == "LimitReached"
+
+
+def test_a_child_is_cancelled_with_it_and_its_end_is_awaited() -> None:
+    trial = Trial("- { id: it, run: things.child }\n- uses: thing.look", head=SLA)
+    started = next(note for note in trial.notes if isinstance(note, StartChild))
+    fires(trial)
+    [cancel] = trial.said(CancelChild)
+    assert isinstance(cancel, CancelChild)
+    assert (cancel.run, cancel.by, trial.status) == (started.run, "the run run-1", "waiting")
+    trial.take(ChildEnded(place="it", run=started.run, status=RunStatus.CANCELLED))
+    assert (trial.outcome("it"), trial.status) == ("cancelled", "failed")
+    assert trial.state.failure is not None
+    assert trial.state.failure.kind == "TimedOut"
 
 
 @pytest.mark.parametrize("text", ["90s", "15m", "1h30m", "8h", "2d", "1w2d3h4m5s"])

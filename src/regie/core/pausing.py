@@ -66,11 +66,11 @@ def keeps(life: Life, event: Event) -> bool:
 def lift(life: Life, event: Resumed | Cancelled) -> list[Event]:
     """End the pause; what was kept meanwhile, in the order in which it is to be taken in.
 
-    What people have answered goes first: an answer beats the silence that would end it, also when it came behind it.
+    What people or programs have said goes first: it beats the silence that would end it, also when it came behind it.
     """
     if life.paused is None or (isinstance(event, Cancelled) and ANSWER in life.steps):
         return []
-    kept = sorted(life.held, key=lambda each: not isinstance(each, Decided))
+    kept = sorted(life.held, key=lambda each: not isinstance(each, Decided | EventArrived))
     life.paused, life.held = None, []
     return kept
 

@@ -38,6 +38,11 @@ def repeat(before: RunState, was: Definition, now: Definition, from_step: str, f
         raise InvalidInput("A dry run has changed nothing that could be kept.", hint="Start another one.")
     if not before.ready:
         raise InvalidInput("This run never came to its first step.", hint="Start it again.")
+    if before.facts.parent is not None:
+        parent = before.facts.parent
+        raise InvalidInput(
+            f"This run is a child of run {parent.run}.", hint=f"Repeat that one, from step {parent.place}."
+        )
     at = _position(now, from_step)
     _require_same_beginning(was, now, at)
     kept = now.steps[:at]
@@ -46,6 +51,8 @@ def repeat(before: RunState, was: Definition, now: Definition, from_step: str, f
     again = {below.place for step in now.steps[at:] for below in step.walk()}
     asked_again = {place for step in kept for place in _asked_again(now, step, again)}
     places = {below.place for step in kept for below in step.walk()} - asked_again
+    if not before.facts.ticket:
+        _require_no_child_again(before, places)
     steps = {
         place: state.model_copy(update={"kept": True, "undo": None})
         for place, state in before.steps.items()
@@ -131,6 +138,16 @@ def _require_good_end(before: RunState, step: Step) -> None:
         undone = undone_place(place)
         if undone is not None and written_place(undone) in places:
             raise InvalidInput(f"What {undone!r} had changed was taken back.", hint=f"Repeat from {step.place}.")
+
+
+def _require_no_child_again(before: RunState, kept: set[str]) -> None:
+    """Without a ticket nothing tells that two children were started for the same: it might do everything twice."""
+    for place, state in before.steps.items():
+        if state.child is not None and written_place(place) not in kept:
+            raise InvalidInput(
+                f"The step {place!r} has started a run of its own, for no ticket.",
+                hint="Look at what that run has changed, then start anew.",
+            )
 
 
 def _is_well(state: StepState) -> bool:
