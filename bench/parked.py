@@ -47,8 +47,8 @@ class Elsewhere:
             return
         while line := await self.process.stdout.readline():
             run, _, at_s = line.decode().strip().partition(" ")
-            future = self.when(run)
-            if not future.done():
+            # The end of the process may cut its last line off.
+            if at_s and not (future := self.when(run)).done():
                 future.set_result(float(at_s))
 
     def when(self, run: str) -> asyncio.Future[float]:

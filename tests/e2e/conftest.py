@@ -82,7 +82,8 @@ class Stage:
 
     async def audit_faults(self, run: str) -> list[str]:
         """What is wrong with a run's chain."""
-        return list((await self.story.operator.get(f"/v1/runs/{run}/audit"))["faults"])
+        log = await self.patiently(lambda: self.story.operator.get(f"/v1/runs/{run}/audit"))
+        return list(log["faults"])
 
 
 def assert_each_effect_once(result: dict[str, Any]) -> None:

@@ -132,6 +132,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 async def fits(page: Page) -> None:
     """Make sure that a page is not wider than its window, and that fingers find its buttons."""
+    await page.wait_for_load_state()
     wide, window = await page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert wide <= window, f"{page.url} is {wide} wide"
     for button in await page.get_by_role("button").all():

@@ -49,6 +49,7 @@ def times_of(
         records: Of all attempts in the run.
         asked: The run's approvals: how long people took, or have been taking until now.
         started_at: When the run was started.
+        now: Up to when waiting counts that has not ended.
     """
     by_place: dict[str, list[StepRecord]] = {}
     for record in records:

@@ -16,7 +16,7 @@ from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.run import ANSWER, START, EffectNote, Paused, RunState, RunStatus, StepState, StepStatus, written_place
-from regie.store import approvals, audit, effects, figures, quotas, releases, runs, steps
+from regie.store import approvals, audit, effects, quotas, releases, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.database import Transaction
@@ -190,7 +190,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
             records,
             definition,
             catalogue,
-            times_of(records, asked, definition, started_at=row.started_at, now=await figures.clock(tx)),
+            times_of(records, asked, definition, started_at=row.started_at, now=row.changed_at),
             children={child.parent_place: child for child in await children_for(tx, caller, row)},
             is_plain=caller.is_operator,
         ),
