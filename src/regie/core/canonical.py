@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def encode(value: JsonValue | Mapping[str, JsonValue] | Sequence[JsonValue]) -> bytes:
     """Write a JSON value as canonical UTF-8 bytes.
@@ -19,9 +21,14 @@ def encode(value: JsonValue | Mapping[str, JsonValue] | Sequence[JsonValue]) -> 
     Raises:
         ValueError: A number is not finite, so JSON cannot carry it.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def digest(value: JsonValue | Mapping[str, JsonValue] | Sequence[JsonValue]) -> str:
     """SHA-256 of the canonical bytes, as 64 hexadecimal characters."""
-    return hashlib.sha256(encode(value)).hexdigest()
+    return digest_of(encode(value))
+
+
+def digest_of(encoded: bytes) -> str:
+    """The digest of a value that is encoded already."""
+    return hashlib.sha256(encoded).hexdigest()

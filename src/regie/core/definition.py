@@ -141,9 +141,23 @@ class Step(Written):
         return isinstance(self.wait, dict) and "event" in self.wait
 
     @cached_property
+    def _texts(self) -> str:
+        return self.model_dump_json(exclude={"steps", "on_error"})
+
+    @cached_property
     def reads_report(self) -> bool:
         """Whether some text of it may name `run.report`, which is only then put into words."""
-        return "report" in self.model_dump_json(exclude={"steps", "on_error"})
+        return "report" in self._texts
+
+    @cached_property
+    def reads_steps(self) -> bool:
+        """Whether some text of it may name the results of other steps, which are only then gathered."""
+        return "steps" in self._texts
+
+    @cached_property
+    def is_literal(self) -> bool:
+        """Whether its arguments hold no expression."""
+        return "${{" not in canonical.encode(self.arguments).decode()
 
     @cached_property
     def taking_back(self) -> Step | None:

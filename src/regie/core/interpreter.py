@@ -319,7 +319,7 @@ class Life:
     def _note_end(self, place: str, attempt: int, status: StepStatus, failure: Failure | None) -> None:
         written = self._written(place)
         uses = {START: READ_TICKET, ANSWER: COMMENT_TICKET}.get(place) or written.uses or written.kind.value
-        self.commands.append(StepEnded(place=place, attempt=attempt, uses=uses, status=status, failure=failure))
+        self.commands.append(StepEnded.made(place=place, attempt=attempt, uses=uses, status=status, failure=failure))
 
     def _written(self, place: str) -> Step:
         return self.definition.by_place.get(written_place(place), IMPLICIT)
@@ -588,7 +588,7 @@ class Life:
 
     def _perform(self, place: str, state: StepState, uses: str, timeout_s: float | None) -> Perform:
         default_s = self.catalogue[uses].timeout_s if uses in self.catalogue else 60.0
-        return Perform(
+        return Perform.made(
             place=place,
             attempt=state.attempt,
             uses=uses,
@@ -643,9 +643,9 @@ class Life:
                 asking = ApprovalState(given=ladder.arguments(self, step, around))
                 self.hand_out(place, StepState(status=StepStatus.RUNNING, approval=asking))
             case Kind.USES:
-                arguments = render(step.arguments, self.scope(step, around))
-                given = arguments if isinstance(arguments, dict) else {}
-                self.hand_out(place, self.steps[place], arguments=given, undo=self._way_back(step, around))
+                given = step.arguments if step.is_literal else render(step.arguments, self.scope(step, around))
+                arguments = given if isinstance(given, dict) else {}
+                self.hand_out(place, self.steps[place], arguments=arguments, undo=self._way_back(step, around))
             case Kind.FAIL:
                 message = render(step.message or "", self.scope(step, around))
                 self.fail(place, Failure(kind="Failed", message=str(message)))
@@ -687,7 +687,9 @@ class Life:
                 "requester": self.requester,
                 **({"report": self._reported()} if step.reads_report else {}),
             },
-            "steps": {**view_steps(self.definition, self.steps, around, step.place), **self.assumed},
+            "steps": {**view_steps(self.definition, self.steps, around, step.place), **self.assumed}
+            if step.reads_steps
+            else {},
             **around.names,
         }
 

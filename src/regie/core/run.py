@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from functools import cache
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
@@ -31,12 +32,29 @@ class Data(BaseModel):
         """
         if deep or not update:
             return super().model_copy(update=update, deep=deep)
-        copy = object.__new__(type(self))
-        object.__setattr__(copy, "__dict__", {**self.__dict__, **update})
-        object.__setattr__(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__ | update.keys())
-        object.__setattr__(copy, "__pydantic_extra__", None)
-        object.__setattr__(copy, "__pydantic_private__", None)
-        return copy
+        return _assembled(type(self), {**self.__dict__, **update}, self.__pydantic_fields_set__ | update.keys())
+
+    @classmethod
+    def made(cls, **parts: Any) -> Self:
+        """One made of parts that are known to fit; what is left out has its default."""
+        return _assembled(cls, {**_defaults(cls), **parts}, set(parts))
+
+
+DataKind = TypeVar("DataKind", bound=Data)
+
+
+def _assembled(kind: type[DataKind], parts: dict[str, Any], given: set[str]) -> DataKind:
+    made = object.__new__(kind)
+    object.__setattr__(made, "__dict__", parts)
+    object.__setattr__(made, "__pydantic_fields_set__", given)
+    object.__setattr__(made, "__pydantic_extra__", None)
+    object.__setattr__(made, "__pydantic_private__", None)
+    return made
+
+
+@cache
+def _defaults(kind: type[Data]) -> dict[str, Any]:
+    return {name: field.default for name, field in kind.model_fields.items() if not field.is_required()}
 
 
 START = "start"

@@ -378,17 +378,29 @@ class LiveRun:
         self.queued_s[mark] = time.monotonic() if self.ready_s is None else self.ready_s
         self.ready_s = None
         self.inputs[mark] = input_digest(work)
+        if _time_for(work) <= LONGEST_IN_CHAIN_S:
+            return await self._perform(work, state)
         try:
-            async with asyncio.timeout(LONGEST_IN_CHAIN_S):
-                return await self._perform(work, state)
+            return await self._perform_within(LONGEST_IN_CHAIN_S, work, state)
         except TimeoutError:
             return None
 
     async def _perform(self, work: Work, state: RunState) -> Event:
         """Have the work done within its time. Too late is a failure like any other, and it may be tried again."""
+        try:
+            return await self._perform_within(_time_for(work), work, state)
+        except TimeoutError:
+            late = TimedOut(f"The step {work.place} did not finish within {_time_for(work):g} s.")
+            return Failed(place=work.place, attempt=work.attempt, failure=Failure.of(late))
+
+    async def _perform_within(self, limit_s: float, work: Work, state: RunState) -> Event:
+        """Have the work done.
+
+        Raises:
+            TimeoutError: It takes longer.
+        """
         mark = (work.place, work.attempt)
         started_s = time.monotonic()
-        timeout_s = _time_for(work)
         task = Task(
             self.key,
             self.claim.fence,
@@ -400,11 +412,10 @@ class LiveRun:
             trace=self.claimed.trace,
         )
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(limit_s):
                 return await self.performer.perform(task)
         except TimeoutError:
-            late = TimedOut(f"The step {work.place} did not finish within {timeout_s:g} s.")
-            return Failed(place=work.place, attempt=work.attempt, failure=Failure.of(late))
+            raise
         except Exception as error:
             log.exception("work:broke", run=self.key.run, place=work.place)
             return broken(work, error)

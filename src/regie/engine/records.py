@@ -83,19 +83,21 @@ def to_commit(
         heard: How many inbox events have been read.
         children: What `new_children` makes of the same commands.
     """
+    outputs = {
+        command.place: canonical.encode(state.steps[command.place].output)
+        for command in commands
+        if isinstance(command, StepEnded) and _has_output(state, command)
+    }
+    attempts = _Attempts(timings or {}, inputs or {}, outputs)
     return StepCommit(
         state_json=state.model_dump_json(),
         status=state.status,
         requester=state.requester,
-        steps=[
-            _row(state, command, timings or {}, inputs or {}, now_s)
-            for command in commands
-            if isinstance(command, StepEnded)
-        ],
+        steps=[_row(state, command, attempts, now_s) for command in commands if isinstance(command, StepEnded)],
         timers_set=_timers_set(commands),
         timers_cleared=[command.timer for command in commands if isinstance(command, ClearTimer)],
         consumed=consumed,
-        facts=[fact for command in commands if (fact := _fact(key, state, command, actor, inputs or {})) is not None],
+        facts=[fact for command in commands if (fact := _fact(key, state, command, actor, attempts)) is not None],
         approvals=[command for command in commands if isinstance(command, OpenApproval | Remind | CloseApproval)],
         park_seen=park_seen,
         heard=heard,
@@ -168,19 +170,28 @@ def input_digest(work: Work) -> str:
     return canonical.digest(dict(work.arguments)) if isinstance(work, Perform) else ""
 
 
-def _row(
-    state: RunState, ended: StepEnded, timings: Timings, inputs: Mapping[tuple[str, int], str], now_s: float
-) -> StepRow:
-    step = state.steps[ended.place]
-    timing = timings.get((ended.place, ended.attempt))
-    is_done = ended.status is StepStatus.DONE and step.output is not None
+@dataclass(frozen=True, slots=True)
+class _Attempts:
+    """What is known of attempts that ended: their times, digests of what they were given, encoded outputs by place."""
+
+    timings: Timings
+    inputs: Mapping[tuple[str, int], str]
+    outputs: Mapping[str, bytes]
+
+
+def _has_output(state: RunState, ended: StepEnded) -> bool:
+    return ended.status is StepStatus.DONE and state.steps[ended.place].output is not None
+
+
+def _row(state: RunState, ended: StepEnded, attempts: _Attempts, now_s: float) -> StepRow:
+    timing = attempts.timings.get((ended.place, ended.attempt))
     return StepRow(
         place=ended.place,
         attempt=ended.attempt,
         uses=ended.uses,
         status=ended.status,
-        input_sha256=inputs.get((ended.place, ended.attempt), ""),
-        output_json=canonical.encode(step.output).decode() if is_done else None,
+        input_sha256=attempts.inputs.get((ended.place, ended.attempt), ""),
+        output_json=attempts.outputs[ended.place].decode() if _has_output(state, ended) else None,
         failure=ended.failure,
         queued_ago_s=now_s - timing.queued_s if timing else None,
         started_ago_s=now_s - timing.started_s if timing else None,
@@ -188,12 +199,10 @@ def _row(
     )
 
 
-def _fact(
-    key: RunKey, state: RunState, command: Command, actor: Actor, inputs: Mapping[tuple[str, int], str]
-) -> Fact | None:
+def _fact(key: RunKey, state: RunState, command: Command, actor: Actor, attempts: _Attempts) -> Fact | None:
     match command:
         case StepEnded():
-            return _step_fact(state, command, actor, inputs)
+            return _step_fact(state, command, actor, attempts)
         case OpenApproval(is_first=True):
             asked: dict[str, JsonValue] = {
                 "id": approval_id(key, command.place),
@@ -221,14 +230,14 @@ def _fact(
             return None
 
 
-def _step_fact(state: RunState, ended: StepEnded, actor: Actor, inputs: Mapping[tuple[str, int], str]) -> Fact:
+def _step_fact(state: RunState, ended: StepEnded, actor: Actor, attempts: _Attempts) -> Fact:
     detail: dict[str, JsonValue] = {
         "step": {"place": ended.place, "uses": ended.uses, "attempt": ended.attempt, "outcome": ended.status.value}
     }
-    if given := inputs.get((ended.place, ended.attempt)):
+    if given := attempts.inputs.get((ended.place, ended.attempt)):
         detail["input_sha256"] = given
-    if ended.status is StepStatus.DONE and (output := state.steps[ended.place].output) is not None:
-        detail["output_sha256"] = canonical.digest(output)
+    if _has_output(state, ended):
+        detail["output_sha256"] = canonical.digest_of(attempts.outputs[ended.place])
     child = state.steps[ended.place].child
     if child is not None:
         detail["child"] = {"run": child.run, "workflow": child.workflow}
