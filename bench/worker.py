@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.engine import SLOTS
 from bench.stand import CONNECTIONS
 from bench.workload import CATALOGUE, DOMAIN, WOKEN, Doer
-from regie.engine.working import WorkerLoop
+from regie.engine.working import WorkerLoop, keep_what_is_loaded
 from regie.store import workers
 from regie.store.database import Database
 from regie.store.sealer import Sealer
@@ -37,6 +37,7 @@ async def _work(dsn: str, key_file: Path, domains: Sequence[str], told: str) -> 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with Database(dsn, Sealer.from_file(key_file), max_connections=CONNECTIONS, by_key=True) as database:
         loop = WorkerLoop(database, CATALOGUE, Doer(note), domains, name="bench", slots=SLOTS)
+        keep_what_is_loaded()
         working = asyncio.create_task(loop.run(stop))
         while not await _is_registered(database):  # noqa: ASYNC110  what is waited for is in a database
             await asyncio.sleep(LOOK_S)

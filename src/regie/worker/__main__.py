@@ -24,7 +24,7 @@ import uvloop
 from regie import crashpoints, logs
 from regie.core.errors import InvalidInput, RegieError, Unavailable
 from regie.domains import load_catalogue
-from regie.engine.working import WorkerLoop
+from regie.engine.working import WorkerLoop, keep_what_is_loaded
 from regie.gateway_client import GatewayClient
 from regie.settings import Settings, read_or_make_token
 from regie.store import releases, workers
@@ -89,6 +89,7 @@ async def work(settings: Settings, chosen: Sequence[str]) -> None:
             watcher=observed,
         )
         starter = Starter(database, catalogue, gateways.__getitem__, served)
+        keep_what_is_loaded()
         metrics.WORKER_SLOTS.set(loop.slots)
         metrics.WORKER_RUNS.set_function(lambda: len(loop.live))
         await _run(database, loop, starter, stop, told_at)
