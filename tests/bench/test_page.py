@@ -23,9 +23,9 @@ def test_without_figures_the_page_says_so() -> None:
 
 def test_half_of_the_figures_are_shown_and_the_other_half_is_not_made_up() -> None:
     spread = {"number": 3, "p50": 1.5, "p95": 2.5, "most": 3.5}
-    bench = {"engine": {"loaded": [10.0, 1500.0, 2000.0]}, "first_step_ms": spread, "parked": {"runs": 5000}}
+    bench = {"engine": {"moved": [10.0, 1500.0, 2000.0]}, "first_step_ms": spread, "parked": {"runs": 5000}}
     made = page(bench, {}, {})
-    assert "| runs per second, many at once | 1,500 | 10 | 2,000 |" in made
+    assert "| runs per second, many at once, accepted before | 1,500 | 10 | 2,000 |" in made
     assert "| runs per second, one at a time | not measured | - | - |" in made
     assert "p50 1.5 ms, p95 2.5 ms (3 runs)" in made
     assert "5,000 of them wait here" in made

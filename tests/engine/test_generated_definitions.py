@@ -2,7 +2,8 @@
 
 The generator is that of the interpreter's properties. Both engines play each definition with the same fate; the one
 over a database once more with workers that are killed and a database that fails, and says nothing of it, when it is
-told to commit.
+told to commit. The children that they start and the events that they wait for are real: a run is compared with its
+children, and with a program that tells of the one event that all of its steps wait for, or never does.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import asyncio
 import contextlib
 import json
 import random
+import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal
 
 import psycopg
 import pytest
@@ -24,18 +25,21 @@ from pydantic import JsonValue
 
 from regie.core.definition import Definition
 from regie.core.errors import OutcomeUnknown, RegieError, Unavailable
+from regie.core.interpreter import has_begun
+from regie.core.outside_event import OutsideEvent
+from regie.core.reading import read_definition
 from regie.core.release import Release
-from regie.core.run import Event, RunState, StepStatus
+from regie.core.run import Decided, Event, RunFacts, RunState, StepStatus, written_place
 from regie.core.tenant import Domain, Tenant
 from regie.engine.inline import InlineEngine
-from regie.engine.port import StartRequest, Task
+from regie.engine.port import Engine, StartRequest, Task
 from regie.engine.postgres import PostgresEngine
 from regie.engine.working import WorkerLoop
 from regie.store import approvals, releases
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 from regie.store.sealer import Sealer
-from tests.core.test_interpreter_properties import DEFINITIONS, Fate, has_end_within, is_settled_by_order
+from tests.core.test_interpreter_properties import DEFINITIONS, LADDERS, Fate, has_end_within, is_settled_by_order
 from tests.core.trial import CATALOGUE
 
 from .stage import OPERATOR
@@ -52,6 +56,31 @@ KILL_EVERY_S = 0.7
 ODDS = {"ok": 80, "away": 7, "lost": 6, "untold": 7}
 """Of what becomes of a transaction of a worker, in a hundred."""
 WORKERS = 2
+COMPARED = {"status", "failure", "steps"}
+
+
+CHILD = read_definition(
+    """
+workflow: things.child
+title: Child
+owner: team:test
+input: { value: { type: text, default: nothing } }
+steps:
+  - id: first
+    uses: thing.write
+    with: { value: "${{ input.value }}" }
+    undo: { uses: thing.write, with: { value: back } }
+  - id: asked
+    uses: people.approve
+    with: { question: "Well?", ask: [ { who: "role:r0", within: 4h } ] }
+  - wait: { event: contract.sign, where: { who: "${{ run.id }}" }, within: 1h }
+  - if: steps.asked.decision == 'approved'
+    uses: thing.write
+    with: { value: "${{ steps.first.value }}" }
+""",
+    "child.yaml",
+)[0]
+"""What every `run` of the generator starts."""
 
 
 class Enough(Exception):
@@ -85,15 +114,18 @@ def definitions(number: int) -> list[Definition]:
 
 def release(drawn: list[Definition]) -> Release:
     return Release(
-        definitions={each.workflow: each for each in drawn},
+        definitions={each.workflow: each for each in (*drawn, CHILD)},
         domains={"things": Domain(domain="things", title="Things", owner="team:test", classification="internal")},
         tenants={"acme": Tenant(tenant="acme", title="Acme", domains=("things",), connections={})},
         blocks={name: tuple(need.name for need in CATALOGUE[name].needs) for name in ("thing.look", "thing.write")},
     )
 
 
-def fate_of(workflow: str) -> Fate:
-    return Fate(int(workflow.rpartition("_")[2]))
+def fate_of(facts: RunFacts) -> Fate:
+    """A run's fate comes with its workflow, that of a child with the step that started it."""
+    if facts.parent is None:
+        return Fate(int(facts.workflow.rpartition("_")[2]))
+    return Fate(zlib.crc32("/".join(facts.parent.lineage).encode()))
 
 
 class Fated:
@@ -104,43 +136,99 @@ class Fated:
 
     async def perform(self, task: Task) -> Event:
         self.calls[task.key.run, task.work.place, task.work.attempt] += 1
-        return fate_of(task.facts.workflow).answer(task.work)
+        return fate_of(task.facts).answer(task.work)
 
 
 def wants(workflow: str) -> StartRequest:
     return StartRequest(tenant="acme", workflow=workflow, trigger_key=workflow, started_by=OPERATOR)
 
 
-Said = dict[str, tuple[Literal["approved", "refused"], str]]
+# --- what people, programs and time do --------------------------------------------------------------------------------
 
 
-def decisions(workflow: str, state: RunState) -> Said:
-    """What people would say now: decision and who, by place."""
+def decisions(state: RunState) -> dict[str, Decided]:
+    """What people would say now, by place."""
+    fate = fate_of(state.facts)
     return {
-        place: (decided.decision, decided.by)
+        place: decided
         for place, step in state.steps.items()
-        if step.status is StepStatus.WAITING and (decided := fate_of(workflow).decision(place, step))
+        if step.status is StepStatus.WAITING and (decided := fate.decision(place, step))
     }
+
+
+def event_comes(facts: RunFacts) -> bool:
+    """Whether a program ever tells of what the run's steps wait for."""
+    return fate_of(facts).pick(("comes", "comes", "never"), "event") == "comes"
+
+
+def event_now(state: RunState, loaded: Release) -> OutsideEvent | None:
+    """The event that a program tells of by now: of some runs before any step waits for it."""
+    facts = state.facts
+    is_early = fate_of(facts).pick(("early", "late"), "when") == "early"
+    if not event_comes(facts) or not (is_early or any(awaits_event(state, place, loaded) for place in state.steps)):
+        return None
+    return OutsideEvent(tenant="acme", domain="things", id=facts.id, name="contract.sign", data={"who": facts.id})
+
+
+def awaits_event(state: RunState, place: str, loaded: Release) -> bool:
+    written = loaded.definition(state.facts.workflow).by_place.get(written_place(place))
+    return written is not None and written.awaits_event and state.steps[place].status is StepStatus.WAITING
+
+
+def comes_first(facts: RunFacts, timer: str, loaded: Release) -> bool:
+    """Whether a person or a program is faster than a timer, or it only reminds: known by its name, so never too late."""
+    purpose, _, rest = timer.partition(":")
+    place, _, number = rest.rpartition(":")
+    fate = fate_of(facts)
+    match purpose:
+        case "rung":
+            word, _, at = fate.pick(LADDERS, place).partition(":")
+            return word != "never" and int(number) >= int(at)
+        case "wait":
+            written = loaded.definition(facts.workflow).by_place[written_place(place)]
+            return written.awaits_event and event_comes(facts)
+        case _:
+            return purpose == "remind"
+
+
+async def family(engine: Engine, key: RunKey, known: dict[RunKey, RunState]) -> list[RunState]:
+    """A run, and all below it that has begun. What is over is not asked for again."""
+    state = known.get(key) or await engine.state(key)
+    if state.status.is_final:
+        known[key] = state
+    below = [step.child.run for step in state.steps.values() if step.child is not None]
+    return [state, *[one for run in below for one in await family(engine, key._replace(run=run), known)]]
+
+
+def key_of(state: RunState) -> RunKey:
+    return RunKey(state.facts.tenant, state.facts.domain, state.facts.id)
 
 
 # --- in memory --------------------------------------------------------------------------------------------------------
 
 
-async def played_inline(loaded: Release) -> dict[str, RunState]:
-    ended = {}
-    for workflow in loaded.definitions:
-        engine = InlineEngine(loaded, CATALOGUE, Fated())
-        key = (await engine.start(wants(workflow))).key
+async def played_inline(loaded: Release) -> dict[str, list[RunState]]:
+    return {
+        workflow: await one_inline(workflow, loaded) for workflow in loaded.definitions if workflow != CHILD.workflow
+    }
+
+
+async def one_inline(workflow: str, loaded: Release) -> list[RunState]:
+    engine = InlineEngine(loaded, CATALOGUE, Fated())
+    key = (await engine.start(wants(workflow))).key
+    while True:
+        runs = await family(engine, key, {})
+        if all(state.status.is_final for state in runs):
+            return runs
+        is_moved = False
+        for state in runs:
+            for place, decided in decisions(state).items():
+                is_moved |= await engine.deliver(key_of(state), f"decision:{place}", decided)
+            if (event := event_now(state, loaded)) is not None:
+                is_moved |= await engine.publish(event, OPERATOR)
+        is_begun = all(has_begun(state) for state in runs)
+        assert is_moved or not is_begun or await engine.turn_clock(), f"it never ends: {workflow} {runs}"
         await engine.settle()
-        while not (state := await engine.state(key)).status.is_final:
-            said = decisions(workflow, state)
-            for place, step in state.steps.items():
-                if (place in said) and (decided := fate_of(workflow).decision(place, step)):
-                    await engine.deliver(key, f"decision:{place}", decided)
-            assert said or await engine.turn_clock(), f"it never ends: {workflow} {state}"
-            await engine.settle()
-        ended[workflow] = state
-    return ended
 
 
 # --- over a database --------------------------------------------------------------------------------------------------
@@ -203,7 +291,9 @@ class Crew:
                 chance.choice(self.tasks).cancel()
 
 
-async def played_on_postgres(loaded: Release, dsn: str, sealer: Sealer, *, is_disturbed: bool) -> dict[str, RunState]:
+async def played_on_postgres(
+    loaded: Release, dsn: str, sealer: Sealer, *, is_disturbed: bool
+) -> dict[str, list[RunState]]:
     kind = FickleDatabase if is_disturbed else Database
     async with Database(dsn, sealer) as calm, kind(dsn, sealer) as database:
         async with calm.transaction() as tx:
@@ -213,19 +303,10 @@ async def played_on_postgres(loaded: Release, dsn: str, sealer: Sealer, *, is_di
         duties = [asyncio.create_task(crew.keep(stop)) for _ in range(WORKERS)]
         killing = asyncio.create_task(crew.kill_again_and_again(FickleDatabase.chance)) if is_disturbed else None
         try:
-            keys = {workflow: (await engine.start(wants(workflow))).key for workflow in loaded.definitions}
-            ended: dict[str, RunState] = {}
+            names = [workflow for workflow in loaded.definitions if workflow != CHILD.workflow]
+            keys = {workflow: (await engine.start(wants(workflow))).key for workflow in names}
             async with asyncio.timeout(WITHIN_S), await psycopg.AsyncConnection.connect(dsn, autocommit=True) as clock:
-                while len(ended) < len(keys):
-                    for workflow in keys.keys() - ended.keys():
-                        state = await engine.state(keys[workflow])
-                        if state.status.is_final:
-                            ended[workflow] = state
-                            continue
-                        said = decisions(workflow, state)
-                        await _say(calm, keys[workflow], said)
-                        await _hurry(clock, keys[workflow], said)
-                    await asyncio.sleep(LOOK_S)
+                ended = await Others(loaded, engine, clock).see_through(keys)
             if killing is not None:
                 assert crew.lives > WORKERS
         finally:
@@ -236,27 +317,71 @@ async def played_on_postgres(loaded: Release, dsn: str, sealer: Sealer, *, is_di
         return ended
 
 
-async def _say(database: Database, key: RunKey, said: Said) -> None:
-    for place, (decision, by) in said.items():
-        with contextlib.suppress(RegieError):
-            async with database.transaction() as tx:
-                await approvals.decide(tx, key, approvals.approval_id(key, place), person=by, decision=decision)
+@dataclass
+class Others:
+    """People and programs, and time, which passes as fast as nobody is in a hurry."""
+
+    loaded: Release
+    engine: PostgresEngine
+    clock: psycopg.AsyncConnection[tuple[str, str]]
+    told: set[str] = field(default_factory=set)
+    known: dict[RunKey, RunState] = field(default_factory=dict)
+
+    async def see_through(self, keys: dict[str, RunKey]) -> dict[str, list[RunState]]:
+        """Do what is to be done until every run is over, and all below it."""
+        ended: dict[str, list[RunState]] = {}
+        while len(ended) < len(keys):
+            alive: dict[str, RunState] = {}
+            for workflow in keys.keys() - ended.keys():
+                runs = await family(self.engine, keys[workflow], self.known)
+                under_way = {state.facts.id: state for state in runs if not state.status.is_final}
+                alive |= under_way
+                if not under_way:
+                    ended[workflow] = runs
+            for state in alive.values():
+                await self.say(state)
+            await self.hurry(alive)
+            await asyncio.sleep(LOOK_S)
+        return ended
+
+    async def say(self, state: RunState) -> None:
+        key = key_of(state)
+        for place, decided in decisions(state).items():
+            said = approvals.approval_id(key, place)
+            with contextlib.suppress(RegieError):
+                async with self.engine.database.transaction() as tx:
+                    await approvals.decide(tx, key, said, person=decided.by, decision=decided.decision)
+        event = event_now(state, self.loaded) if key.run not in self.told else None
+        if event is not None:
+            self.told.add(key.run)
+            await self.engine.publish(event, OPERATOR)
+
+    async def hurry(self, alive: dict[str, RunState]) -> None:
+        """Let every timer be due for which nobody has to wait."""
+        found = await self.clock.execute(
+            "select run::text, timer from regie.timer where run = any(%s::uuid[]) and due_at > clock_timestamp()",
+            [list(alive)],
+        )
+        due = [
+            (run, timer)
+            for run, timer in await found.fetchall()
+            if not comes_first(alive[run].facts, timer, self.loaded)
+        ]
+        await self.clock.execute(
+            """update regie.timer t set due_at = clock_timestamp()
+               from unnest(%s::uuid[], %s::text[]) as d (run, timer) where (t.run, t.timer) = (d.run, d.timer)""",
+            [[run for run, _ in due], [timer for _, timer in due]],
+        )
 
 
-async def _hurry(clock: psycopg.AsyncConnection[tuple[JsonValue, ...]], key: RunKey, said: Said) -> None:
-    """Let every timer of a run be due, but for reminders and for those that a person is faster than."""
-    await clock.execute(
-        """update regie.timer set due_at = clock_timestamp()
-           where (tenant, domain, run) = (%s, %s, %s) and due_at > clock_timestamp() and timer not like 'remind:%%'
-             and not (timer like 'rung:%%' and regexp_replace(timer, '^rung:(.*):[^:]*$', '\\1') = any(%s))""",
-        [key.tenant, key.domain, key.run, list(said)],
-    )
-
-
-def outcome(state: RunState) -> JsonValue:
-    """What came of a run, without its own id, which some definitions speak of."""
-    told = state.model_dump_json(include={"status", "failure", "steps"})
-    found: JsonValue = json.loads(told.replace(state.facts.id, "this run"))
+def outcome(runs: list[RunState]) -> JsonValue:
+    """What came of a run and of all below it, without the ids of runs, of which some definitions speak."""
+    names = {state.facts.id: "/".join(state.facts.parent.lineage if state.facts.parent else ()) for state in runs}
+    told = {names[state.facts.id]: state.model_dump(mode="json", include=COMPARED) for state in runs}
+    text = json.dumps(told)
+    for run, name in names.items():
+        text = text.replace(run, f"run {name}")
+    found: JsonValue = json.loads(text)
     return found
 
 
@@ -268,7 +393,7 @@ class Drawn:
     """What is compared: a release, and what its workflows came to in memory."""
 
     loaded: Release
-    ended: dict[str, RunState]
+    ended: dict[str, list[RunState]]
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +401,11 @@ def drawn() -> Drawn:
     """Without those in which the order of events decides how far a limited loop gets before a failure stops it."""
     whole = release(definitions(DRAWN))
     ended = asyncio.run(played_inline(whole))
-    kept = [each for each in whole.definitions.values() if not is_settled_by_order(each, ended[each.workflow])][:NUMBER]
+    kept = [
+        each
+        for each in whole.definitions.values()
+        if each.workflow in ended and not is_settled_by_order(each, ended[each.workflow][0])
+    ][:NUMBER]
     return Drawn(release(kept), {each.workflow: ended[each.workflow] for each in kept})
 
 
@@ -292,8 +421,8 @@ async def test_generated_definitions_come_to_the_same_on_both_engines(
     FickleDatabase.counts.clear()
     postgres = await played_on_postgres(drawn.loaded, database_url, sealer, is_disturbed=is_disturbed)
     assert len(drawn.ended) == NUMBER
-    assert {workflow: outcome(state) for workflow, state in postgres.items()} == {
-        workflow: outcome(state) for workflow, state in drawn.ended.items()
+    assert {workflow: outcome(runs) for workflow, runs in postgres.items()} == {
+        workflow: outcome(runs) for workflow, runs in drawn.ended.items()
     }
     transactions = dict(FickleDatabase.counts)
     record_property("definitions", NUMBER)

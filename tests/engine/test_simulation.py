@@ -32,7 +32,7 @@ def chosen(seed: int) -> list[int]:
 
 
 CHOICES = st.integers(0, 2**31).map(chosen)
-HISTORIES = 400
+HISTORIES = 4000
 
 
 @settings(max_examples=HISTORIES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -58,8 +58,9 @@ def test_whatever_happens_a_run_comes_to_what_it_comes_to_undisturbed(
         Rules(checks_fence=False),
         Rules(parks_only_what_was_seen=False),
         Rules(reads_again_what_is_unknown=False),
+        Rules(hears_pauses_first=False),
     ],
-    ids=["no fence", "parks without looking", "does not read again"],
+    ids=["no fence", "parks without looking", "does not read again", "does not hear pauses"],
 )
 def test_a_rule_that_is_not_kept_is_noticed(rules: Rules) -> None:
     definitions: list[Definition] = []
