@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import random
+import time
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -50,7 +51,7 @@ NUMBER = 200
 """Definitions that are compared."""
 DRAWN = 240
 """So many that enough of them can be compared."""
-WITHIN_S = 240.0
+WITHIN_S = 120.0
 LOOK_S = 0.05
 KILL_EVERY_S = 0.7
 ODDS = {"ok": 80, "away": 7, "lost": 6, "untold": 7}
@@ -176,7 +177,7 @@ def awaits_event(state: RunState, place: str, loaded: Release) -> bool:
 
 
 def comes_first(facts: RunFacts, timer: str, loaded: Release) -> bool:
-    """Whether a person or a program is faster than a timer, or it only reminds: known by its name, so never too late."""
+    """Whether a person or a program is faster than a timer, or it only reminds; its name says so, so never too late."""
     purpose, _, rest = timer.partition(":")
     place, _, number = rest.rpartition(":")
     fate = fate_of(facts)
@@ -305,7 +306,7 @@ async def played_on_postgres(
         try:
             names = [workflow for workflow in loaded.definitions if workflow != CHILD.workflow]
             keys = {workflow: (await engine.start(wants(workflow))).key for workflow in names}
-            async with asyncio.timeout(WITHIN_S), await psycopg.AsyncConnection.connect(dsn, autocommit=True) as clock:
+            async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as clock:
                 ended = await Others(loaded, engine, clock).see_through(keys)
             if killing is not None:
                 assert crew.lives > WORKERS
@@ -330,6 +331,7 @@ class Others:
     async def see_through(self, keys: dict[str, RunKey]) -> dict[str, list[RunState]]:
         """Do what is to be done until every run is over, and all below it."""
         ended: dict[str, list[RunState]] = {}
+        until_s = time.monotonic() + WITHIN_S
         while len(ended) < len(keys):
             alive: dict[str, RunState] = {}
             for workflow in keys.keys() - ended.keys():
@@ -338,6 +340,7 @@ class Others:
                 alive |= under_way
                 if not under_way:
                     ended[workflow] = runs
+            assert time.monotonic() < until_s, f"not over after {WITHIN_S:g} s: {list(alive.values())}"
             for state in alive.values():
                 await self.say(state)
             await self.hurry(alive)
@@ -402,9 +405,9 @@ def drawn() -> Drawn:
     whole = release(definitions(DRAWN))
     ended = asyncio.run(played_inline(whole))
     kept = [
-        each
-        for each in whole.definitions.values()
-        if each.workflow in ended and not is_settled_by_order(each, ended[each.workflow][0])
+        whole.definitions[workflow]
+        for workflow, [first, *_] in ended.items()
+        if not is_settled_by_order(whole.definitions[workflow], first)
     ][:NUMBER]
     return Drawn(release(kept), {each.workflow: ended[each.workflow] for each in kept})
 

@@ -32,7 +32,7 @@ def chosen(seed: int) -> list[int]:
 
 
 CHOICES = st.integers(0, 2**31).map(chosen)
-HISTORIES = 4000
+HISTORIES = 400
 
 
 @settings(max_examples=HISTORIES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
