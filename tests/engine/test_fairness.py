@@ -77,7 +77,7 @@ async def test_a_quiet_domain_does_not_wait_until_a_flooded_one_lets_go(stand: S
     dsn = await stand.loaded({QUIET: Quota(), FLOODED: Quota()})
     async with stand.opened(dsn) as database:
         engine = PostgresEngine(database)
-        for number in range(60):
+        for number in range(200):
             await engine.start(request("five", f"f{number}", FLOODED))
         doer = Slow(0.5)
         loop = WorkerLoop(database, CATALOGUE, doer, [QUIET, FLOODED], slots=16)

@@ -16,6 +16,8 @@ from regie.store.rate_budgets import Draw
 
 from .conftest import until
 
+pytestmark = pytest.mark.slow
+
 PATIENT_S = 30.0
 
 

@@ -17,6 +17,8 @@ from regie.kit.rates import Outgoing
 from regie.store import rate_budgets
 from regie.store.database import Database
 
+pytestmark = pytest.mark.slow
+
 KNOWN = connectors_in(connectors)
 ISSUE, OTHER = "/rest/api/3/issue/A-1", "/rest/api/3/issue/B-2"
 SITE: Mapping[str, Any] = {"site": "https://acme.example.com"}

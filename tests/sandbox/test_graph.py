@@ -9,6 +9,8 @@ from regie_sandbox import seed
 
 from .conftest import JAN, Outside
 
+pytestmark = pytest.mark.slow
+
 JAN_ID = seed.person_id(JAN)
 SALES = seed.object_id("groups", "Sales Team")
 TOKEN_PATH = f"/login/{seed.TENANT_ID}/oauth2/v2.0/token"

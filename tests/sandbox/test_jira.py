@@ -9,6 +9,8 @@ from regie_sandbox import seed
 
 from .conftest import JAN, Outside
 
+pytestmark = pytest.mark.slow
+
 NEW: dict[str, Any] = {"project": {"key": "ITSM"}, "issuetype": {"name": "Task"}, "summary": "A task"}
 
 

@@ -15,6 +15,8 @@ from ..pages.conftest import Browser  # noqa: TID252  tests are no installed pac
 from ..web.stage import AS_OPERATOR, SAM, ticket_created  # noqa: TID252  same
 from .stage import WAYS, Starts
 
+pytestmark = pytest.mark.slow
+
 TIMES = 5
 Deliver = Callable[[], Awaitable[object]]
 

@@ -19,6 +19,8 @@ from regie.store.workers import Worker
 
 from .conftest import Start
 
+pytestmark = pytest.mark.slow
+
 FLOOD = 20_000
 
 

@@ -14,6 +14,8 @@ from regie.store.liveness import Sleeper
 
 from .conftest import OPERATOR, Claim, Start
 
+pytestmark = pytest.mark.slow
+
 
 async def asleep(database: Database) -> list[Sleeper]:
     async with database.reading() as tx:

@@ -16,6 +16,8 @@ from regie.telemetry import exporting, traces
 
 from .receiver import receiving
 
+pytestmark = pytest.mark.slow
+
 RUN = "75a79682-6213-40ed-984f-8c7f80cda19e"
 OUTSIDE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

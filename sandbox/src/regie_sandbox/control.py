@@ -231,8 +231,12 @@ def _disable(_: World, person: Person, __: Move) -> Person:
 
 
 def _sign_in(world: World, person: Person, _: Move) -> Person:
-    # A second past a revocation of this very moment, for a session that begins with it would count as revoked.
-    return person.model_copy(update={"last_sign_in": world.clock() + timedelta(seconds=1)})
+    # Past the second of the last revocation, for a session that begins in it would count as revoked; else now, since a
+    # sign-in of the future would stand against a revocation that follows at once.
+    revoked = max([person.sessions_valid_from, *(each.at for each in person.revocations)])
+    return person.model_copy(
+        update={"last_sign_in": max(world.clock(), revoked.replace(microsecond=0) + timedelta(seconds=1))}
+    )
 
 
 def _set_manager(world: World, person: Person, move: Move) -> Person:

@@ -53,8 +53,9 @@ async def _top(window_s: int, *, is_live: bool, as_json: bool) -> None:
         if not is_live:
             out.print(picture(shown))
             return
-        with Live(picture(shown), console=out, screen=True, auto_refresh=False) as live:
-            async with _seconds() as seconds:
+        # Keys count from the first picture on.
+        async with _seconds() as seconds:
+            with Live(picture(shown), console=out, screen=True, auto_refresh=False) as live:
                 async for _ in seconds:
                     note = ""
                     try:
@@ -97,7 +98,8 @@ async def _seconds() -> AsyncIterator[AsyncIterator[None]]:
 def _each_key() -> Iterator[None]:
     """Have the terminal hand over each key at once and show none, and be as it was afterwards."""
     before = termios.tcgetattr(sys.stdin)
-    tty.setcbreak(sys.stdin)
+    # What was typed already is kept.
+    tty.setcbreak(sys.stdin, termios.TCSADRAIN)
     try:
         yield
     finally:
