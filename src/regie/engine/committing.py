@@ -23,12 +23,15 @@ LANES = 2
 
 
 @dataclass
-class _Waiting:
+class Waiting:
+    """One commit that waits for its turn."""
+
     claim: Claim
     step: StepCommit
     answer: asyncio.Future[Committed]
 
     def settle(self, outcome: Committed | BaseException) -> None:
+        """Tell what became of it."""
         # Whoever asked may have been cancelled meanwhile.
         if self.answer.done():
             return
@@ -47,8 +50,9 @@ class GroupCommit:
     """
 
     database: Database
-    _waiting: deque[_Waiting] = field(default_factory=deque)
+    _waiting: deque[Waiting] = field(default_factory=deque)
     _lanes: set[asyncio.Task[None]] = field(default_factory=set)
+    _at_work: int = 0
 
     async def commit(self, claim: Claim, step: StepCommit) -> Committed:
         """Write what one advance of a run changes.
@@ -58,9 +62,10 @@ class GroupCommit:
             Unavailable: The database does not answer; nothing is written.
             OutcomeUnknown: Read again whether it was written.
         """
-        waiting = _Waiting(claim, step, asyncio.get_running_loop().create_future())
+        waiting = Waiting(claim, step, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        if len(self._lanes) < LANES:
+        if self._at_work < LANES:
+            self._at_work += 1
             lane = asyncio.create_task(self._work())
             self._lanes.add(lane)
             lane.add_done_callback(self._lanes.discard)
@@ -68,17 +73,22 @@ class GroupCommit:
 
     async def _work(self) -> None:
         """Write until nothing waits."""
-        while self._waiting:
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
-            try:
-                await self._write(group)
-            except BaseException as error:
-                for waiting in group:
-                    waiting.settle(error)
-                if not isinstance(error, Exception):
-                    raise
+        try:
+            while self._waiting:
+                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
+                try:
+                    await self.write(group)
+                except BaseException as error:
+                    for waiting in group:
+                        waiting.settle(error)
+                    if not isinstance(error, Exception):
+                        raise
+        finally:
+            # Here, and not when its task is done, which is a moment later: who comes between would be left waiting.
+            self._at_work -= 1
 
-    async def _write(self, group: list[_Waiting]) -> None:
+    async def write(self, group: list[Waiting]) -> None:
+        """Write a group in one transaction, and settle each; what is raised is every one's."""
         try:
             async with self.database.transaction() as tx:
                 outcomes = await commits.commit_all(tx, [(waiting.claim, waiting.step) for waiting in group])
@@ -94,8 +104,8 @@ class GroupCommit:
         for waiting, outcome in zip(group, outcomes, strict=True):
             waiting.settle(outcome)
 
-    async def _write_alone(self, waiting: _Waiting) -> None:
+    async def _write_alone(self, waiting: Waiting) -> None:
         try:
-            await self._write([waiting])
+            await self.write([waiting])
         except Exception as error:  # noqa: BLE001  whatever it is, it is raised where the commit was asked for
             waiting.settle(error)
