@@ -97,7 +97,7 @@ class GuardedFetch:
             host = ascii_name(url.host)
         except (httpx.InvalidURL, InvalidInput):
             raise NotFetched("address") from None
-        if url.scheme != "http":
+        if url.scheme != "http" or not 0 < (url.port or 80) < 65536:
             raise NotFetched("address")
         headers = {"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity"}
         if question is not None:

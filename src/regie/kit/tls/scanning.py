@@ -89,7 +89,7 @@ class Scanner:
                 task = await done.get()
                 tasks.discard(task)
                 endpoint, inspected = task.result()
-                line.give_back(endpoint, in_time=not _has_timed_out(inspected))
+                line.give_back(endpoint, _answered_in_time(inspected))
                 yield inspected
         finally:
             for task in tasks:
@@ -153,8 +153,8 @@ class Line:
             self._ready.append(host)
         return endpoint
 
-    def give_back(self, endpoint: Endpoint, *, in_time: bool) -> None:
-        """One that was taken is over."""
+    def give_back(self, endpoint: Endpoint, in_time: bool | None) -> None:  # noqa: FBT001  the answer to a question
+        """One that was taken is over; whether it answered in time is not known of one that was not asked."""
         host, place = endpoint.host, (endpoint.host, endpoint.port)
         if host in self._waiting and self._busy[host] == self._bounds.per_host:
             self._ready.append(host)
@@ -163,7 +163,7 @@ class Line:
             del self._busy[host]
         if in_time:
             self._silences.pop(place, None)
-        else:
+        elif in_time is False:
             self._silences[place] += 1
 
     def is_silent(self, endpoint: Endpoint) -> bool:
@@ -202,5 +202,6 @@ def _not_inspected(cause: str, text: str) -> Finding:
     return found(Code.NOT_INSPECTED, text, cause=cause)
 
 
-def _has_timed_out(inspected: Inspection) -> bool:
-    return any(each.code is Code.UNREACHABLE and each.cause == "timeout" for each in inspected.findings)
+def _answered_in_time(inspected: Inspection) -> bool | None:
+    codes = {each.code: each.cause for each in inspected.findings}
+    return None if Code.NOT_INSPECTED in codes else codes.get(Code.UNREACHABLE) != "timeout"

@@ -184,9 +184,11 @@ async def _ldap(talk: _Talk, server_name: str) -> None:  # noqa: ARG001  all hav
         raise NotSpoken
     if size & 0x80:
         count = size & 0x7F
-        if not 1 <= count <= 2:
+        if not 1 <= count <= 4:  # Active Directory writes all lengths with four bytes
             raise NotSpoken
         size = int.from_bytes(await talk.exactly(count))
+    if size > LONGEST_LINE:
+        raise NotSpoken
     answer = await talk.exactly(size)
     found = re.match(rb"\x02\x01\x01\x78(?:[\x00-\x7f]|\x81.|\x82..|\x84....)\x0a\x01(.)", answer, re.DOTALL)
     if found is None:
