@@ -118,7 +118,12 @@ class Dns:
                 failure = Unavailable(f"{request} could not connect")
             except (dns.tsig.PeerError, dns.tsig.BadSignature, dns.tsig.BadTime, dns.message.UnknownTSIGKey):
                 failure = AuthFailed(f"{request} does not accept our key", hint="Check its name, algorithm and secret.")
-            except (dns.exception.DNSException, OSError) as error:
+            except (dns.exception.DNSException, OSError, EOFError) as error:
+                if key is not None and type(error) is dns.exception.FormError:
+                    # How dnspython says that an answer has no signature: who cannot sign it does not know key or zone.
+                    raise AuthFailed(
+                        f"{request} is answered without a signature", hint="Does it serve the zone, and know the key?"
+                    ) from None
                 said = f"{request} got no answer that counts: {type(error).__name__}"
                 failure = OutcomeUnknown(said) if was_write else Unavailable(said)
             else:

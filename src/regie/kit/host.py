@@ -168,6 +168,7 @@ class LocalHost(Host):
 
     async def _read(self, path: str) -> bytes | None:
         def look() -> bytes | None:
+            self._allow_where_it_leads(Path(path))
             try:
                 with Path(path).open("rb") as file:
                     content = file.read(LARGEST_FILE + 1)
@@ -186,6 +187,7 @@ class LocalHost(Host):
     async def _write(self, path: str, content: bytes, mode: int) -> None:
         def put() -> None:
             place = Path(path)
+            self._allow_where_it_leads(place.parent)
             fresh = place.with_name(f".{place.name}.{secrets.token_hex(4)}.new")
             try:
                 with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
@@ -207,6 +209,7 @@ class LocalHost(Host):
 
     async def _remove(self, path: str) -> None:
         def take() -> None:
+            self._allow_where_it_leads(Path(path).parent)
             try:
                 Path(path).unlink(missing_ok=True)
             except PermissionError:
@@ -238,6 +241,11 @@ class LocalHost(Host):
                 await process.wait()
         said = output.decode("utf-8", "replace")[-LONGEST_OUTPUT:]
         return Outcome(process.returncode or 0, said)
+
+    def _allow_where_it_leads(self, place: Path) -> None:
+        """Refuse a path that a link leads out of the folders. What is replaced is a link itself, so its folder counts."""
+        if not any(place.resolve().is_relative_to(Path(folder).resolve()) for folder in self._folders):
+            raise Denied(f"{place} leads out of the folders of this connection")
 
     def _forbidden(self, path: str, verb: str) -> AuthFailed:
         needed = ", ".join(self._permissions)

@@ -67,7 +67,7 @@ class Inventory(Record):
 class CertificateQuery(Record):
     """One certificate of a source, by the source's own name of it."""
 
-    id: str
+    certificate: str
     connection: str = ""
 
 
@@ -220,10 +220,10 @@ class DeployedState(Record):
 
 
 class Importing(Record):
-    """A kept certificate to hand to a store of certificates; `id` is the store's name of the one it replaces."""
+    """A kept certificate to hand to a store; `replaces` is the store's name of the one whose place it takes."""
 
     certificate: str
-    id: str = ""
+    replaces: str = ""
     connection: str = ""
 
 

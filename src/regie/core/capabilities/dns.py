@@ -10,19 +10,17 @@ RecordType = Literal["TXT", "CNAME", "A", "AAAA"]
 
 
 class RecordValue(Record):
-    """One value of a name. Other values of the same name and type are somebody else's and stay as they are.
+    """One value of a name. Other values of the same name and kind are somebody else's and stay as they are.
 
     Attributes:
         name: Full name without a dot at its end, such as `_acme-challenge.www.example.com`.
         value: As people write it: the text of a TXT record without quotes, an address, a name.
-        ttl_s: Seconds that others may remember it; counts when it is set.
         connection: Whose zone it lies in; the only connection that serves it when empty.
     """
 
     name: str
-    type: RecordType = "TXT"
+    kind: RecordType = "TXT"
     value: str
-    ttl_s: int = 60
     connection: str = ""
 
 
@@ -30,7 +28,7 @@ class RecordState(Record):
     """Whether every authoritative server of the zone answers with the value."""
 
     name: str
-    type: RecordType
+    kind: RecordType
     value: str
     present: bool
 
