@@ -23,6 +23,10 @@ def host(folder: Path, **commands: list[str]) -> LocalHost:
     return LocalHost(network=Network(calls), calls=calls, resolve=resolve, folders=[str(folder)], commands=commands)
 
 
+def listed(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir()]
+
+
 async def test_a_file_is_put_in_place_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "site.pem"
     path.write_text("former")
@@ -31,7 +35,7 @@ async def test_a_file_is_put_in_place_as_a_whole(tmp_path: Path) -> None:
         assert open_before.read() == b"former"
     assert await host(tmp_path).read(str(path)) == b"secret://c/certificate-1 chain\nend"
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    assert [each.name for each in tmp_path.iterdir()] == ["site.pem"]
+    assert listed(tmp_path) == ["site.pem"]
 
 
 async def test_what_is_not_there_is_nothing_and_can_be_taken_away(tmp_path: Path) -> None:
