@@ -12,7 +12,7 @@ from cryptography.x509 import ocsp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regie.kit.tls.asking import LARGEST_OCSP, SILENT, GuardedFetch, NotFetched, Revocation
+from regie.kit.tls.asking import LARGEST_OCSP, SILENT, Answers, GuardedFetch, NotFetched, Revocation
 from regie.kit.tls.certificates import parse
 from regie.kit.tls.names import as_address
 from regie.kit.tls.reaching import LookUp, Reach
@@ -48,7 +48,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def revocation(clock: Clock) -> Revocation:
-    return Revocation(GuardedFetch(Reach(LOOPBACK)), clock)
+    return Revocation(GuardedFetch(Reach(LOOPBACK)), Answers(clock))
 
 
 def leaf(responder: Responder, *, by_ocsp: bool = False, by_list: bool = False, issuer: Issued = ROOT) -> Issued:
@@ -141,8 +141,11 @@ async def test_a_silent_authority_is_left_alone_for_a_while(responder: Responder
             await asyncio.sleep(0.01)
             raise NotFetched("timeout")
 
+        async def aclose(self) -> None:
+            pass
+
     fetch = Silent()
-    revocation = Revocation(fetch, clock)
+    revocation = Revocation(fetch, Answers(clock))
     many = [leaf(responder, by_ocsp=True) for _ in range(50)]
     found = await asyncio.gather(*(told(revocation, each) for each in many))
     assert {each for one in found for each in one} == {"revocation_unknown:timeout/0"}

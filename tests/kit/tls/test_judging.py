@@ -54,8 +54,8 @@ def test_a_certificate_in_our_words() -> None:
     assert facts.serial == f"{LEAF.certificate.serial_number:x}"
     assert facts.sha256 == LEAF.certificate.fingerprint(hashes.SHA256()).hex()
     assert facts.names == [NAME, "192.0.2.7", "*.example.test", "xn--bcher-kva.example.test"]
-    assert facts.not_before == "2026-01-01T00:00:00Z"
-    assert facts.not_after == "2035-12-30T00:00:00Z"
+    assert (facts.not_before, facts.not_after) == (BORN, BORN + LIFETIME)
+    assert facts.model_dump(mode="json")["not_after"] == "2035-12-30T00:00:00Z"
     assert (facts.key, facts.signature) == ("ec-p256", "ecdsa-with-SHA256")
     own = MIDDLE.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     assert facts.authority_key == own.digest.hex()

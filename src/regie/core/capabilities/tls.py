@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from regie.core.capability import Capability, Effect, Record
 
@@ -70,7 +70,7 @@ class Finding(Record):
 
 
 class PresentedCertificate(Record):
-    """One certificate as far as we read it (RFC 5280). Times are UTC, as RFC 3339 writes them.
+    """One certificate as far as we read it (RFC 5280).
 
     Attributes:
         subject: As RFC 4514 writes it.
@@ -88,8 +88,8 @@ class PresentedCertificate(Record):
     serial: str
     sha256: str
     names: list[str]
-    not_before: str
-    not_after: str
+    not_before: AwareDatetime
+    not_after: AwareDatetime
     key: str
     signature: str = ""
     authority_key: str = ""
@@ -102,6 +102,12 @@ class Endpoint(Record):
     port: int = Field(default=443, ge=1, le=65535)
     server_name: str = Field(default="", max_length=253)
     starttls: StartTls = "none"
+
+
+class EndpointQuery(Endpoint):
+    """One endpoint to look at, through a connection where the tenant has several."""
+
+    connection: str = ""
 
 
 class Inspection(Record):
@@ -125,8 +131,8 @@ class Inspection(Record):
     names: list[str] = []
     issuer: str = ""
     authority_key: str = ""
-    not_before: str = ""
-    not_after: str = ""
+    not_before: AwareDatetime | None = None
+    not_after: AwareDatetime | None = None
     key: str = ""
     address: str = ""
     protocol: str = ""
@@ -149,8 +155,8 @@ class Summary(Record):
     serial: str = ""
     authority_key: str = ""
     issuer: str = ""
-    not_before: str = ""
-    not_after: str = ""
+    not_before: AwareDatetime | None = None
+    not_after: AwareDatetime | None = None
     findings: list[str] = []
     severity: Severity = "info"
 
@@ -159,17 +165,49 @@ class Endpoints(Record):
     """A page of endpoints to look at."""
 
     endpoints: list[Endpoint] = Field(max_length=MOST_ENDPOINTS)
+    connection: str = ""
 
 
 class Summaries(Record):
-    """What a page of endpoints showed, in the order asked for."""
+    """What a page of endpoints showed, in the order asked for.
+
+    Attributes:
+        endpoints: One for each that was asked for.
+        troubled: How many of them have a finding of high or medium severity.
+    """
 
     endpoints: list[Summary]
+    troubled: int
+
+
+class Files(Record):
+    """The certificate files of a host, a page at a time; the first begins at the empty cursor."""
+
+    connection: str = ""
+    cursor: str = ""
+
+
+class FileInspection(Record):
+    """What a file holds, and what is wrong with it. A file without a certificate has the finding `unreadable`."""
+
+    path: str
+    certificates: list[PresentedCertificate]
+    findings: list[Finding]
+
+
+class FilePage(Record):
+    """A page of files, sorted by path. `cursor` is where the next page begins, empty after the last one."""
+
+    files: list[FileInspection]
+    cursor: str = ""
 
 
 INSPECT = Capability(
-    "tls.inspect", Effect.READ, Endpoint, Inspection, "Connect to an endpoint and look at its certificate."
+    "tls.inspect", Effect.READ, EndpointQuery, Inspection, "Connect to an endpoint and look at its certificate."
 )
 INSPECT_MANY = Capability(
     "tls.inspect_many", Effect.READ, Endpoints, Summaries, "Look at a page of endpoints and sum each of them up."
+)
+INSPECT_FILES = Capability(
+    "tls.inspect_files", Effect.READ, Files, FilePage, "Look at the certificate files in the folders of a host."
 )

@@ -71,6 +71,10 @@ class Fetch(Protocol):
         """
         ...
 
+    async def aclose(self) -> None:
+        """Close what is open."""
+        ...
+
 
 class NotFetched(Exception):
     """There is no answer. `cause`: a cause of `Unreached`, `address`, `too_large`, or `http_` with the status."""
@@ -78,6 +82,10 @@ class NotFetched(Exception):
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
         self.cause = cause
+
+
+_NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Trusts nobody, for nothing is fetched over TLS: that would need to know first whether an authority has revoked."""
 
 
 class GuardedFetch:
@@ -89,6 +97,13 @@ class GuardedFetch:
 
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
+        self._client = httpx.AsyncClient(
+            timeout=FETCH_S, follow_redirects=False, trust_env=False, verify=_NO_AUTHORITIES
+        )
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        await self._client.aclose()
 
     async def __call__(self, address: str, question: bytes | None, largest: int) -> bytes:
         """See `Fetch`."""
@@ -106,24 +121,15 @@ class GuardedFetch:
             async with asyncio.timeout(FETCH_S):
                 # The name could lead elsewhere when it is asked a second time, so the address is written into the URL.
                 pinned = url.copy_with(host=str((await self._reach.addresses(host))[0]), userinfo=b"")
-                async with _client() as client:
-                    method = "GET" if question is None else "POST"
-                    request = client.build_request(method, pinned, headers=headers, content=question)
-                    return await _read(client, request, largest)
+                method = "GET" if question is None else "POST"
+                request = self._client.build_request(method, pinned, headers=headers, content=question)
+                return await _read(self._client, request, largest)
         except Unreached as error:
             raise NotFetched(error.cause) from None
         except (TimeoutError, httpx.TimeoutException):
             raise NotFetched("timeout") from None
         except httpx.HTTPError:
             raise NotFetched("network") from None
-
-
-_NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Trusts nobody, for nothing is fetched over TLS: that would need to know first whether an authority has revoked."""
-
-
-def _client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(timeout=FETCH_S, follow_redirects=False, trust_env=False, verify=_NO_AUTHORITIES)
 
 
 async def _read(client: httpx.AsyncClient, request: httpx.Request, largest: int) -> bytes:
@@ -149,21 +155,62 @@ class _Turn:
     users: int = 0
 
 
-class Revocation:
-    """What authorities say, kept for as long as it holds.
+class Answers:
+    """What authorities have said and still holds, in bounded memory. It is the same for whoever asks.
 
     Args:
-        fetch: Gets answers.
         clock: The time, aware.
     """
 
-    def __init__(self, fetch: Fetch, clock: Clock) -> None:
-        self._fetch = fetch
-        self._clock = clock
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self._verdicts: OrderedDict[str, Verdict] = OrderedDict()
         self._lists: OrderedDict[tuple[str, str], RevokedList] = OrderedDict()
+
+    def about(self, certificate: Parsed, issuer: Parsed) -> Verdict | None:
+        """What is known of a certificate; none when somebody must be asked."""
+        now = self.clock()
+        verdict = self._verdicts.get(certificate.facts.sha256)
+        if verdict is not None and verdict.until > now:
+            return verdict
+        for address in crl_addresses(certificate)[:MOST_ADDRESSES]:
+            revoked = self._lists.get((address, issuer.facts.sha256))
+            if revoked is not None and revoked.until > now:
+                return revoked.verdict(certificate)
+        return None
+
+    def keep(self, certificate: Parsed, verdict: Verdict) -> Verdict:
+        """Keep what a responder has said."""
+        self._verdicts[certificate.facts.sha256] = verdict
+        if len(self._verdicts) > MOST_VERDICTS:
+            self._verdicts.popitem(last=False)
+        return verdict
+
+    def keep_list(self, address: str, issuer: Parsed, revoked: RevokedList) -> None:
+        """Keep a list."""
+        self._lists[address, issuer.facts.sha256] = revoked
+        while sum(each.size for each in self._lists.values()) > MOST_OF_LISTS:
+            self._lists.popitem(last=False)
+
+
+class Revocation:
+    """Says of certificates whether they were revoked.
+
+    Args:
+        fetch: Gets answers.
+        answers: Those that are known.
+    """
+
+    def __init__(self, fetch: Fetch, answers: Answers) -> None:
+        self._fetch = fetch
+        self._answers = answers
+        self._clock = answers.clock
         self._silent: OrderedDict[str, tuple[datetime, str]] = OrderedDict()
         self._turns: dict[str, _Turn] = {}
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        await self._fetch.aclose()
 
     async def findings(self, path: Path, staple: bytes) -> list[Finding]:
         """What is to say about each certificate of a path but its root.
@@ -201,13 +248,13 @@ class Revocation:
 
     async def _verdict(self, certificate: Parsed, issuer: Parsed, staple: bytes) -> Verdict:
         """What is known already, came along, or can be asked, in this order."""
-        known = self._known(certificate, issuer)
+        known = self._answers.about(certificate, issuer)
         if known is not None:
             return known
         if staple:
             # A server may have kept its staple for too long; the authority itself knows better then.
             with contextlib.suppress(NotCredible):
-                return self._keep(certificate, read_ocsp(staple, certificate, issuer, self._clock()))
+                return self._answers.keep(certificate, read_ocsp(staple, certificate, issuer, self._clock()))
         failure: NotCredible | NotFetched = NotFetched("not_offered")
         for ask, addresses in (
             (self._by_ocsp, ocsp_addresses(certificate)),
@@ -220,38 +267,19 @@ class Revocation:
                     failure = error
         raise failure
 
-    def _known(self, certificate: Parsed, issuer: Parsed) -> Verdict | None:
-        now = self._clock()
-        verdict = self._verdicts.get(certificate.facts.sha256)
-        if verdict is not None and verdict.until > now:
-            return verdict
-        for address in crl_addresses(certificate)[:MOST_ADDRESSES]:
-            revoked = self._lists.get((address, issuer.facts.sha256))
-            if revoked is not None and revoked.until > now:
-                return revoked.verdict(certificate)
-        return None
-
-    def _keep(self, certificate: Parsed, verdict: Verdict) -> Verdict:
-        self._verdicts[certificate.facts.sha256] = verdict
-        if len(self._verdicts) > MOST_VERDICTS:
-            self._verdicts.popitem(last=False)
-        return verdict
-
     async def _by_ocsp(self, address: str, certificate: Parsed, issuer: Parsed) -> Verdict:
         async with self._turn(_authority(address), MOST_PER_AUTHORITY):
             answer = await self._get(address, ocsp_question(certificate, issuer), LARGEST_OCSP)
-        return self._keep(certificate, read_ocsp(answer, certificate, issuer, self._clock()))
+        return self._answers.keep(certificate, read_ocsp(answer, certificate, issuer, self._clock()))
 
     async def _by_list(self, address: str, certificate: Parsed, issuer: Parsed) -> Verdict:
         async with self._turn(address, 1):
             # Whoever waited while another got the same list finds it here.
-            known = self._known(certificate, issuer)
+            known = self._answers.about(certificate, issuer)
             if known is not None:
                 return known
             revoked = read_crl(await self._get(address, None, LARGEST_LIST), address, issuer, self._clock())
-            self._lists[address, issuer.facts.sha256] = revoked
-        while sum(each.size for each in self._lists.values()) > MOST_OF_LISTS:
-            self._lists.popitem(last=False)
+            self._answers.keep_list(address, issuer, revoked)
         return revoked.verdict(certificate)
 
     async def _get(self, address: str, question: bytes | None, largest: int) -> bytes:

@@ -7,7 +7,6 @@ import contextlib
 import re
 import warnings
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 
 from cryptography import x509
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.oid import NameOID
 from OpenSSL.crypto import (
     TYPE_DSA,
     TYPE_EC,
@@ -64,6 +64,20 @@ class Parsed:
             Unreadable: A part of it has a form that nobody can read.
         """
         return _facts(self.x509)
+
+    @property
+    def is_authority(self) -> bool:
+        """Whether it says that it may sign others."""
+        try:
+            return self.x509.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        except x509.ExtensionNotFound:
+            return False
+
+    @property
+    def issuer_name(self) -> str:
+        """Common name of who signed it; the whole name where there is none."""
+        found = self.x509.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(found[0].value) if found else self.facts.issuer
 
     @property
     def is_self_issued(self) -> bool:
@@ -164,17 +178,12 @@ def _facts(certificate: x509.Certificate) -> PresentedCertificate:
         serial=f"{certificate.serial_number:x}",
         sha256=certificate.fingerprint(hashes.SHA256()).hex(),
         names=_names(certificate),
-        not_before=in_rfc3339(certificate.not_valid_before_utc),
-        not_after=in_rfc3339(certificate.not_valid_after_utc),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
         key=_key(certificate),
         signature=_signature(certificate),
         authority_key=_authority_key(certificate),
     )
-
-
-def in_rfc3339(moment: datetime) -> str:
-    """A moment as records write it: UTC, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _names(certificate: x509.Certificate) -> list[str]:

@@ -23,6 +23,8 @@ from regie.kit.tls.starttls import NotOffered, NotSpoken, start
 MOST_RECEIVED = 512 * 1024
 """Bytes read of a server until its handshake is over; OpenSSL takes at most 100 KB of certificates."""
 _CHUNK = 16 * 1024
+MOST_HANDSHAKES = 512
+"""Handshakes of one process at the same time; each holds about 50 KB and a socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,12 @@ class Client:
     Args:
         reach: Opens the connections.
         limits: How long it waits.
+        places: Taken while a handshake is made; shared by all clients of a process, it bounds what they hold.
     """
 
-    def __init__(self, reach: Reach, limits: Limits | None = None) -> None:
+    def __init__(self, reach: Reach, limits: Limits | None = None, places: asyncio.Semaphore | None = None) -> None:
         self._reach = reach
+        self._places = places or asyncio.Semaphore(MOST_HANDSHAKES)
         self._limits = limits or Limits()
         self._context = _context()
 
@@ -83,6 +87,10 @@ class Client:
         Raises:
             NotShown: It presents nothing, for whatever reason.
         """
+        async with self._places:
+            return await self._look(host, port, server_name, starttls)
+
+    async def _look(self, host: str, port: int, server_name: str, starttls: StartTls) -> Shown:
         try:
             opened, address = await self._reach.connect(host, port, self._limits.connect_s)
         except Unreached as error:

@@ -33,12 +33,21 @@ def judge(presented: Sequence[Parsed], path: Path, *, wanted: str, protocol: str
         now: Aware.
     """
     leaf = presented[0]
-    all_found = [*_lifetime(leaf, now), *_name(leaf, wanted), *_path(path, presented), *_purpose(leaf)]
+    all_found = [*_lifetime(leaf, 0, now), *_name(leaf, wanted), *_path(path, presented), *_purpose(leaf)]
     for position, each in enumerate(presented):
         all_found.extend(_strength(each, position))
     if protocol in OLD_PROTOCOLS:
         all_found.append(found(Code.OLD_PROTOCOL, f"Nothing newer than {protocol} is offered.", cause=protocol))
     return all_found
+
+
+def judge_authorities(certificates: Sequence[Parsed], now: datetime) -> list[Finding]:
+    """What is wrong with certificates that somebody keeps in order to trust them: each stands for itself."""
+    return [
+        finding
+        for position, each in enumerate(certificates)
+        for finding in (*_lifetime(each, position, now), *_strength(each, position))
+    ]
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
@@ -85,12 +94,18 @@ def summed_up(inspected: Inspection) -> Summary:
     )
 
 
-def _lifetime(leaf: Parsed, now: datetime) -> list[Finding]:
-    if now > leaf.x509.not_valid_after_utc:
-        return [found(Code.EXPIRED, f"Its lifetime ended at {leaf.facts.not_after}.", certificate=0)]
-    if now < leaf.x509.not_valid_before_utc:
-        return [found(Code.NOT_YET_VALID, f"Its lifetime begins at {leaf.facts.not_before}.", certificate=0)]
+def _lifetime(certificate: Parsed, position: int, now: datetime) -> list[Finding]:
+    facts = certificate.facts
+    if now > facts.not_after:
+        return [found(Code.EXPIRED, f"Its lifetime ended at {_minute(facts.not_after)}.", certificate=position)]
+    if now < facts.not_before:
+        text = f"Its lifetime begins at {_minute(facts.not_before)}."
+        return [found(Code.NOT_YET_VALID, text, certificate=position)]
     return []
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _name(leaf: Parsed, wanted: str) -> list[Finding]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,7 +16,7 @@ from regie.core.errors import InvalidInput
 from regie.kit.tls.asking import Clock, Revocation
 from regie.kit.tls.certificates import Parsed, Unreadable, parse
 from regie.kit.tls.handshake import Client, NotShown, Shown, unreachable
-from regie.kit.tls.judging import found, inspection, judge
+from regie.kit.tls.judging import found, inspection, judge, judge_authorities, worst_first
 from regie.kit.tls.names import ascii_name
 from regie.kit.tls.trust import Roots
 
@@ -37,7 +37,7 @@ class Bounds:
     per_host: int = 4
     ahead: int = 2000
     silent_after: int = 4
-    seconds: float = 50.0
+    seconds: float = 45.0
 
 
 class Scanner:
@@ -56,6 +56,11 @@ class Scanner:
         self._clock = clock
         self._revocation = revocation
 
+    async def aclose(self) -> None:
+        """Close what is open."""
+        if self._revocation is not None:
+            await self._revocation.aclose()
+
     async def inspect(self, endpoint: Endpoint) -> Inspection:
         """Look at one endpoint. Never fails for what it finds there."""
         try:
@@ -67,6 +72,14 @@ class Scanner:
         except NotShown as error:
             return inspection(endpoint, [error.finding])
         return await self._judged(endpoint, wanted, shown)
+
+    def judge_file(self, certificates: Sequence[Parsed]) -> list[Finding]:
+        """What is wrong with the certificates of a file: those of a server, its own first, or those of authorities."""
+        now = self._clock()
+        if certificates[0].is_authority:
+            return worst_first(judge_authorities(certificates, now))
+        path = self._roots.path(certificates, now)
+        return worst_first(judge(certificates, path, wanted="", protocol="", now=now))
 
     async def scan(self, endpoints: Iterable[Endpoint], bounds: Bounds) -> AsyncIterator[Inspection]:
         """Look at endpoints, in whatever order they are ready.
