@@ -19,6 +19,7 @@ from regie.connectors.tls.connector import FILES_OF_A_PAGE
 from regie.connectors.tls.connector import Tls as Connector
 from regie.core.capabilities import certificate, tls
 from regie.core.capability import Capability
+from regie.core.errors import InvalidInput
 from regie.kit.access import Calls
 from regie.kit.connector import Read
 from regie.kit.host import LocalHost
@@ -52,8 +53,8 @@ def access(folder: Path, bounds: Bounds | None = None) -> Tls:
     return Tls(Scanner(client, Roots([parse(ROOT.der)]), lambda: NOW, None), calls, host, bounds)
 
 
-async def read(capability: Capability[Any, Any], way: Tls, **want: JsonValue) -> Any:
-    implementation = Connector(way, {}).implementation(capability.name)
+async def read(capability: Capability[Any, Any], way: Tls, *, listed: JsonValue = None, **want: JsonValue) -> Any:
+    implementation = Connector(way, {"endpoints": listed}).implementation(capability.name)
     assert isinstance(implementation, Read)
     return await implementation.read(capability.wants.model_validate(want))
 
@@ -128,6 +129,33 @@ async def test_a_page_ends_in_time(tmp_path: Path) -> None:
     assert {each for one in gives.endpoints for each in one.findings} == {"not_inspected:deadline"}
     # A page fits into the state of a run.
     assert len(gives.model_dump_json()) < 400 * tls.MOST_ENDPOINTS
+
+
+async def test_a_list_of_thousands_comes_in_pages(tmp_path: Path) -> None:
+    listed: list[JsonValue] = [
+        {"host": "127.0.0.1", "port": number + 1} for number in range(2 * tls.MOST_ENDPOINTS + 1)
+    ]
+    seen, cursor = [], ""
+    while True:
+        page = await read(tls.INSPECT_LISTED, access(tmp_path), listed=listed, cursor=cursor)
+        seen += [each.port for each in page.endpoints]
+        cursor = page.cursor
+        if not cursor:
+            break
+    assert seen == [number + 1 for number in range(len(listed))]
+    assert await read(tls.INSPECT_LISTED, access(tmp_path), listed=[]) == tls.ListedSummaries(endpoints=[], troubled=0)
+
+
+@pytest.mark.parametrize("cursor", ["x", "-1", "1e3", "9" * 20, "١"])
+async def test_what_is_no_cursor_is_refused(tmp_path: Path, cursor: str) -> None:
+    with pytest.raises(InvalidInput):
+        await read(tls.INSPECT_LISTED, access(tmp_path), listed=[], cursor=cursor)
+
+
+@pytest.mark.parametrize("wrong", ["www.example.com", {"host": ""}, {"host": "a", "port": 0}, {"hots": "a"}, None])
+async def test_an_entry_that_cannot_be_read_is_named(tmp_path: Path, wrong: JsonValue) -> None:
+    with pytest.raises(InvalidInput, match="number 1"):
+        await read(tls.INSPECT_LISTED, access(tmp_path), listed=[{"host": "127.0.0.1"}, wrong])
 
 
 def fill(folder: Path) -> None:

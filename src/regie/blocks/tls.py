@@ -52,6 +52,20 @@ async def inspect_many(ctx: Context, endpoints: list[tls.Endpoint], connection: 
     return await ctx.call(tls.INSPECT_MANY, tls.Endpoints(endpoints=endpoints, connection=connection))
 
 
+@block("tls.inspect_listed", needs=(tls.INSPECT_LISTED,), timeout_s=75.0)
+async def inspect_listed(ctx: Context, connection: str = "", cursor: str = "") -> tls.ListedSummaries:
+    """Look at a page of the TLS endpoints that the customer's connection lists, and sum each of them up.
+
+    `cursor` of the result is where the next page begins; it is empty after the last one. A page takes 45 seconds at
+    most; what there was no time for has the finding `not_inspected`.
+
+    Example:
+        uses: tls.inspect_listed
+        with: { connection: endpoints }
+    """
+    return await ctx.call(tls.INSPECT_LISTED, tls.Listed(connection=connection, cursor=cursor))
+
+
 @block("tls.inspect_files", needs=(tls.INSPECT_FILES,))
 async def inspect_files(ctx: Context, connection: str = "", cursor: str = "") -> tls.FilePage:
     """Look at a page of the certificate files in the folders of a connection (PEM, DER and PKCS #7).

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
 from regie.core.capabilities import certificate, tls
+from regie.core.errors import InvalidInput
 from regie.kit.connector import Connector, Read, provides
 from regie.kit.tls.certificates import Parsed
 from regie.kit.tls.judging import summed_up
+from regie.kit.tls.looking import Tls as Looking
 
 FILES_OF_A_PAGE = 50
 
@@ -27,9 +31,20 @@ class Tls(Connector):
 
         async def read(self, want: tls.Endpoints) -> tls.Summaries:
             """What there was no time for has the finding `not_inspected`."""
-            shown = [summed_up(each) for each in await self.tls.look_at_many(want.endpoints)]
-            troubled = sum(each.severity in {"high", "medium"} for each in shown)
-            return tls.Summaries(endpoints=shown, troubled=troubled)
+            return await _summaries(self.tls, want.endpoints)
+
+    @provides(tls.INSPECT_LISTED, permissions=["tcp:connect"])
+    class InspectListed(Read[tls.Listed, tls.ListedSummaries]):
+        """Look at a page of the connection's own list."""
+
+        async def read(self, want: tls.Listed) -> tls.ListedSummaries:
+            """The cursor is how many came before, so a list that changes between two pages may repeat or miss some."""
+            listed = _listed(self.settings["endpoints"])
+            begin = _begin(want.cursor)
+            end = begin + tls.MOST_ENDPOINTS
+            shown = await _summaries(self.tls, listed[begin:end])
+            cursor = str(end) if end < len(listed) else ""
+            return tls.ListedSummaries(endpoints=shown.endpoints, troubled=shown.troubled, cursor=cursor)
 
     @provides(tls.INSPECT_FILES, permissions=["files:read"])
     class InspectFiles(Read[tls.Files, tls.FilePage]):
@@ -52,6 +67,32 @@ class Tls(Connector):
                 held = await self.tls.certificates_if_any(path)
                 listed += [_in_inventory(path, number, each) for number, each in enumerate(held)]
             return certificate.Inventory(certificates=listed, cursor=cursor)
+
+
+async def _summaries(way: Looking, endpoints: list[tls.Endpoint]) -> tls.Summaries:
+    shown = [summed_up(each) for each in await way.look_at_many(endpoints)]
+    troubled = sum(each.severity in {"high", "medium"} for each in shown)
+    return tls.Summaries(endpoints=shown, troubled=troubled)
+
+
+_ENDPOINTS = TypeAdapter(list[tls.Endpoint])
+
+
+def _listed(setting: JsonValue) -> list[tls.Endpoint]:
+    try:
+        return _ENDPOINTS.validate_python(setting)
+    except ValidationError as error:
+        places = ", ".join(sorted({str(each["loc"][0]) for each in error.errors() if each["loc"]})[:5])
+    raise InvalidInput(
+        f"The connection's endpoints cannot be read; look at number {places} (the first is 0).",
+        hint="each is like { host: mail.example.com, port: 25, starttls: smtp }",
+    )
+
+
+def _begin(cursor: str) -> int:
+    if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
+        raise InvalidInput("That is no cursor of this list.")
+    return int(cursor or 0)
 
 
 def _page(paths: list[str], cursor: str) -> tuple[list[str], str]:

@@ -180,6 +180,19 @@ class Summaries(Record):
     troubled: int
 
 
+class Listed(Record):
+    """A page of the endpoints that a connection lists; the first begins at the empty cursor."""
+
+    connection: str = ""
+    cursor: str = ""
+
+
+class ListedSummaries(Summaries):
+    """What such a page showed. `cursor` is where the next one begins, empty after the last one."""
+
+    cursor: str = ""
+
+
 class Files(Record):
     """The certificate files of a host, a page at a time; the first begins at the empty cursor."""
 
@@ -207,6 +220,13 @@ INSPECT = Capability(
 )
 INSPECT_MANY = Capability(
     "tls.inspect_many", Effect.READ, Endpoints, Summaries, "Look at a page of endpoints and sum each of them up."
+)
+INSPECT_LISTED = Capability(
+    "tls.inspect_listed",
+    Effect.READ,
+    Listed,
+    ListedSummaries,
+    "Look at a page of the endpoints that a connection lists and sum each of them up.",
 )
 INSPECT_FILES = Capability(
     "tls.inspect_files", Effect.READ, Files, FilePage, "Look at the certificate files in the folders of a host."
