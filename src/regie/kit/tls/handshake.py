@@ -23,8 +23,8 @@ from regie.kit.tls.starttls import NotOffered, NotSpoken, start
 MOST_RECEIVED = 512 * 1024
 """Bytes read of a server until its handshake is over; OpenSSL takes at most 100 KB of certificates."""
 _CHUNK = 16 * 1024
-MOST_HANDSHAKES = 512
-"""Handshakes of one process at the same time; each holds about 50 KB and a socket."""
+MOST_HANDSHAKES = 256
+"""Handshakes of one process at the same time; each holds some 100 KB and a socket."""
 
 
 @dataclass(frozen=True, slots=True)
