@@ -108,7 +108,10 @@ class AcmeAccount(httpx.Auth):
         payload = await request.aread()
         for _ in range(NONCE_TRIES):
             kid = await self._registered()
-            content = await self._signed(str(request.url), payload, nonce=await self._nonce(), kid=kid)
+            url = str(request.url)
+            # Whoever asks about the account itself proves the key, not the account (RFC 8555, 7.3.1).
+            named = None if url == await self._place("newAccount") else kid
+            content = await self._signed(url, payload, nonce=await self._nonce(), kid=named)
             response = yield httpx.Request(
                 "POST",
                 request.url,

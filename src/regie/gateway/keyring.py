@@ -65,11 +65,11 @@ class Keyring:
         value = await self._vault.make(self._tenant, self._own(certificate), lambda: _to_pem(_new_key(kind)))
         return SigningRequest(certificate, await asyncio.to_thread(_signed_request, value, names))
 
-    async def keep(self, certificate: str, chain_pem: str) -> KeptCertificate:
+    async def keep(self, certificate: str, chain_pem: str, names: Sequence[str]) -> KeptCertificate:
         """Keep an issued chain. See `kit.keys.Keys`."""
         key = await self._key(certificate)
         chain = read_chain(chain_pem)
-        _check_chain(chain, key)
+        _check_chain(chain, key, names)
         found = certificates.Certificate(
             tenant=self._tenant,
             domain=self._domain,
@@ -192,14 +192,16 @@ def _signed_request(value: SecretText, names: Sequence[str]) -> bytes:
         raise InvalidInput("one of the names cannot stand in a certificate") from None
 
 
-def _check_chain(chain: Sequence[x509.Certificate], key: PrivateKey) -> None:
-    """Refuse a chain that nothing could be served with.
+def _check_chain(chain: Sequence[x509.Certificate], key: PrivateKey, names: Sequence[str]) -> None:
+    """Refuse a chain that could not be served for the names.
 
     Raises:
-        Refused: Its first certificate is for another key, or one is not signed by the next.
+        Refused: Its first certificate is for another key or other names, or one is not signed by the next.
     """
     if _spki(chain[0].public_key()) != _spki(key.public_key()):
         raise Refused("what was issued is for another key than ours", status=200, code="wrong-chain")
+    if set(_names(chain[0])) != {name.lower() for name in names}:
+        raise Refused("what was issued is for other names than those asked for", status=200, code="wrong-names")
     for lower, upper in itertools.pairwise(chain):
         try:
             lower.verify_directly_issued_by(upper)
