@@ -17,7 +17,11 @@ async def _deployed(host: Host, keys: Keys, folder: str, target: str) -> Seen:
     found = await host.read(f"{folder}/{target}.serial")
     serial = (found or b"").decode()
     kept = await keys.with_serial(serial) if serial else None
-    return {"serial": serial, "certificate": kept.certificate if kept else ""}
+    return {
+        "serial": serial,
+        "certificate": kept.certificate if kept else "",
+        "authority_key": kept.authority_key if kept else "",
+    }
 
 
 class Shelf(Connector):
@@ -34,6 +38,7 @@ class Shelf(Connector):
                 connection=want.connection,
                 serial=str(seen["serial"]),
                 certificate=str(seen["certificate"]),
+                authority_key=str(seen["authority_key"]),
             )
 
     @provides(certificate.DEPLOY, permissions=["write"], undo=certificate.DEPLOY)

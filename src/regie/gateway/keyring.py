@@ -26,6 +26,7 @@ from regie.kit.keys import Material, Part, SigningRequest
 from regie.store import certificates
 from regie.store.database import Database
 
+_PLANNED = "certificate-planned"
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 _CURVES = {"ec-p256": ec.SECP256R1, "ec-p384": ec.SECP384R1}
 _SIZES = {"rsa-2048": 2048, "rsa-3072": 3072, "rsa-4096": 4096}
@@ -55,6 +56,8 @@ class Keyring:
 
     async def reference(self, order: str) -> str:
         """The reference of an order's certificate. See `kit.keys.Keys`."""
+        if not order:
+            return str(SecretRef(domain=self._domain, name=_PLANNED))
         return str(
             SecretRef(domain=self._domain, name=f"certificate-{hashlib.sha256(order.encode()).hexdigest()[:32]}")
         )
@@ -86,6 +89,8 @@ class Keyring:
 
     async def get(self, certificate: str) -> KeptCertificate:
         """A kept certificate. See `kit.keys.Keys`."""
+        if self._own(certificate).name == _PLANNED:
+            return KeptCertificate(certificate=certificate, serial="planned", names=[])
         return _described(await self._kept(certificate))
 
     async def with_serial(self, serial: str) -> KeptCertificate | None:

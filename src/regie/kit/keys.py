@@ -78,7 +78,10 @@ class Keys(Protocol):
         ...
 
     async def reference(self, order: str) -> str:
-        """The reference under which a certificate for an order is or will be kept."""
+        """The reference under which a certificate for an order is or will be kept.
+
+        An empty order is one that is only planned: then it is a reference whose certificate has the serial `planned`.
+        """
         ...
 
     async def get(self, certificate: str) -> KeptCertificate:

@@ -367,6 +367,13 @@ class Acme(Connector):
         repeat = Repeat.OBSERVABLE
 
         async def observe(self, want: certificate.Finalising, marker: str) -> Seen:
+            if not want.order:
+                # Of a dry run, in which nothing was ordered.
+                return {
+                    "state": "ready",
+                    "names": list(_names(want.names)),
+                    "certificate": await self.keys.reference(""),
+                }
             order = await self._look(want)
             if order.status != "valid":
                 return {"state": order.status, "names": list(_names(want.names))}
@@ -379,6 +386,8 @@ class Acme(Connector):
             return {"state": "valid", **kept.model_dump(mode="json")}
 
         async def _look(self, want: certificate.Finalising) -> _Order:
+            if not want.order:
+                raise InvalidInput("nothing was ordered")
             order = await _order(self.session, want.order)
             if sorted(each.value for each in order.identifiers) != _names(want.names):
                 raise InvalidInput("that order is for other names")
@@ -413,7 +422,7 @@ class Acme(Connector):
             return Pending(handle=want.order, again_after_s=_again_s(answer))
 
         def foreseen(self, change: Change, seen: Seen) -> Seen:
-            return {"state": "planned", "names": seen["names"]}
+            return {**seen, "state": "planned"}
 
         def gives(self, want: certificate.Finalising, seen: Seen) -> certificate.KeptCertificate:
             told = {name: value for name, value in seen.items() if name != "state"}

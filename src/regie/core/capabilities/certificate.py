@@ -207,6 +207,7 @@ class DeployedState(Record):
 
     Attributes:
         serial: What it serves to whoever connects; empty when it serves none.
+        authority_key: Key identifier of the issuer of what is served, lower-case hexadecimal.
         connection: As it was asked for, so that the answer says where to ask again.
         certificate: Reference of the same certificate where Regie keeps it, else empty.
         installed: Serial of what is written in its configuration; differs from `serial` until it has reloaded.
@@ -215,6 +216,7 @@ class DeployedState(Record):
 
     target: str
     serial: str
+    authority_key: str = ""
     connection: str = ""
     certificate: str = ""
     installed: str = ""
