@@ -208,6 +208,9 @@ class Acme(Connector):
 
         async def observe(self, want: certificate.NewOrder, marker: str) -> Seen:
             names = _names(want.names)
+            if want.proof == "http-01" and any(name.startswith("*.") for name in names):
+                # CA/Browser Forum baseline requirements, 3.2.2.4.19.
+                raise InvalidInput("a wildcard cannot be proven by http-01", hint="Prove it by dns-01.")
             if want.profile and want.profile not in (await _directory(self.session)).meta.profiles:
                 raise InvalidInput(f"the authority has no profile {want.profile}")
             return {"order": "", "names": list(names)}
