@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,8 +42,11 @@ def nginx(folder: Path, first: Issued) -> Iterator[Nginx]:
     (webroot / ".well-known" / "acme-challenge").mkdir(parents=True)
     certificate, key = first.write(tls, "site")
     config = folder / "nginx.conf"
+    # Under root its workers would be somebody else, who may not enter a test's folder.
+    same_user = "user root;" if os.geteuid() == 0 else ""
     config.write_text(
         f"""
+{same_user}
 daemon off;
 pid {folder}/nginx.pid;
 error_log stderr;
@@ -69,8 +73,6 @@ http {{
 }}
 """
     )
-    for place in (folder, webroot, webroot / ".well-known", webroot / ".well-known" / "acme-challenge"):
-        place.chmod(0o755)  # its workers are another user's
     arguments = (program, "-c", str(config), "-p", str(folder), "-e", "stderr")
     with running(arguments, log=folder / "nginx.log", is_ready=lambda: answers(port) and answers(http_port)):
         yield Nginx(program, config, certificate, key, port, http_port, webroot)

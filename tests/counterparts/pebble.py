@@ -21,15 +21,20 @@ class Pebble:
 
     Attributes:
         directory: Address of its directory.
-        trust: PEM of the authority that vouches for its HTTPS.
+        authority: Vouches for its HTTPS.
         management: Where it tells which certificates it knows and what its root is.
         http_port: The port at which it looks for http-01 proofs, in place of 80.
     """
 
     directory: str
-    trust: str
+    authority: Authority
     management: str
     http_port: int
+
+    @property
+    def trust(self) -> str:
+        """PEM of the authority that vouches for its HTTPS."""
+        return self.authority.pem
 
     def root(self) -> str:
         """PEM of the root it signs under; another one after each start."""
@@ -96,6 +101,8 @@ def pebble(
     bad_nonces_percent: int = 5,
     reused_authorisations_percent: int = 50,
     lifetime_s: int | None = None,
+    port: int | None = None,
+    authority: Authority | None = None,
 ) -> Iterator[Pebble]:
     """Pebble itself.
 
@@ -105,11 +112,12 @@ def pebble(
         bad_nonces_percent: How many good nonces it turns down (PEBBLE_WFE_NONCEREJECT).
         reused_authorisations_percent: How many new orders find a name proven already (PEBBLE_AUTHZREUSE).
         lifetime_s: Of its certificates; five years when nothing is said.
+        port, authority: Of another one that it takes the place of.
     """
     program = require("pebble", "pebble")
-    own = Authority("Pebble's HTTPS")
+    own = authority or Authority("Pebble's HTTPS")
     chain, key = own.issue(["localhost", "127.0.0.1"]).write(folder, "pebble")
-    listen, management = free_port(), free_port()
+    listen, management = port or free_port(), free_port()
     config = {
         "listenAddress": f"127.0.0.1:{listen}",
         "managementListenAddress": f"127.0.0.1:{management}",
@@ -135,4 +143,4 @@ def pebble(
         is_ready=lambda: answers(listen) and answers(management),
         environment=environment,
     ):
-        yield Pebble(f"https://localhost:{listen}/dir", own.pem, f"https://localhost:{management}", http_port)
+        yield Pebble(f"https://localhost:{listen}/dir", own, f"https://localhost:{management}", http_port)

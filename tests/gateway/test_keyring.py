@@ -83,8 +83,8 @@ async def test_a_request_names_what_was_asked_for(keyring: Keyring) -> None:
 async def test_what_was_issued_is_kept_and_given_out_part_by_part(keyring: Keyring, vault: VaultFile) -> None:
     request = await keyring.request(ORDER, NAMES, "ec-p256")
     chain = Signer().sign(request)
-    kept = await keyring.keep(request.certificate, chain)
-    assert kept == await keyring.keep(request.certificate, chain) == await keyring.get(request.certificate)
+    kept = await keyring.keep(request.certificate, chain, NAMES)
+    assert kept == await keyring.keep(request.certificate, chain, NAMES) == await keyring.get(request.certificate)
     assert kept == await keyring.with_serial(kept.serial)
     assert kept.names == sorted(NAMES)
     assert kept.key == "ec-p256"
@@ -118,17 +118,24 @@ async def test_a_wrong_chain_is_refused_and_nothing_is_kept(keyring: Keyring) ->
     }
     for chain in wrong.values():
         with pytest.raises(Refused):
-            await keyring.keep(request.certificate, chain)
+            await keyring.keep(request.certificate, chain, NAMES)
         with pytest.raises(NotFound):
             await keyring.get(request.certificate)
+
+
+async def test_a_certificate_for_other_names_is_refused(keyring: Keyring) -> None:
+    request = await keyring.request(ORDER, NAMES, "ec-p256")
+    for names in (NAMES[:1], [*NAMES, "more.example.test"], []):
+        with pytest.raises(Refused):
+            await keyring.keep(request.certificate, Signer().sign(request), names)
 
 
 async def test_a_second_certificate_for_an_order_is_refused(keyring: Keyring) -> None:
     request = await keyring.request(ORDER, NAMES, "ec-p256")
     signer = Signer()
-    kept = await keyring.keep(request.certificate, signer.sign(request))
+    kept = await keyring.keep(request.certificate, signer.sign(request), NAMES)
     with pytest.raises(Refused):
-        await keyring.keep(request.certificate, signer.sign(request))
+        await keyring.keep(request.certificate, signer.sign(request), NAMES)
     assert await keyring.get(request.certificate) == kept
 
 
@@ -136,7 +143,7 @@ async def test_nobody_reaches_another_tenant_domain_or_secret(
     keyring: Keyring, database: Database, vault: VaultFile
 ) -> None:
     request = await keyring.request(ORDER, NAMES, "ec-p256")
-    kept = await keyring.keep(request.certificate, Signer().sign(request))
+    kept = await keyring.keep(request.certificate, Signer().sign(request), NAMES)
     vault.put("acme", SecretRef(domain="certificates", name="aws-key"), "a secret that is no certificate")
     for tenant, domain in (("globex", "certificates"), ("acme", "identity")):
         other = Keyring(database, vault, tenant=tenant, domain=domain)

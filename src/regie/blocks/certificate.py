@@ -57,7 +57,13 @@ async def find_deployed(ctx: Context, target: str, connection: str = "") -> cert
 
 @block("certificate.order", needs=(certificates.ORDER,))
 async def order(
-    ctx: Context, names: list[str], replaces: str = "", profile: str = "", connection: str = ""
+    ctx: Context,
+    *,
+    names: list[str],
+    proof: certificates.ProofKind = "dns-01",
+    replaces: str = "",
+    profile: str = "",
+    connection: str = "",
 ) -> certificates.OrderState:
     """Order a certificate. The result says what has to be shown for each name; nothing is issued yet.
 
@@ -67,21 +73,21 @@ async def order(
         uses: certificate.order
         with: { names: [shop.example.com, www.shop.example.com] }
     """
-    wanted = certificates.NewOrder(names=names, replaces=replaces, profile=profile, connection=connection)
+    wanted = certificates.NewOrder(names=names, proof=proof, replaces=replaces, profile=profile, connection=connection)
     return await ctx.change(certificates.ORDER, wanted)
 
 
 @block("certificate.prove", needs=(certificates.PROVE,))
 async def prove(
-    ctx: Context, order: str, name: str, kind: certificates.ProofKind, connection: str = ""
+    ctx: Context, authorisation: str, name: str, kind: certificates.ProofKind, connection: str = ""
 ) -> certificates.ProvenState:
     """Have the authority look at the proof for one name of an order, which must be in place by now.
 
     Example:
         uses: certificate.prove
-        with: { order: "https://acme.example/order/1", name: shop.example.com, kind: dns-01 }
+        with: { authorisation: "https://acme.example/authz/1", name: shop.example.com, kind: dns-01 }
     """
-    asked = certificates.Proving(order=order, name=name, kind=kind, connection=connection)
+    asked = certificates.Proving(authorisation=authorisation, name=name, kind=kind, connection=connection)
     return await ctx.change(certificates.PROVE, asked)
 
 

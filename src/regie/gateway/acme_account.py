@@ -28,7 +28,7 @@ _PROBLEM = "urn:ietf:params:acme:error:"
 _SIGNED = "application/jose+json"
 _OF_THE_BODY = {"content-length", "content-type", "transfer-encoding"}
 _TIMEOUT = httpx.Timeout(15.0).as_dict()
-NONCE_TRIES = 6
+NONCE_TRIES = 10
 """Requests sent again because the authority did not like the nonce; it may have forgotten those that we have."""
 MOST_NONCES = 20
 """Nonces kept for later; an authority gives one with each answer."""
@@ -108,7 +108,10 @@ class AcmeAccount(httpx.Auth):
         payload = await request.aread()
         for _ in range(NONCE_TRIES):
             kid = await self._registered()
-            content = await self._signed(str(request.url), payload, nonce=await self._nonce(), kid=kid)
+            url = str(request.url)
+            # Whoever asks about the account itself proves the key, not the account (RFC 8555, 7.3.1).
+            named = None if url == await self._place("newAccount") else kid
+            content = await self._signed(url, payload, nonce=await self._nonce(), kid=named)
             response = yield httpx.Request(
                 "POST",
                 request.url,
@@ -121,11 +124,13 @@ class AcmeAccount(httpx.Auth):
             )
             self._keep_nonce(response)
             problem = await _problem_of(response)
-            if problem == "accountDoesNotExist" and self._kid == kid:
-                # The authority has lost it, or it was another's: the same key opens it again.
-                self._kid = ""
-            elif problem not in {"badNonce", "accountDoesNotExist"}:
+            if problem == "accountDoesNotExist":
+                # The authority has lost it: the same key opens it again.
+                self._kid = "" if self._kid == kid else self._kid
+            elif problem != "badNonce":
                 return
+        # Not one of them was looked at, so nothing has happened.
+        raise Unavailable("The authority does not accept our requests: it knows neither its nonces nor our account.")
 
     async def _registered(self) -> str:
         """Address of the account; the authority gives the one that a key has already (RFC 8555, 7.3.1)."""

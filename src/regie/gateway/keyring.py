@@ -26,6 +26,7 @@ from regie.kit.keys import Material, Part, SigningRequest
 from regie.store import certificates
 from regie.store.database import Database
 
+_PLANNED = "certificate-planned"
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 _CURVES = {"ec-p256": ec.SECP256R1, "ec-p384": ec.SECP384R1}
 _SIZES = {"rsa-2048": 2048, "rsa-3072": 3072, "rsa-4096": 4096}
@@ -55,6 +56,8 @@ class Keyring:
 
     async def reference(self, order: str) -> str:
         """The reference of an order's certificate. See `kit.keys.Keys`."""
+        if not order:
+            return str(SecretRef(domain=self._domain, name=_PLANNED))
         return str(
             SecretRef(domain=self._domain, name=f"certificate-{hashlib.sha256(order.encode()).hexdigest()[:32]}")
         )
@@ -65,11 +68,11 @@ class Keyring:
         value = await self._vault.make(self._tenant, self._own(certificate), lambda: _to_pem(_new_key(kind)))
         return SigningRequest(certificate, await asyncio.to_thread(_signed_request, value, names))
 
-    async def keep(self, certificate: str, chain_pem: str) -> KeptCertificate:
+    async def keep(self, certificate: str, chain_pem: str, names: Sequence[str]) -> KeptCertificate:
         """Keep an issued chain. See `kit.keys.Keys`."""
         key = await self._key(certificate)
         chain = read_chain(chain_pem)
-        _check_chain(chain, key)
+        _check_chain(chain, key, names)
         found = certificates.Certificate(
             tenant=self._tenant,
             domain=self._domain,
@@ -86,6 +89,8 @@ class Keyring:
 
     async def get(self, certificate: str) -> KeptCertificate:
         """A kept certificate. See `kit.keys.Keys`."""
+        if self._own(certificate).name == _PLANNED:
+            return KeptCertificate(certificate=certificate, serial="planned", names=[])
         return _described(await self._kept(certificate))
 
     async def with_serial(self, serial: str) -> KeptCertificate | None:
@@ -192,14 +197,16 @@ def _signed_request(value: SecretText, names: Sequence[str]) -> bytes:
         raise InvalidInput("one of the names cannot stand in a certificate") from None
 
 
-def _check_chain(chain: Sequence[x509.Certificate], key: PrivateKey) -> None:
-    """Refuse a chain that nothing could be served with.
+def _check_chain(chain: Sequence[x509.Certificate], key: PrivateKey, names: Sequence[str]) -> None:
+    """Refuse a chain that could not be served for the names.
 
     Raises:
-        Refused: Its first certificate is for another key, or one is not signed by the next.
+        Refused: Its first certificate is for another key or other names, or one is not signed by the next.
     """
     if _spki(chain[0].public_key()) != _spki(key.public_key()):
         raise Refused("what was issued is for another key than ours", status=200, code="wrong-chain")
+    if set(_names(chain[0])) != {name.lower() for name in names}:
+        raise Refused("what was issued is for other names than those asked for", status=200, code="wrong-names")
     for lower, upper in itertools.pairwise(chain):
         try:
             lower.verify_directly_issued_by(upper)

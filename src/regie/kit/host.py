@@ -269,7 +269,7 @@ class LocalHost(Host):
         return Outcome(process.returncode or 0, said)
 
     def _allow_where_it_leads(self, place: Path) -> None:
-        """Refuse a path that a link leads out of the folders. What is replaced may be a link itself: its folder counts."""
+        """Refuse what a link leads out of the folders. What is replaced may be a link itself, so its folder counts."""
         if not any(place.resolve().is_relative_to(Path(folder).resolve()) for folder in self._folders):
             raise Denied(f"{place} leads out of the folders of this connection")
 

@@ -68,17 +68,20 @@ class Keys(Protocol):
         """
         ...
 
-    async def keep(self, certificate: str, chain_pem: str) -> KeptCertificate:
-        """Keep the chain that was issued for a key. Again with the same chain changes nothing.
+    async def keep(self, certificate: str, chain_pem: str, names: Sequence[str]) -> KeptCertificate:
+        """Keep the chain that was issued for a key and names. Again with the same chain changes nothing.
 
         Raises:
-            Refused: It is for another key, is not in order, or another chain is kept already.
+            Refused: It is for another key or other names, is not in order, or another chain is kept already.
             NotFound: There is no key under that reference.
         """
         ...
 
     async def reference(self, order: str) -> str:
-        """The reference under which a certificate for an order is or will be kept."""
+        """The reference under which a certificate for an order is or will be kept.
+
+        An empty order is one that is only planned: then it is a reference whose certificate has the serial `planned`.
+        """
         ...
 
     async def get(self, certificate: str) -> KeptCertificate:

@@ -84,6 +84,7 @@ class Answer:
         request_id: The vendor's own id of the request, empty when it gave none.
         request: Method and path, for error messages.
         was_write: Whether the request may have changed something.
+        next_page: Where a list goes on, if its `Link` header says so (RFC 8288); empty at its end.
     """
 
     status: int
@@ -92,6 +93,7 @@ class Answer:
     request_id: str
     request: str
     was_write: bool
+    next_page: str = ""
 
     def read_as(self, shape: type[Shape]) -> Shape:
         """Read the body as a shape.
@@ -306,6 +308,7 @@ class Session:
             request_id=_request_id(response.headers),
             request=request,
             was_write=was_write,
+            next_page=response.links.get("next", {}).get("url", ""),
         )
 
     def _failure(self, response: httpx.Response, body: JsonValue, request: str, *, was_write: bool) -> RegieError:  # noqa: PLR0911  a table
@@ -372,8 +375,8 @@ def _request_id(headers: httpx.Headers) -> str:
     return found if _SAFE_ID.fullmatch(found) else ""
 
 
-def retry_after_s(headers: httpx.Headers) -> float | None:
-    """Seconds to wait as `Retry-After` says: whole seconds or a date (RFC 9110, 10.2.3).
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as `Retry-After` says: whole seconds or a date (RFC 9110, 10.2.3). Names in lower case.
 
     A date is compared with the answer's own `Date`, so that nobody's clock but the vendor's counts; without one the
     vendor's wish cannot be known.

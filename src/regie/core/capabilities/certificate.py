@@ -100,23 +100,25 @@ class NewOrder(Record):
 
     Attributes:
         names: DNS names, wildcards allowed; order and letter case do not count.
+        proof: How control of the names will be shown; a wildcard wants `dns-01`.
         replaces: Serial of the certificate it renews and its issuer's key identifier, as `AUTHORITY_KEY.SERIAL`;
             empty for a first one.
         profile: The authority's name of a kind of certificate, such as a short-lived one; empty for its default.
     """
 
     names: list[str]
+    proof: ProofKind = "dns-01"
     replaces: str = ""
     profile: str = ""
     connection: str = ""
 
 
 class Proof(Record):
-    """What has to be shown for one name of an order, by one of the ways the authority offers.
+    """What has to be shown for one name of an order.
 
     Attributes:
         name: The DNS name, without a wildcard's `*.`.
-        proven: The authority knows already: nothing has to be shown.
+        authorisation: Address at the authority under which the name is proven.
         record: For dns-01: the full name of the TXT record ...
         value: ... and its value.
         path: For http-01: the path at port 80 of the name ...
@@ -124,8 +126,8 @@ class Proof(Record):
     """
 
     name: str
-    kind: str
-    proven: bool = False
+    kind: ProofKind
+    authorisation: str
     record: str = ""
     value: str = ""
     path: str = ""
@@ -137,7 +139,7 @@ class OrderState(Record):
 
     Attributes:
         state: `pending` (names to prove), `ready` (to finalise), `processing`, `valid` (issued) or `planned`.
-        proofs: One for each name and way of proving it, in the order of the names.
+        proofs: What has to be shown, name by name; nothing for a name that the authority knows to be ours already.
     """
 
     order: str
@@ -150,16 +152,15 @@ class OrderState(Record):
 class Proving(Record):
     """One name of an order whose proof is in place: the authority may look now."""
 
-    order: str
+    authorisation: str
     name: str
     kind: ProofKind
     connection: str = ""
 
 
 class ProvenState(Record):
-    """Whether the authority has seen the proof: `pending`, `processing` or `valid`."""
+    """Whether the authority has seen the proof: `pending` or `valid`."""
 
-    order: str
     name: str
     state: str
 
@@ -194,7 +195,7 @@ class Target(Record):
 
 
 class Deployment(Record):
-    """A kept certificate to put in place at a target."""
+    """A kept certificate to put in place at a target; an empty one means what was there before Regie came."""
 
     target: str
     certificate: str
@@ -206,6 +207,8 @@ class DeployedState(Record):
 
     Attributes:
         serial: What it serves to whoever connects; empty when it serves none.
+        authority_key: Key identifier of the issuer of what is served, lower-case hexadecimal.
+        connection: As it was asked for, so that the answer says where to ask again.
         certificate: Reference of the same certificate where Regie keeps it, else empty.
         installed: Serial of what is written in its configuration; differs from `serial` until it has reloaded.
         former: Reference of what was in place before, where that is known.
@@ -213,6 +216,8 @@ class DeployedState(Record):
 
     target: str
     serial: str
+    authority_key: str = ""
+    connection: str = ""
     certificate: str = ""
     installed: str = ""
     not_after: AwareDatetime | None = None
