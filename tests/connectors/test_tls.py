@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -31,7 +28,8 @@ from regie.kit.tls.looking import Tls
 from regie.kit.tls.reaching import Reach
 from regie.kit.tls.scanning import Bounds, Scanner
 from regie.kit.tls.trust import Roots
-from regie_sandbox.authority import BORN, Issued, Wanted, issue
+from regie_sandbox.authority import BORN, Wanted, issue
+from tests.counterparts.tls import context, serving
 
 NOW = BORN + timedelta(days=100)
 ROOT = issue(Wanted("Root", is_authority=True))
@@ -59,32 +57,8 @@ async def read(capability: Capability[Any, Any], way: Tls, *, listed: JsonValue 
     return await implementation.read(capability.wants.model_validate(want))
 
 
-async def until_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        await reader.read()
-    except OSError:
-        pass
-    finally:
-        writer.close()
-
-
-@asynccontextmanager
-async def serving(folder: Path, *chain: Issued) -> AsyncIterator[int]:
-    """The port of a server; without a chain it says nothing."""
-    context = None
-    if chain:
-        (folder / "server.txt").write_bytes(chain[0].key_pem + b"".join(each.pem for each in chain))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "server.txt")
-    server = await asyncio.start_server(until_the_end, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-
-
 async def test_an_endpoint_is_looked_at(tmp_path: Path) -> None:
-    async with serving(tmp_path, LEAF, MIDDLE) as port:
+    async with serving(context(tmp_path, LEAF, MIDDLE)) as port:
         gives = await read(tls.INSPECT, access(tmp_path), host="127.0.0.1", port=port, server_name="www.example.test")
     assert isinstance(gives, tls.Inspection)
     assert (gives.reached, gives.findings, gives.names) == (True, [], ["www.example.test"])
@@ -99,7 +73,7 @@ async def test_an_endpoint_that_cannot_be_reached_is_no_error(tmp_path: Path) ->
 
 
 async def test_a_page_is_summed_up_in_its_order(tmp_path: Path) -> None:
-    async with serving(tmp_path, LEAF, MIDDLE) as port, serving(tmp_path) as silent:
+    async with serving(context(tmp_path, LEAF, MIDDLE)) as port, serving(None) as silent:
         names = ["b.example.test", "www.example.test", "a.example.test", "www.example.test"]
         wanted: list[JsonValue] = [{"host": "127.0.0.1", "port": port, "server_name": name} for name in names]
         wanted += [{"host": "127.0.0.1", "port": silent}, {"host": "not a name"}]
@@ -117,7 +91,7 @@ async def test_a_page_is_summed_up_in_its_order(tmp_path: Path) -> None:
 
 
 async def test_a_page_ends_in_time(tmp_path: Path) -> None:
-    async with serving(tmp_path) as silent:
+    async with serving(None) as silent:
         wanted: list[JsonValue] = [
             {"host": "127.0.0.1", "port": silent, "server_name": f"s{number}.example.test"}
             for number in range(tls.MOST_ENDPOINTS)

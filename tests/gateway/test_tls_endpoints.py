@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +20,7 @@ from regie.gateway.identify import Callers, worker_of
 from regie.gateway.vault import VaultFile
 from regie.store import releases, workers
 from regie.store.database import Database
+from tests.counterparts.tls import farm
 
 from .conftest import client_of
 from .stage import OPERATOR, Stage, release_of, step
@@ -36,24 +35,6 @@ DEFINITION = Definition(
     steps=(step("one", "tls.inspect"), step("page", "tls.inspect_listed")),
 )
 BLOCKS: dict[str, tuple[str, ...]] = {"tls.inspect": ("tls.inspect",), "tls.inspect_listed": ("tls.inspect_listed",)}
-
-
-@asynccontextmanager
-async def farm(folder: Path, count: int) -> AsyncIterator[list[dict[str, str | int]]]:
-    """Endpoints in a process of their own, and how each of them behaves."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "regie_sandbox.tls_farm", str(folder), "--endpoints", str(count)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        assert await process.stdout.readline() == b"ready\n"
-        yield json.loads((folder / "endpoints.json").read_text(encoding="utf-8"))
-    finally:
-        process.stdin.close()
-        await process.wait()
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from cryptography.x509 import ocsp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regie.kit.tls.asking import LARGEST_OCSP, SILENT, Answers, GuardedFetch, NotFetched, Revocation
@@ -47,8 +47,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def revocation(clock: Clock) -> Revocation:
-    return Revocation(GuardedFetch(Reach(LOOPBACK)), Answers(clock))
+async def revocation(clock: Clock) -> AsyncIterator[Revocation]:
+    found = Revocation(GuardedFetch(Reach(LOOPBACK)), Answers(clock))
+    yield found
+    await found.aclose()
 
 
 def leaf(responder: Responder, *, by_ocsp: bool = False, by_list: bool = False, issuer: Issued = ROOT) -> Issued:
@@ -214,13 +216,16 @@ async def test_where_may_not_be_asked(address: str, cause: str) -> None:
     assert caught.value.cause == cause
 
 
+@settings(deadline=None)  # each example makes a client
 @given(st.text(max_size=60).map(lambda text: f"http://{text}"))
 async def test_any_address_is_asked_or_refused(address: str) -> None:
     async def nobody(host: str) -> list[str]:
         raise OSError
 
+    fetch = GuardedFetch(Reach(look_up=nobody))
     with contextlib.suppress(NotFetched):
-        await GuardedFetch(Reach(look_up=nobody))(address, None, LARGEST_OCSP)
+        await fetch(address, None, LARGEST_OCSP)
+    await fetch.aclose()
 
 
 @given(st.ip_addresses(v=4))

@@ -20,8 +20,9 @@ from regie.core.capabilities.tls import Code, Finding
 from regie.kit.tls.handshake import NotShown, Shown, _why
 from regie.kit.tls.reaching import Unreached
 from regie_sandbox.authority import BORN, Wanted, issue, ocsp_answer
+from tests.counterparts.tls import context, serving, until_the_end
 
-from .servers import QUICK, client, context, serving, until_the_end
+from .servers import QUICK, client
 
 ROOT = issue(Wanted("Root", is_authority=True))
 MIDDLE = issue(Wanted("Middle", is_authority=True), ROOT)

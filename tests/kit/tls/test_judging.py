@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import crypto
 
@@ -204,6 +204,7 @@ def test_files_without_a_certificate_are_refused(content: bytes) -> None:
         parse_file(content)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300) | st.binary(max_size=100).map(lambda some: LEAF.der[:100] + some + LEAF.der[200:]))
 def test_any_bytes_are_a_certificate_or_refused(content: bytes) -> None:
     with contextlib.suppress(Unreadable):
@@ -212,6 +213,7 @@ def test_any_bytes_are_a_certificate_or_refused(content: bytes) -> None:
         parse_file(content)
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(LEAF.der) - 1), st.integers(1, 255))
 def test_a_changed_certificate_is_read_or_refused_and_never_the_same(place: int, change: int) -> None:
     changed = bytearray(LEAF.der)

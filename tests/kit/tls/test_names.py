@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regie.core.errors import InvalidInput
@@ -42,6 +42,7 @@ def test_what_is_no_name_is_refused(written: str) -> None:
         ascii_name(written)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_is_a_name_or_refused(text: str) -> None:
     try:
@@ -52,6 +53,7 @@ def test_any_text_is_a_name_or_refused(text: str) -> None:
     assert ascii_name(found) == found
 
 
+@settings(deadline=None)
 @given(NAME)
 def test_a_certificate_is_for_its_own_name(name: str) -> None:
     assert is_for([name], name)
@@ -60,6 +62,7 @@ def test_a_certificate_is_for_its_own_name(name: str) -> None:
     assert not is_for([f"x{name}"], name)
 
 
+@settings(deadline=None)
 @given(LABEL, NAME)
 def test_a_wildcard_stands_for_exactly_one_label(first: str, rest: str) -> None:
     assert is_for([f"*.{rest}"], f"{first}.{rest}")
@@ -73,6 +76,7 @@ def test_a_wildcard_is_not_for_everybody() -> None:
     assert not is_for(["*.*.com"], "www.example.com")
 
 
+@settings(deadline=None)
 @given(ADDRESS, NAME)
 def test_an_address_is_met_by_an_address_only(address: str, name: str) -> None:
     assert is_for([name, address], address)

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regie.kit.tls.certificates import parse
@@ -94,6 +94,7 @@ def test_an_answer_about_another_certificate() -> None:
     assert read(ocsp_answer(same_serial, now=NOW)) == "other_certificate"
 
 
+@settings(deadline=None)
 @given(st.timedeltas(min_value=timedelta(days=-30), max_value=timedelta(days=30)))
 def test_an_answer_counts_while_it_holds(age: timedelta) -> None:
     holds = timedelta(days=3)
@@ -125,6 +126,7 @@ def test_a_part_of_a_list_says_nothing_of_the_others() -> None:
     assert listed(revoked_list(ROOT, [], now=NOW, covers="http://crl.example.test/2.crl")) == "partial"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_an_answer_or_do_not_count(content: bytes) -> None:
     assert read(content) == "unreadable"
@@ -134,6 +136,7 @@ def test_any_bytes_are_an_answer_or_do_not_count(content: bytes) -> None:
 GOOD, LIST = ocsp_answer(LEAF, now=NOW), revoked_list(ROOT, [], now=NOW)
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0), st.integers(1, 255))
 def test_a_changed_answer_never_says_good(place: int, change: int) -> None:
     for content, how in ((GOOD, read), (LIST, listed)):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,13 +21,14 @@ from regie.kit.tls.reaching import Reach
 from regie.kit.tls.scanning import Bounds, Line, Scanner
 from regie.kit.tls.trust import Roots
 from regie_sandbox.authority import BORN, Wanted, issue
+from tests.counterparts.tls import context, farm, serving, until_the_end
 
-from .servers import LOOPBACK, client, context, serving, until_the_end
+from .servers import LOOPBACK, client
 
 NOW = BORN + timedelta(days=100)
 ROOT = issue(Wanted("Root", is_authority=True))
 LEAF = issue(Wanted("leaf", ("*.example.test", "127.0.0.1")), ROOT)
-LIMITS = Limits(connect_s=2, handshake_s=1)
+LIMITS = Limits(connect_s=5, handshake_s=5)
 
 
 def scanner() -> Scanner:
@@ -148,24 +146,6 @@ def test_every_endpoint_comes_out_once_and_no_host_gets_more_than_its_share(
         in_hands.remove(over := chance.choice(in_hands))  # type: ignore[attr-defined]  # a Random
         line.give_back(over, True)
     assert sorted(came, key=lambda each: each.port) == wanted
-
-
-@asynccontextmanager
-async def farm(folder: Path, count: int) -> AsyncIterator[list[dict[str, str | int]]]:
-    """A farm of endpoints in a process of its own: how each of them behaves."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "regie_sandbox.tls_farm", str(folder), "--endpoints", str(count)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        assert await process.stdout.readline() == b"ready\n"
-        yield json.loads((folder / "endpoints.json").read_text(encoding="utf-8"))
-    finally:
-        process.stdin.close()
-        await process.wait()
 
 
 EXPECTED = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regie.core.capabilities.tls import StartTls
@@ -105,6 +105,7 @@ async def test_an_endless_reply_ends() -> None:
         await start("smtp", Script(b"220-more\r\n" * 5000, greets=True), "mail.example.test")
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(TALKS)), st.lists(st.binary(max_size=200), max_size=4), st.integers(1, 50))
 async def test_any_server_is_understood_or_refused(protocol: StartTls, said: list[bytes], piece: int) -> None:
     with contextlib.suppress(NotOffered, NotSpoken):

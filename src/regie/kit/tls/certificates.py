@@ -40,6 +40,17 @@ _CERTIFICATE = {b"CERTIFICATE", b"X509 CERTIFICATE"}
 _BAG = {b"PKCS7", b"CMS"}
 
 
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises at bytes that it cannot read. Most of these have no class in common."""
+
+
 class Unreadable(ValueError):
     """These bytes are no certificate that can be read."""
 
@@ -97,7 +108,7 @@ def parse(der: bytes) -> Parsed:
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             parsed = Parsed(der, x509.load_der_x509_certificate(der))
             _ = parsed.facts
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise Unreadable("these bytes are no certificate that can be read") from error
     return parsed
 
@@ -112,7 +123,7 @@ def parse_file(content: bytes) -> list[Parsed]:
         raise InvalidInput(f"The file has more than {LARGEST_FILE} bytes, so it is no file of certificates.")
     try:
         found = _parse_pem(content) if b"-----BEGIN " in content else _parse_binary(content)
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         found = []
     if not found:
         raise InvalidInput(

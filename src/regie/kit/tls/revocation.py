@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
-from regie.kit.tls.certificates import Parsed, Unreadable, parse, signed_by
+from regie.kit.tls.certificates import UNREADABLE, Parsed, Unreadable, parse, signed_by
 
 SKEW = timedelta(minutes=5)
 """How far an authority's clock may be ahead of ours."""
@@ -57,7 +57,7 @@ def _readable() -> Iterator[None]:
     """Whatever the library cannot read inside the block does not count."""
     try:
         yield
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise NotCredible("unreadable") from error
 
 
@@ -202,7 +202,7 @@ class RevokedList:
             return Verdict("good", self.until)
         try:
             reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value
-        except (x509.ExtensionNotFound, ValueError):
+        except (x509.ExtensionNotFound, *UNREADABLE):
             reason = ""
         return Verdict("revoked", self.until, reason)
 
