@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--endpoints", type=int, default=5000)
     given = parser.parse_args()
-    # asyncio tells of connections that end after STARTTLS, or that are open at the end; here both are as they should be.
+    # asyncio tells of connections that end after STARTTLS or are open at the end; here both are as they should be.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     asyncio.run(serve(given.folder, given.endpoints))
 
