@@ -192,8 +192,8 @@ def test_a_budget_keeps_its_limit_in_every_window_however_requests_arrive(
 
 
 def test_an_authority_counts_orders_by_account_and_by_names_and_waives_both_for_renewals() -> None:
-    names: JsonValue = {"identifiers": [{"type": "dns", "value": "shop.example.com"}]}
-    others: JsonValue = {"identifiers": [{"type": "dns", "value": "www.example.com"}]}
+    names: dict[str, JsonValue] = {"identifiers": [{"type": "dns", "value": "shop.example.com"}]}
+    others: dict[str, JsonValue] = {"identifiers": [{"type": "dns", "value": "www.example.com"}]}
     place = {"directory": "https://acme.example.com/directory", "contact": "certificates@example.com"}
     found = paid(ACME, request("POST", "/acme/new-order", names), "acme_account", **place)
     assert found.keys() == {"all-requests", "orders-of-an-account", "orders-for-the-same-names"}
