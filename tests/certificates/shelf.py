@@ -20,7 +20,6 @@ async def _deployed(host: Host, keys: Keys, folder: str, target: str) -> Seen:
     return {
         "serial": serial,
         "certificate": kept.certificate if kept else "",
-        "authority_key": kept.authority_key if kept else "",
     }
 
 
@@ -38,7 +37,6 @@ class Shelf(Connector):
                 connection=want.connection,
                 serial=str(seen["serial"]),
                 certificate=str(seen["certificate"]),
-                authority_key=str(seen["authority_key"]),
             )
 
     @provides(certificate.DEPLOY, permissions=["write"], undo=certificate.DEPLOY)

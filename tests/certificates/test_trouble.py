@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
@@ -132,15 +133,15 @@ async def test_an_authority_that_has_lost_the_account_is_told_who_we_are(
     folders = [tmp_path / "first", tmp_path / "second"]
     for each in folders:
         each.mkdir()
-    ports = {"dns_port": outside.names.dns_port, "http_port": outside.server.http_port}
+    dns_port, http_port = outside.names.dns_port, outside.server.http_port
     async with AsyncExitStack() as later:
-        with pebble(folders[0], **ports) as first:
+        with pebble(folders[0], dns_port=dns_port, http_port=http_port) as first:
             world.directory, world.trust = first.directory, first.trust
             between = Between(first.trust)
             stage = await later.enter_async_context(opened(database, tmp_path, world, transport_for=lambda _: between))
             serial = await serve_one(stage)
         port = httpx.URL(first.directory).port
-        with pebble(folders[1], **ports, port=port, authority=first.authority) as second:
+        with pebble(folders[1], dns_port=dns_port, http_port=http_port, port=port, authority=first.authority) as second:
             assert second.directory == first.directory
             state = await stage.renew("site", serial)
             assert state.status is RunStatus.DONE, state.failure
@@ -166,7 +167,7 @@ async def test_when_one_target_does_not_take_it_all_get_the_former_one_back(stag
 
 @pytest.mark.parametrize("decision", ["approved", "refused"])
 async def test_a_tenant_that_asks_for_it_says_yes_before_anything_is_put_in_place(
-    database: Database, tmp_path: Path, world: World, decision: str
+    database: Database, tmp_path: Path, world: World, decision: Literal["approved", "refused"]
 ) -> None:
     world.settings["ask_before_deploying"] = True
     async with opened(database, tmp_path, world) as stage:
@@ -177,7 +178,7 @@ async def test_a_tenant_that_asks_for_it_says_yes_before_anything_is_put_in_plac
             assert stage.serial() == ""
             [planned] = asked.plan
             assert planned.planned.target == "target:site"
-            await approvals.decide(tx, key, asked.id, person=OWNER, decision=decision)  # type: ignore[arg-type]  one of two
+            await approvals.decide(tx, key, asked.id, person=OWNER, decision=decision)
         state = await stage.until(key, lambda state: state.status.is_final)
         assert state.status is (RunStatus.DONE if decision == "approved" else RunStatus.REFUSED), state.failure
         assert (stage.serial() != "") is (decision == "approved")

@@ -84,7 +84,8 @@ class RecordedKeys:
         return KeptCertificate(certificate=certificate, serial="1a", names=list(names))
 
     async def get(self, certificate: str) -> KeptCertificate:
-        return KeptCertificate(certificate=certificate, serial="1a", names=["shop.example.com"])
+        names = ["shop.example.com"]
+        return KeptCertificate(certificate=certificate, serial="1a", names=names, authority_key="69885b6b87468a5c5c")
 
     async def with_serial(self, serial: str) -> KeptCertificate | None:
         return None

@@ -12,7 +12,7 @@ import pytest
 from regie.connectors.webroot.connector import Webroot
 from regie.core.capabilities import certificate
 from regie.core.errors import InvalidInput, NotFound
-from regie.core.plan import Change, NoChange
+from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.access import Calls
 from regie.kit.connector import Write
 from regie.kit.host import LocalHost
@@ -48,6 +48,7 @@ async def bring_about(made: Write[Any, Any], want: certificate.Publication) -> C
     planned = made.plan(want, await made.observe(want, ""))
     if isinstance(planned, Change):
         receipt = await made.apply(want, planned, "")
+        assert isinstance(receipt, Receipt)
         assert isinstance(made.plan(want, await made.confirm(want, receipt, "")), NoChange)
     return planned
 

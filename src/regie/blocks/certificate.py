@@ -67,7 +67,7 @@ async def order(
 ) -> certificates.OrderState:
     """Order a certificate. The result says what has to be shown for each name; nothing is issued yet.
 
-    `replaces` is `AUTHORITY_KEY.SERIAL` of the certificate that it renews: some authorities then waive their limits.
+    `replaces` is the reference of the certificate that it renews: some authorities then waive their limits.
 
     Example:
         uses: certificate.order

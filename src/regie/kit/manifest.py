@@ -51,10 +51,12 @@ class Credentials(Record):
     Attributes:
         of_settings: Those of its fields that name a setting.
         of_secrets: Those that name a secret.
+        of_made: Those of them whose secret the gateway makes itself when it is first needed.
     """
 
     of_settings: ClassVar[tuple[str, ...]] = ()
     of_secrets: ClassVar[tuple[str, ...]] = ()
+    of_made: ClassVar[tuple[str, ...]] = ()
 
     @property
     def settings(self) -> frozenset[str]:
@@ -65,6 +67,11 @@ class Credentials(Record):
     def secrets(self) -> frozenset[str]:
         """The secrets it needs."""
         return frozenset(getattr(self, name) for name in self.of_secrets)
+
+    @property
+    def made(self) -> frozenset[str]:
+        """The secrets that nobody has to put into the vault."""
+        return frozenset(getattr(self, name) for name in self.of_made)
 
 
 class Basic(Credentials):
@@ -103,6 +110,7 @@ class AcmeAccount(Credentials):
 
     of_settings: ClassVar[tuple[str, ...]] = ("contact",)
     of_secrets: ClassVar[tuple[str, ...]] = ("account_key",)
+    of_made: ClassVar[tuple[str, ...]] = ("account_key",)
 
     kind: Literal["acme_account"]
     contact: str

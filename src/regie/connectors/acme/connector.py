@@ -256,16 +256,22 @@ class Acme(Connector):
                 "identifiers": [{"type": "dns", "value": name} for name in _names(want.names)],
                 **({"profile": want.profile} if want.profile else {}),
             }
-            if want.replaces and directory.renewal_info:
-                authority_key, _, serial = want.replaces.partition(".")
-                replaces = {"replaces": _certificate_id(authority_key, serial)}
+            if replaces := await self._replaced(want) if directory.renewal_info else "":
                 try:
-                    return _ordered(await self.session.post(directory.new_order, json={**asked, **replaces}))
+                    return _ordered(await self.session.post(directory.new_order, json={**asked, "replaces": replaces}))
                 except Refused as error:
                     # Somebody has renewed it already; the authority then wants an order that says nothing about it.
                     if not error.code.endswith(("alreadyReplaced", "malformed")):
                         raise
             return _ordered(await self.session.post(directory.new_order, json=asked))
+
+        async def _replaced(self, want: certificate.NewOrder) -> str:
+            """The authority's name of the certificate that is renewed; empty where we do not keep it."""
+            try:
+                kept = await self.keys.get(want.replaces)
+            except NotFound:
+                return ""
+            return _certificate_id(kept.authority_key, kept.serial) if kept.authority_key else ""
 
         async def confirm(self, want: certificate.NewOrder, receipt: Receipt, marker: str) -> Seen:
             if not receipt.remote_id:

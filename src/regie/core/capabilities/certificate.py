@@ -101,8 +101,7 @@ class NewOrder(Record):
     Attributes:
         names: DNS names, wildcards allowed; order and letter case do not count.
         proof: How control of the names will be shown; a wildcard wants `dns-01`.
-        replaces: Serial of the certificate it renews and its issuer's key identifier, as `AUTHORITY_KEY.SERIAL`;
-            empty for a first one.
+        replaces: Reference of the kept certificate that it renews; empty for a first one.
         profile: The authority's name of a kind of certificate, such as a short-lived one; empty for its default.
     """
 
@@ -207,7 +206,6 @@ class DeployedState(Record):
 
     Attributes:
         serial: What it serves to whoever connects; empty when it serves none.
-        authority_key: Key identifier of the issuer of what is served, lower-case hexadecimal.
         connection: As it was asked for, so that the answer says where to ask again.
         certificate: Reference of the same certificate where Regie keeps it, else empty.
         installed: Serial of what is written in its configuration; differs from `serial` until it has reloaded.
@@ -216,7 +214,6 @@ class DeployedState(Record):
 
     target: str
     serial: str
-    authority_key: str = ""
     connection: str = ""
     certificate: str = ""
     installed: str = ""
