@@ -263,7 +263,13 @@ def _show_run(shown: dict[str, Any]) -> None:
         out.print(f"repeated by run {again}")
     if held := shown["paused"]:
         out.print(
-            "paused by ", held["by"], ": ", held["reason"] or "no reason given", sep="", markup=False, style="yellow"
+            f"paused with its parent {held['parent']} by " if held["parent"] else "paused by ",
+            held["by"],
+            ": ",
+            held["reason"] or "no reason given",
+            sep="",
+            markup=False,
+            style="yellow",
         )
     out.print()
     if shown["queued"]:

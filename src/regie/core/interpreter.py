@@ -153,6 +153,7 @@ class Life:
         self.ended = self.before.ended
         self.cancelled = self.before.cancelled
         self.paused = self.before.paused
+        self.paused_too = self.before.paused_too
         self.held = list(self.before.held)
         self.stopped = self.before.stopped
         self.failure = self.before.failure
@@ -176,6 +177,7 @@ class Life:
                 "ended": self.ended,
                 "cancelled": self.cancelled,
                 "paused": self.paused,
+                "paused_too": self.paused_too,
                 "held": tuple(self.held),
                 "stopped": self.stopped,
             }
@@ -370,7 +372,7 @@ class Life:
             moving = RunStatus.RUNNING if self.is_working else RunStatus.WAITING
             self.status = moving if self.paused is None else RunStatus.PAUSED
             return
-        self.paused, self.held = None, []
+        self.paused, self.paused_too, self.held = None, None, []
         self.failure = flow if isinstance(flow, Failure) else None
         self.status = self._final_status(flow)
         if (told := children.farewell(self.state(), in_doubt=self._is_in_doubt())) is not None:

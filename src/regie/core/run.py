@@ -271,10 +271,11 @@ class Cancellation(Data):
 
 
 class Pause(Data):
-    """Who holds a run up, and why."""
+    """Who holds a run up, and why. `parent` is the run with which it was paused; empty when somebody meant this one."""
 
     by: str
     reason: str = ""
+    parent: str = ""
 
 
 class RunState(Data):
@@ -287,6 +288,7 @@ class RunState(Data):
         ended: An `end` step was reached: nothing new starts.
         cancelled: Somebody cancelled the run: nothing new starts, and what has begun is not gone on with.
         paused: Somebody holds the run up: nothing new starts until it is resumed.
+        paused_too: It is held up a second time: by itself and with its parent. Both have to be lifted.
         held: What has arrived meanwhile and is taken in then, in order of arrival.
         stopped: Why the run as a whole has failed, whatever its steps come to: nothing new starts but taking back.
     """
@@ -302,6 +304,7 @@ class RunState(Data):
     ended: bool = False
     cancelled: Cancellation | None = None
     paused: Pause | None = None
+    paused_too: Pause | None = None
     held: tuple[Event, ...] = ()
     stopped: Failure | None = None
 
@@ -421,19 +424,21 @@ class Cancelled(Data):
 
 
 class Paused(Data):
-    """Somebody who may do so holds the run up."""
+    """Somebody who may do so holds the run up, or its parent, the run `parent`."""
 
     kind: Literal["paused"] = "paused"
     by: str
     reason: str = ""
+    parent: str = ""
 
 
 class Resumed(Data):
-    """Somebody who may do so lets a paused run go on."""
+    """Somebody who may do so lets a paused run go on, or its parent, the run `parent`."""
 
     kind: Literal["resumed"] = "resumed"
     by: str
     reason: str = ""
+    parent: str = ""
 
 
 Event = Annotated[
@@ -599,6 +604,26 @@ class CancelChild(Data):
     reason: str = ""
 
 
+class PauseChild(Data):
+    """The run is paused, and with it a child that it waits for."""
+
+    kind: Literal["pause_child"] = "pause_child"
+    place: str
+    run: str
+    by: str
+    reason: str = ""
+
+
+class ResumeChild(Data):
+    """The run goes on, and with it a child that was paused with it."""
+
+    kind: Literal["resume_child"] = "resume_child"
+    place: str
+    run: str
+    by: str
+    reason: str = ""
+
+
 class TellParent(Data):
     """The run is over, and the run that it is the child of waits for that."""
 
@@ -634,7 +659,7 @@ class CloseRun(Data):
     failure: Failure | None = None
 
 
-Kinship = StartChild | CancelChild | TellParent
+Kinship = StartChild | CancelChild | PauseChild | ResumeChild | TellParent
 Note = (
     SetTimer | ClearTimer | OpenApproval | Remind | CloseApproval | StepEnded | Kinship | AwaitEvent | ForgetEvent
 ) | CloseRun

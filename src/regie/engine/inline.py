@@ -32,6 +32,10 @@ from regie.core.run import (
     Event,
     EventArrived,
     ForgetEvent,
+    PauseChild,
+    Paused,
+    ResumeChild,
+    Resumed,
     RunFacts,
     RunState,
     SetTimer,
@@ -229,6 +233,10 @@ class InlineEngine:
             case CancelChild():
                 child = RunKey(key.tenant, key.domain, command.run)
                 self._put(child, CANCEL, Cancelled(by=command.by, reason=command.reason))
+            case PauseChild() | ResumeChild():
+                is_pause = isinstance(command, PauseChild)
+                told = (Paused if is_pause else Resumed)(by=command.by, reason=command.reason, parent=key.run)
+                self._put(key._replace(run=command.run), f"{command.kind}:{next(self._numbers)}", told)
             case TellParent():
                 parent = RunKey(key.tenant, key.domain, command.run)
                 self._put(parent, f"child:{command.ended.place}", command.ended)

@@ -23,8 +23,12 @@ from regie.core.run import (
     Command,
     ForgetEvent,
     OpenApproval,
+    PauseChild,
+    Paused,
     Perform,
     Remind,
+    ResumeChild,
+    Resumed,
     RunState,
     SetTimer,
     StartChild,
@@ -141,16 +145,22 @@ def new_children(claimed: Claimed, release: Release, state: RunState, commands: 
 def _kin(key: RunKey, commands: Sequence[Command], children: Sequence[NewRun]) -> Kin | None:
     """What the commands mean for other runs; none when nothing, which is nearly always."""
     cancels: dict[str, str] = {}
+    steers: dict[str, Paused | Resumed] = {}
     told: tuple[RunKey, str, str] | None = None
     for command in commands:
         match command:
             case CancelChild():
                 event = Cancelled(by=command.by, reason=command.reason)
                 cancels[command.run] = event.model_dump_json()
+            case PauseChild():
+                steers[command.run] = Paused(by=command.by, reason=command.reason, parent=key.run)
+            case ResumeChild():
+                steers[command.run] = Resumed(by=command.by, reason=command.reason, parent=key.run)
             case TellParent():
                 payload = EVENT.dump_json(command.ended).decode()
                 told = (RunKey(key.tenant, key.domain, command.run), f"child:{command.ended.place}", payload)
-    return Kin(children=children, cancels=cancels, told=told) if children or cancels or told else None
+    is_needed = children or cancels or steers or told
+    return Kin(children=children, cancels=cancels, steers=steers, told=told) if is_needed else None
 
 
 def _timers_set(commands: Sequence[Command]) -> dict[str, float | datetime]:

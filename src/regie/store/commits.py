@@ -17,8 +17,8 @@ from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import AuditBroken, FencedOut, RegieError
-from regie.core.run import AwaitEvent, CloseApproval, OpenApproval, Remind, RunStatus
-from regie.store import approvals, audit, events, inbox, runs, steps, timers
+from regie.core.run import AwaitEvent, CloseApproval, OpenApproval, Paused, Remind, Resumed, RunStatus
+from regie.store import approvals, audit, child_pauses, events, inbox, runs, steps, timers
 from regie.store.database import Transaction
 from regie.store.keys import RunKey, as_json
 from regie.store.runs import Claim, NewRun, sealed_state
@@ -33,16 +33,18 @@ class Kin:
     Attributes:
         children: To start.
         cancels: The event that cancels a child, by its id.
+        steers: What pauses or resumes a child with its parent, by its id.
         told: The parent that hears of the run's end: its key, the key in its inbox, the event.
     """
 
     children: Sequence[NewRun] = ()
     cancels: Mapping[str, str] = field(default_factory=dict)
+    steers: Mapping[str, Paused | Resumed] = field(default_factory=dict)
     told: tuple[RunKey, str, str] | None = None
 
     def concerned(self, key: RunKey) -> list[RunKey]:
         """The runs whose rows it changes, other than those that it starts."""
-        children = [key._replace(run=run) for run in self.cancels]
+        children = [key._replace(run=run) for run in (*self.cancels, *self.steers)]
         return [*children, self.told[0]] if self.told is not None else children
 
 
@@ -257,6 +259,8 @@ async def _reach_out(tx: Transaction, writing: _Writing) -> int:
     by = Actor(type="engine", id=str(row["owner"]))
     for run, payload in kin.cancels.items():
         await runs.cancel_child(tx, key._replace(run=run), payload, by=by, parent=key.run)
+    for run, event in kin.steers.items():
+        await child_pauses.steer_with_parent(tx, key._replace(run=run), event, by=by)
     if kin.told is not None:
         await inbox.deliver(tx, *kin.told)
     return arrived

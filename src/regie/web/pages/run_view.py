@@ -214,7 +214,8 @@ def _acts(caller: Caller, row: RunRow, paused: Paused | None) -> list[tuple[str,
         return [("rerun", "Repeat from a step")] if caller.is_operator and not row.dry else []
     if not may_steer(caller, row):
         return []
-    if paused is None:
+    # What is paused with its parent can be paused by itself as well; then it stays so when the parent goes on.
+    if paused is None or paused.parent:
         return [("pause", "Pause"), ("cancel", "Cancel")]
     may_resume = caller.is_operator or caller.is_person(paused.by)
     return [*([("resume", "Resume")] if may_resume else []), ("cancel", "Cancel")]
