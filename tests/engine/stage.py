@@ -354,15 +354,37 @@ FILES = {
         """,
     "slow": "- { id: it, uses: thing.hurry, with: { do: hold } }",
 }
+FILES |= {
+    "started": """
+        - id: first
+          uses: thing.act
+          with: { value: "${{ input.word }}" }
+        """,
+    "telling": """
+        - id: tell
+          uses: event.publish
+          with: { event: thing.happen, data: { kind: good, count: 2, word: "${{ input.word }}" } }
+        - uses: thing.act
+        """,
+    "telling_itself": """
+        - id: tell
+          uses: event.publish
+          with: { event: thing.echo, data: { word: "${{ input.word }}" } }
+        """,
+}
 FILES["reminded"] = FILES["approve"].replace("first_within", "longer").replace("last_within", "short")
 FILES["silent"] = FILES["reminded"].replace("longer", "short")
 
 
 def release() -> Release:
     """Everything above, loaded."""
-    head = "title: Try\nowner: team:test\ninput: { word: { type: text, default: nothing } }\nsteps:\n"
+    head = "title: Try\nowner: team:test\ninput: { word: { type: text, default: nothing, from: event.word } }\nsteps:\n"
     names = {name: f"things.{name}" for name in FILES}
-    heads = {"short": "sla: { finish: 1s, stop: 1s }\n"}
+    heads = {
+        "short": "sla: { finish: 1s, stop: 1s }\n",
+        "started": "start: { event: { name: thing.happen, where: { kind: good }, if: event.count > 1 } }\n",
+        "telling_itself": "start: { event: { name: thing.echo } }\n",
+    }
     texts = {
         workflow: f"workflow: {workflow}\n{heads.get(name, '')}{head}{FILES[name].strip(chr(10))}\n"
         for name, workflow in names.items()

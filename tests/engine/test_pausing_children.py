@@ -129,7 +129,7 @@ async def test_grandchildren_are_paused_and_detached_ones_are_not(postgres: Post
 async def test_families_that_are_paused_at_any_moment_do_everything_once_and_begin_nothing_meanwhile(
     postgres: PostgresStage,
 ) -> None:
-    chance = random.Random(7)
+    chance = random.Random(7)  # noqa: S311  nothing is kept secret
     async with at_work(postgres.worker(slots=4), postgres.worker(slots=4, name="other")):
         keys = [await postgres.start("family") for _ in range(4)]
         for _ in range(6):

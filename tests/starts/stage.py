@@ -64,6 +64,12 @@ input:
   hours: { type: number, default: 1.5 }
   names: { type: list, required: false }
 """
+TOLD = """
+start:
+  event: { name: employee.leave, where: { office: Delft }, if: event.days > 3 and settings.watched != '' }
+input:
+  employee: { type: email, from: event.person.email }
+"""
 OPEN = """
 start: [ { form: { who: everyone } } ]
 """
@@ -73,6 +79,7 @@ WAYS = {
     "identity.watch": POLLED,
     "identity.asked": ASKED,
     "identity.open": OPEN,
+    "identity.told": TOLD,
 }
 
 

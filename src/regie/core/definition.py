@@ -61,7 +61,8 @@ class InputField(Written):
 
     Attributes:
         help: What people should know who fill it in.
-        source: Where it is read when nobody gives it: a path such as `ticket.fields.employee` or `item.user`.
+        source: Where it is read when nobody gives it: a path such as `ticket.fields.employee`, `item.user`
+            or `event.employee`.
     """
 
     name: str

@@ -15,7 +15,7 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from regie.core import cancelling, children, ladder, pausing, stopping, waiting
+from regie.core import cancelling, children, event_starts, ladder, pausing, stopping, waiting
 from regie.core.block import Catalogue, Retry
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import EvaluationError, Failure, InvalidInput
@@ -89,6 +89,8 @@ class Advance:
 def begin(facts: RunFacts) -> RunState:
     """The state of a run that has been accepted and not yet moved; `Begun` moves it."""
     requester = facts.started_by if "@" in facts.started_by and not facts.ticket else ""
+    if facts.cause is not None:
+        requester = facts.cause.requester or requester
     if facts.parent is not None:
         requester = facts.parent.requester
     return RunState(facts=facts, requester=requester)
@@ -413,12 +415,22 @@ class Life:
         if self.is_cut:
             return CUT
         try:
-            self.input = build_input(self.definition, self.facts.given, ticket if isinstance(ticket, dict) else None)
+            self.input = self._read_input(ticket)
             self.requester = _requester(ticket, must_be_known=asks_people) or self.requester
         except InvalidInput as error:
             return self._answer(Failure.of(error))
         self.ready = True
         return NEXT
+
+    def _read_input(self, ticket: JsonValue) -> dict[str, JsonValue]:
+        """The run's input.
+
+        Raises:
+            InvalidInput: It cannot be used, or was found unfit when the run was accepted.
+        """
+        if self.facts.unfit:
+            raise InvalidInput(self.facts.unfit)
+        return build_input(self.definition, self.facts.given, ticket if isinstance(ticket, dict) else None)
 
     def _answer(self, failure: Failure) -> Flow:
         text = f"This request cannot be carried out. {failure.message}\n\n{START_AGAIN}"
@@ -644,6 +656,8 @@ class Life:
             case Kind.USES if step.uses == APPROVE:
                 asking = ApprovalState(given=ladder.arguments(self, step, around))
                 self.hand_out(place, StepState(status=StepStatus.RUNNING, approval=asking))
+            case Kind.USES if step.uses == event_starts.PUBLISH:
+                event_starts.publish(self, step, place, around)
             case Kind.USES:
                 given = step.arguments if step.is_literal else render(step.arguments, self.scope(step, around))
                 arguments = given if isinstance(given, dict) else {}

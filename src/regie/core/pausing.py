@@ -4,8 +4,8 @@ Called by the interpreter with its working copy of the run. What a block or a ch
 is an event from outside; answers of people, timers and lookups for approvals are kept in order of arrival and taken in
 when the run is resumed. So a run that was paused comes to the same end as one that was not, only later.
 
-The children that the run waits for are held up with it, and let go on with it. A run can be held up twice, by itself and
-with its parent; each is lifted by whom it came from.
+The children that the run waits for are held up with it, and let go on with it. A run can be held up twice, by itself
+and with its parent; each is lifted by whom it came from.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def keeps(life: Life, event: Event) -> bool:
 def lift(life: Life, event: Resumed | Cancelled) -> list[Event]:
     """End the pause; what was kept meanwhile, in the order in which it is to be taken in.
 
-    Nothing, while it is still held up by the other side. What people or programs have said goes first: it beats the silence that would end it, also when it came behind it.
+    Nothing, while it is still held up by the other side. What people or programs have said goes first: it beats the
+    silence that would end it, also when it came behind it.
     """
     if life.paused is None or (isinstance(event, Cancelled) and ANSWER in life.steps):
         return []

@@ -28,7 +28,7 @@ _SLA = ("finish", "stop")
 _FIELD = ("type", "from", "title", "help", "required", "default", "one-of")
 _WORKFLOW = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_PATH = re.compile(r"(ticket|item)(\.[A-Za-z_][A-Za-z0-9_]*)+")
+_PATH = re.compile(r"(ticket|item|event)(\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,9 @@ def _input_field(reader: Reader, name: str, node: Node) -> InputField | None:
     kind = InputType(type_name)
     source = reader.text(fields.get("from"), "`from`")
     if source is not None and not _PATH.fullmatch(source):
-        reader.note(fields["from"], f"{source!r} is not a path such as ticket.fields.employee or item.user")
+        reader.note(
+            fields["from"], f"{source!r} is not a path such as ticket.fields.employee, item.user or event.employee"
+        )
     one_of = _one_of(reader, node, kind, fields.get("one-of"))
     required = fields.get("required")
     if required is not None and not isinstance(required.value, bool):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 from regie.core.approval import ApprovalArguments
 from regie.core.definition import UNDO
 from regie.core.errors import Failure
+from regie.core.outside_event import OutsideEvent
 from regie.core.plan import PlannedStep
 
 
@@ -234,6 +235,23 @@ class Parent(Data):
     detached: bool = False
 
 
+class Cause(Data):
+    """The event that has started a run.
+
+    Attributes:
+        event, name: Its id and its name.
+        run: The run that published it; empty when a program told it.
+        lineage: The workflows of the runs that led to it, each started by an event of the one before.
+        requester: Who asked for that run.
+    """
+
+    event: str
+    name: str
+    run: str = ""
+    lineage: tuple[str, ...] = ()
+    requester: str = ""
+
+
 class RunFacts(Data):
     """What is known of a run before its first step and never changes.
 
@@ -245,6 +263,8 @@ class RunFacts(Data):
         dry: Show what would change; write nothing.
         time_zone: The tenant's, as an IANA name: where a date's day is meant.
         parent: The run whose child it is, if it is one.
+        cause: The event that started it, if one did; a child has its parent's.
+        unfit: Why it fails before its first step, found when it was accepted; empty for any other.
         rerun_of, rerun_from: The run that this one repeats, and from which step on; empty for any other.
     """
 
@@ -259,6 +279,8 @@ class RunFacts(Data):
     dry: bool = False
     time_zone: str = "UTC"
     parent: Parent | None = None
+    cause: Cause | None = None
+    unfit: str = ""
     rerun_of: str = ""
     rerun_from: str = ""
 
@@ -651,6 +673,15 @@ class ForgetEvent(Data):
     place: str
 
 
+class PublishEvent(Data):
+    """Tell the other runs of the tenant and domain that something has happened; `cause` is for those that it starts."""
+
+    kind: Literal["publish_event"] = "publish_event"
+    place: str
+    event: OutsideEvent
+    cause: Cause
+
+
 class CloseRun(Data):
     """The run is over."""
 
@@ -661,6 +692,15 @@ class CloseRun(Data):
 
 Kinship = StartChild | CancelChild | PauseChild | ResumeChild | TellParent
 Note = (
-    SetTimer | ClearTimer | OpenApproval | Remind | CloseApproval | StepEnded | Kinship | AwaitEvent | ForgetEvent
+    SetTimer
+    | ClearTimer
+    | OpenApproval
+    | Remind
+    | CloseApproval
+    | StepEnded
+    | Kinship
+    | AwaitEvent
+    | ForgetEvent
+    | PublishEvent
 ) | CloseRun
 Command = Work | Note

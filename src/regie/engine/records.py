@@ -26,6 +26,7 @@ from regie.core.run import (
     PauseChild,
     Paused,
     Perform,
+    PublishEvent,
     Remind,
     ResumeChild,
     Resumed,
@@ -71,6 +72,7 @@ def to_commit(
     park_seen: int | None = None,
     heard: int | None = None,
     children: Sequence[NewRun] = (),
+    started_by: Actor | None = None,
 ) -> StepCommit:
     """Everything that one event leads to, or several in a row, for one transaction.
 
@@ -86,6 +88,7 @@ def to_commit(
         park_seen: Let go of the run in the same statement, having seen so many inbox events.
         heard: How many inbox events have been read.
         children: What `new_children` makes of the same commands.
+        started_by: Who started the run; the actor who moves it when nobody says so.
     """
     outputs = {
         command.place: canonical.encode(state.steps[command.place].output)
@@ -108,6 +111,7 @@ def to_commit(
         kin=_kin(key, commands, children),
         awaits=[command for command in commands if isinstance(command, AwaitEvent)],
         forgets=[command.place for command in commands if isinstance(command, ForgetEvent)],
+        publishes=[(command, started_by or actor) for command in commands if isinstance(command, PublishEvent)],
     )
 
 

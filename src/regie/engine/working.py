@@ -22,6 +22,7 @@ from regie.core.run import StepStatus
 from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer, Unwatched, Watcher
+from regie.engine.postgres import PostgresEngine
 from regie.store import choosing, events, liveness, releases, runs, timers, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
@@ -267,10 +268,9 @@ class WorkerLoop:
             log.info("runs:rescued", runs=len(rescued))
 
     async def _route(self) -> None:
-        goes_on = True
-        while goes_on:
-            async with self.database.transaction() as tx:
-                goes_on = await events.route(tx, self.domains)
+        engine = PostgresEngine(self.database)
+        while await engine.route_one(self.domains):
+            pass
 
     async def _clear(self) -> None:
         async with self.database.transaction() as tx:

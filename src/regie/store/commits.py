@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import AuditBroken, FencedOut, RegieError
-from regie.core.run import AwaitEvent, CloseApproval, OpenApproval, Paused, Remind, Resumed, RunStatus
+from regie.core.run import AwaitEvent, CloseApproval, OpenApproval, Paused, PublishEvent, Remind, Resumed, RunStatus
 from regie.store import approvals, audit, child_pauses, events, inbox, runs, steps, timers
 from regie.store.database import Transaction
 from regie.store.keys import RunKey, as_json
@@ -62,6 +62,7 @@ class StepCommit:
         kin: What it means for parent and children.
         awaits: Events that steps wait for from now on.
         forgets: Places of steps that wait for their event no longer.
+        publishes: Events that the run tells, and who has started it.
     """
 
     state_json: str
@@ -78,6 +79,7 @@ class StepCommit:
     kin: Kin | None = None
     awaits: Sequence[AwaitEvent] = ()
     forgets: Sequence[str] = ()
+    publishes: Sequence[tuple[PublishEvent, Actor]] = ()
 
 
 class Committed(NamedTuple):
@@ -240,7 +242,7 @@ async def _write(tx: Transaction, writings: Sequence[_Writing]) -> None:
 
 
 def _reaches_out(step: StepCommit) -> bool:
-    return step.kin is not None or bool(step.awaits)
+    return step.kin is not None or bool(step.awaits or step.publishes)
 
 
 async def _reach_out(tx: Transaction, writing: _Writing) -> int:
@@ -251,6 +253,10 @@ async def _reach_out(tx: Transaction, writing: _Writing) -> int:
     """
     key, row, step = writing.key, writing.row, writing.step
     arrived = await events.wait(tx, key, step.awaits, since=row["started_at"], inbox_n=row["inbox_n"])
+    for command, by in step.publishes:
+        worker = Actor(type="worker", id=str(row["owner"]))
+        of_run = events.OfRun(command.cause, command.place, row["corr"], worker)
+        await events.publish(tx, command.event, by, of_run=of_run)
     kin = step.kin
     if kin is None:
         return arrived

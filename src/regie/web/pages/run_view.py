@@ -15,7 +15,18 @@ from regie.core.definition import Definition, Step
 from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
-from regie.core.run import ANSWER, START, EffectNote, Paused, RunState, RunStatus, StepState, StepStatus, written_place
+from regie.core.run import (
+    ANSWER,
+    START,
+    Cause,
+    EffectNote,
+    Paused,
+    RunState,
+    RunStatus,
+    StepState,
+    StepStatus,
+    written_place,
+)
 from regie.store import approvals, audit, effects, quotas, releases, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
@@ -118,6 +129,7 @@ class RunView:
         acts: What whoever looks may do with it: what a page asks about, and in words.
         reruns: The ids of the runs that repeat it.
         repeated_from: From which step on it repeats another.
+        cause: The event that has started it, if one did.
         queued: What it waits behind, in words; empty when it waits for no worker.
     """
 
@@ -138,6 +150,7 @@ class RunView:
     acts: list[tuple[str, str]]
     reruns: list[str]
     repeated_from: str
+    cause: Cause | None
 
     @property
     def is_over(self) -> bool:
@@ -205,6 +218,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
         acts=_acts(caller, row, paused),
         reruns=await runs.reruns(tx, row.key),
         repeated_from=state.facts.rerun_from,
+        cause=state.facts.cause,
     )
 
 
