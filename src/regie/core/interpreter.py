@@ -15,7 +15,7 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from regie.core import cancelling, children, event_starts, ladder, pausing, stopping, waiting
+from regie.core import cancelling, children, event_starts, ladder, limit, pausing, stopping, waiting
 from regie.core.block import Catalogue, Retry
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import EvaluationError, Failure, InvalidInput
@@ -24,6 +24,7 @@ from regie.core.inputs import build_input, needs_ticket
 from regie.core.report import report
 from regie.core.run import (
     ANSWER,
+    LIMIT,
     START,
     ApprovalState,
     ApproversFound,
@@ -267,6 +268,9 @@ class Life:
                 ladder.take_timer(self, place, step, purpose, number)
 
     def _take_failure(self, place: str, step: StepState, event: Failed) -> None:
+        if limit.takes(self, place, step, event.failure):
+            self._note_end(place, step.attempt, StepStatus.WAITING, event.failure)
+            return
         stopping.take_failure(self, event.failure)
         tries = step.tries + 1
         rule = self._retry_rule(place)
@@ -322,7 +326,8 @@ class Life:
 
     def _note_end(self, place: str, attempt: int, status: StepStatus, failure: Failure | None) -> None:
         written = self._written(place)
-        uses = {START: READ_TICKET, ANSWER: COMMENT_TICKET}.get(place) or written.uses or written.kind.value
+        own = {START: READ_TICKET, ANSWER: COMMENT_TICKET, LIMIT: APPROVE}.get(written_place(place))
+        uses = own or written.uses or written.kind.value
         self.commands.append(StepEnded.made(place=place, attempt=attempt, uses=uses, status=status, failure=failure))
 
     def _written(self, place: str) -> Step:
@@ -360,6 +365,8 @@ class Life:
 
     def progress(self) -> None:
         """Begin whatever may begin, from the input to the last step, and close the run when nothing is left."""
+        if (asking := limit.look(self)) is not None:
+            self._emit(*asking, partial(limit.work, self, *asking))
         flow = self._prepare()
         has_begun = flow == NEXT
         if has_begun:
@@ -405,7 +412,8 @@ class Life:
         ticket: JsonValue = None
         # Also read where only an approval needs it: the ticket says who asked, and who asked may not say yes.
         asks_people = any(step.uses == APPROVE for step in self.definition.by_place.values())
-        if self.facts.ticket and (needs_ticket(self.definition) or asks_people):
+        may_ask = asks_people or self.definition.limit is not None
+        if self.facts.ticket and (needs_ticket(self.definition) or may_ask):
             if self.is_cut and START not in self.steps:
                 return CUT
             flow = self._implicit(START, READ_TICKET, {"ticket": self.facts.ticket})
@@ -466,7 +474,13 @@ class Life:
         return any(
             (step.failure and step.failure.kind in DOUBTFUL)
             # Cut off between two tries: nobody says what the last one has done.
-            or (step.status is StepStatus.CANCELLED and step.attempt and step.approval is None and place != START)
+            or (
+                step.status is StepStatus.CANCELLED
+                and step.attempt
+                and step.approval is None
+                and place != START
+                and not step.limited
+            )
             or (step.child is not None and step.child.in_doubt)
             for place, step in self.steps.items()
         )

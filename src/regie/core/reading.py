@@ -16,6 +16,7 @@ from regie.core.definition import Definition, InputField, InputType
 from regie.core.errors import DefinitionError, Fault
 from regie.core.located import Node, Source
 from regie.core.nearest import did_you_mean
+from regie.core.reading_limit import read_limit
 from regie.core.reading_starts import read_starts
 from regie.core.reading_steps import StepReader
 from regie.core.reading_values import Reader
@@ -90,6 +91,7 @@ def read_draft(text: str, file: str) -> Draft:
     fields = reader.fields(source.root, "a workflow file", KEYWORDS, _REQUIRED)
     steps = StepReader(reader)
     finish_s, stop_s = _sla(reader, fields.get("sla"))
+    limit, limit_ask = read_limit(reader, fields.get("limit"))
     parts = {
         "workflow": _workflow_name(reader, fields.get("workflow")) or "",
         "title": reader.text(fields.get("title"), "`title`") or "",
@@ -97,7 +99,8 @@ def read_draft(text: str, file: str) -> Draft:
         "owner": reader.text(fields.get("owner"), "`owner`") or "",
         "sla_finish_s": finish_s,
         "sla_stop_s": stop_s,
-        "limit": reader.whole_number(fields.get("limit"), "`limit`"),
+        "limit": limit,
+        "limit_ask": limit_ask,
         "start": read_starts(reader, fields.get("start")),
         "input": _input(reader, fields.get("input")),
         "steps": steps.steps(fields["steps"], "`steps`") if "steps" in fields else (),

@@ -63,6 +63,9 @@ START = "start"
 ANSWER = "answer"
 """Place of the step that tells the ticket what is wrong with its input. Not a legal step id."""
 
+LIMIT = "run-limit"
+"""Place, with the number of the time, at which a run asks for more changes than its limit. Not a legal step id."""
+
 
 def written_place(place: str) -> str:
     """The place in the definition of a place in a run: the same without loop indices (`close/1[3]` -> `close/1`)."""
@@ -198,6 +201,7 @@ class StepState(Data):
         handle: What a change that takes effect later is asked about with.
         undo: What the block of its `undo` would be given, worked out when the step began.
         child: The run that it has started, for a step that runs a workflow.
+        limited: The how-manieth asking for more changes it waits for, from 1; see `limit.py`.
         kept: It was not done by this run: its result was taken over from the run that this one repeats in part.
     """
 
@@ -215,6 +219,7 @@ class StepState(Data):
     approval: ApprovalState | None = None
     undo: dict[str, JsonValue] | None = None
     child: ChildState | None = None
+    limited: int = 0
     kept: bool = False
 
 
@@ -264,6 +269,7 @@ class RunFacts(Data):
         time_zone: The tenant's, as an IANA name: where a date's day is meant.
         parent: The run whose child it is, if it is one.
         cause: The event that started it, if one did; a child has its parent's.
+        owner: Who owns its domain, as `team:NAME`; empty in a run of before this was kept.
         unfit: Why it fails before its first step, found when it was accepted; empty for any other.
         rerun_of, rerun_from: The run that this one repeats, and from which step on; empty for any other.
     """
@@ -280,6 +286,7 @@ class RunFacts(Data):
     time_zone: str = "UTC"
     parent: Parent | None = None
     cause: Cause | None = None
+    owner: str = ""
     unfit: str = ""
     rerun_of: str = ""
     rerun_from: str = ""

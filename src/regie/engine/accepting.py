@@ -37,6 +37,7 @@ def accept(request: StartRequest, release: Release, run: str) -> RunFacts:
         dry=request.dry,
         time_zone=tenant.time_zone,
         cause=request.cause,
+        owner=domain.owner,
         unfit=request.unfit,
     )
 

@@ -17,6 +17,7 @@ from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.run import (
     ANSWER,
+    LIMIT,
     START,
     Cause,
     EffectNote,
@@ -45,7 +46,11 @@ BAR = 100
 """Width of the longest bar of times, in units of its drawing."""
 SHORTEST_S = 0.005
 """Less than that is shown as nothing."""
-_OWN: dict[str, str] = {START: "Read the ticket", ANSWER: "Tell the ticket what is wrong with it"}
+_OWN: dict[str, str] = {
+    START: "Read the ticket",
+    ANSWER: "Tell the ticket what is wrong with it",
+    LIMIT: "Ask for more changes than the limit",
+}
 
 Tone = Literal["good", "bad", "open", "quiet"]
 
@@ -276,8 +281,8 @@ def _steps(
 
 
 def _title(place: str, uses: str, step: StepState, written: Step | None, catalogue: Catalogue) -> str:
-    if place in _OWN:
-        return _OWN[place]
+    if written_place(place) in _OWN:
+        return _OWN[written_place(place)]
     if written is not None and written.for_each is not None and step.items is not None:
         return f"For each {written.for_each.variable}: {len(step.items)}"
     if uses in catalogue:
