@@ -18,6 +18,7 @@ from regie.core.audit import Actor
 from regie.core.block import Block, Catalogue, Context, Retry, block
 from regie.core.capability import Capability, Effect, Record
 from regie.core.errors import Failure, LimitReached, Refused, Unavailable
+from regie.core.format import FORMAT
 from regie.core.outside_event import OutsideEvent
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.reading import read_definition
@@ -669,8 +670,11 @@ class PostgresStage:
         self.postgres = PostgresEngine(self.database)
         self.engine: Engine = self.postgres
 
-    def worker(self, script: Script | None = None, *, slots: int = 32, name: str = "worker") -> WorkerLoop:
-        return WorkerLoop(self.database, CATALOGUE, script or self.script, ["things"], name=name, slots=slots)
+    def worker(
+        self, script: Script | None = None, *, slots: int = 32, name: str = "worker", reads: int = FORMAT
+    ) -> WorkerLoop:
+        performer = script or self.script
+        return WorkerLoop(self.database, CATALOGUE, performer, ["things"], name=name, slots=slots, reads=reads)
 
     async def start(self, workflow: str, *, dry: bool = False, **given: JsonValue) -> RunKey:
         return (await self.engine.start(a_request(workflow, dry=dry, given=given))).key

@@ -19,7 +19,7 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import FencedOut, InvalidInput
 from regie.core.format import FORMAT, require_readable
 from regie.core.run import Cancelled, Parent, Paused, Resumed, RunStatus
-from regie.store import audit, child_pauses, inbox, timers
+from regie.store import audit, child_pauses, inbox, start_rates, timers
 from regie.store.choosing import choose
 from regie.store.database import Transaction
 from regie.store.inbox import InboxEvent
@@ -236,16 +236,18 @@ async def start(tx: Transaction, new: NewRun) -> Started:
                insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket,
                                       corr, started_by, requester, dry, prio, trace, status, state, audit_n,
                                       audit_head, parent, parent_place, lineage, detached, finish_by, rerun_of,
-                                      first_run, format)
+                                      first_run, format, ready_at)
                values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s,
                        %(trigger_key)s, %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s,
                        %(trace)s, 'running', %(state)s, %(audit_n)s, %(audit_head)s,
                        %(parent)s, %(parent_place)s, %(lineage)s, %(detached)s,
                        clock_timestamp() + make_interval(secs => %(finish_within_s)s::float8), %(rerun_of)s,
-                       %(first_run)s, %(format)s)
+                       %(first_run)s, %(format)s, case when not %(is_bounded)s or not exists (
+                           select from regie.quota q where q.domain = %(domain)s and q.start_runs is not null)
+                           then clock_timestamp() end)
                on conflict (tenant, domain, trigger_key) do nothing
-               returning domain)
-           select pg_notify(%(channel)s, domain) from started""",
+               returning domain, ready_at is not null as is_ready)
+           select is_ready, case when is_ready then pg_notify(%(channel)s, domain) end from started""",
         {
             **key._asdict(),
             "workflow": new.workflow,
@@ -271,12 +273,16 @@ async def start(tx: Transaction, new: NewRun) -> Started:
             "rerun_of": new.repeats and new.repeats.run,
             "first_run": new.repeats and new.repeats.first_run,
             "format": FORMAT,
+            # A child is a part of its parent, which has begun.
+            "is_bounded": new.parent is None,
         },
     )
     if row is not None:
         await audit.write_chains(tx, [(key, entries)], chain.at)
         if new.timers:
             await timers.set_(tx, [(key, 0, new.timers)])
+        if not row["is_ready"]:
+            await start_rates.give_turn(tx, key)
         if new.repeats is not None:
             again: dict[str, JsonValue] = {"run": key.run, "from_step": new.repeats.from_step}
             repeated = Fact(event=Event.RUN_REPEATED, actor=new.started_by, detail={"rerun": again})

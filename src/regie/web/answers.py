@@ -23,6 +23,7 @@ from regie.store.audit import Leaf
 from regie.store.effects import Effect
 from regie.store.quotas import InLine
 from regie.store.runs import RunRow
+from regie.store.start_rates import HeldBack
 from regie.store.steps import StepRecord
 from regie.web.step_times import StepTimes, times_of
 
@@ -329,7 +330,7 @@ def run_detail(
     attempts: Iterable[StepRecord],
     asked: Sequence[Approval],
     ledger: Iterable[Effect],
-    in_line: InLine | None,
+    in_line: InLine | HeldBack | None,
     now: datetime,
     parent: RunRow | None,
     children: Iterable[RunRow],
