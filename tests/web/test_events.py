@@ -58,6 +58,12 @@ async def test_others_tell_nothing(stage: Stage) -> None:
     assert (await stage.http.post("/v1/events", json=TOLD, headers={"Idempotency-Key": "one"})).status_code == 401
 
 
+async def test_nobody_tells_an_event_under_an_id_of_those_of_runs(stage: Stage) -> None:
+    answer = await tell(stage, TOLD, key="run:0f8b4f0e")
+    assert answer.status_code == 422
+    assert "does not begin with run:" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
