@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import httpx2
 import yaml
 
 from bench.workload import OPERATOR
@@ -49,7 +49,7 @@ class Asking:
     """Everything that asks the gateway and the outside world."""
 
     gateway: GatewayClient
-    vendor: httpx.AsyncClient
+    vendor: httpx2.AsyncClient
     hired: list[str]
     steps: list[StepRef]
 
@@ -135,7 +135,7 @@ async def asking(number: int) -> AsyncIterator[Asking]:
                 database = await stack.enter_async_context(installation.running_database())
                 await _load(installation, database)
                 vendor = await stack.enter_async_context(
-                    httpx.AsyncClient(base_url=services.sandbox, timeout=60, trust_env=False)
+                    httpx2.AsyncClient(base_url=services.sandbox, timeout=60, trust_env=False)
                 )
                 rules = {"graph_resource_units": PLENTY, "graph_writes": PLENTY}
                 (await vendor.patch("/sandbox/rules", json=rules)).raise_for_status()
@@ -166,7 +166,7 @@ async def _load(installation: Installation, database: Database) -> None:
     await installation.load(database)
 
 
-async def _token(vendor: httpx.AsyncClient) -> str:
+async def _token(vendor: httpx2.AsyncClient) -> str:
     app = (await vendor.get("/sandbox/credentials")).raise_for_status().json()["graph"]
     form = {name: app[name] for name in ("client_id", "client_secret")}
     form |= {"grant_type": "client_credentials", "scope": "https://graph.microsoft.com/.default"}
@@ -174,7 +174,7 @@ async def _token(vendor: httpx.AsyncClient) -> str:
     return str(answer.raise_for_status().json()["access_token"])
 
 
-async def _hire(vendor: httpx.AsyncClient, number: int) -> str:
+async def _hire(vendor: httpx2.AsyncClient, number: int) -> str:
     person = f"b{number:05}@example.com"
     new = {"upn": person, "given_name": "Person", "surname": f"{number:05}"}
     (await vendor.post("/sandbox/people", json=new)).raise_for_status()

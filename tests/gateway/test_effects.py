@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.capabilities import identity, ticket
@@ -496,7 +496,7 @@ async def test_a_change_that_does_not_show_is_not_called_done(stage: Stage) -> N
 
 async def test_reading_back_outlives_a_vendor_that_is_away_for_a_moment(stage: Stage) -> None:
     run = await stage.start()
-    stage.vendor.after_write = lambda: stage.vendor.read_faults.append(lambda request: httpx.Response(503))
+    stage.vendor.after_write = lambda: stage.vendor.read_faults.append(lambda request: httpx2.Response(503))
 
     assert (await disable(stage, run)).state == "received"
     assert stage.vendor.read_faults == []
@@ -504,7 +504,7 @@ async def test_reading_back_outlives_a_vendor_that_is_away_for_a_moment(stage: S
 
 async def test_a_change_that_cannot_be_read_back_yet_is_found_by_the_next_attempt(stage: Stage) -> None:
     run = await stage.start()
-    away = [lambda request: httpx.Response(503)] * 4
+    away = [lambda request: httpx2.Response(503)] * 4
     stage.vendor.after_write = lambda: stage.vendor.read_faults.extend(away)
     with pytest.raises(Unavailable):
         await disable(stage, run)

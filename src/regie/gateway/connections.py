@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 
 from regie.core import canonical
 from regie.core.errors import Denied, InvalidInput, NotFound
@@ -27,10 +27,10 @@ from regie.kit.discovery import Found
 from regie.kit.inbound import InboundRule
 from regie.kit.session import Session
 
-TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 """Seconds one request to a vendor may take."""
 
-TransportFor = Callable[[str], httpx.AsyncBaseTransport]
+TransportFor = Callable[[str], httpx2.AsyncBaseTransport]
 """How an address is reached: the network, or an imitation in tests."""
 
 
@@ -76,7 +76,7 @@ class Connections:
         self._connectors = connectors
         self._transport_for = transport_for
         self._budgets = budgets
-        self._open: dict[tuple[str, str, str], httpx.AsyncClient] = {}
+        self._open: dict[tuple[str, str, str], httpx2.AsyncClient] = {}
 
     async def aclose(self) -> None:
         """Close every connection to a vendor."""
@@ -208,12 +208,12 @@ class Connections:
         session = Session(self._client(tenant, name, connection), vendor=found.manifest.title, pace=pace)
         return found.connector(session, settings)
 
-    def _client(self, tenant: str, name: str, connection: Connection) -> httpx.AsyncClient:
+    def _client(self, tenant: str, name: str, connection: Connection) -> httpx2.AsyncClient:
         key = (tenant, name, canonical.digest(connection.model_dump(mode="json")))
         if key not in self._open:
             found = self._connectors[connection.connector]
             address = str(found.manifest.effective(connection.settings)[found.manifest.address])
-            self._open[key] = httpx.AsyncClient(
+            self._open[key] = httpx2.AsyncClient(
                 base_url=address,
                 auth=self._authentication(tenant, connection, found),
                 transport=self._way_to(address, found),
@@ -228,7 +228,7 @@ class Connections:
         if faults := faults_of(connection, found):
             raise Denied(f"Connection {name} of {tenant} is not complete: {'; '.join(faults)}.")
 
-    def _authentication(self, tenant: str, connection: Connection, found: Found) -> httpx.Auth:
+    def _authentication(self, tenant: str, connection: Connection, found: Found) -> httpx2.Auth:
         settings = found.manifest.effective(connection.settings)
         match found.manifest.authentication:
             case declared.Basic() as basic:
@@ -244,9 +244,9 @@ class Connections:
                     transport=self._way_to(token_url, found),
                 )
 
-    def _way_to(self, address: str, found: Found) -> httpx.AsyncBaseTransport:
+    def _way_to(self, address: str, found: Found) -> httpx2.AsyncBaseTransport:
         """How an address is reached; what goes there is counted and traced."""
-        way = self._transport_for(address) if self._transport_for else httpx.AsyncHTTPTransport(trust_env=False)
+        way = self._transport_for(address) if self._transport_for else httpx2.AsyncHTTPTransport(trust_env=False)
         return Observed(way, found.name)
 
     def _secret(self, tenant: str, reference: SecretRef) -> Secret:
