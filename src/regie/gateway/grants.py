@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NoReturn
 
 from pydantic import JsonValue
@@ -25,8 +26,9 @@ from regie.core.starts import PollStart
 from regie.core.tenant import Grant
 from regie.gateway.identify import Caller
 from regie.gateway_client import PollQuestion, PollRef, Question, StepRef
-from regie.store import audit, effects, polls, releases, runs
+from regie.store import audit, polls, releases, runs, surroundings
 from regie.store.database import Database
+from regie.store.effects import Effect
 from regie.store.keys import RunKey
 from regie.store.schedules import StartKey
 
@@ -52,6 +54,8 @@ class Granted:
         may_plan: A dry run, or a step under an approval.
         may_apply: A step of its own, in a run that is not dry.
         limit: How many changes the run may make, for a step that counts; None without a limit.
+        effect: What the ledger knows of the step, if it got that far before.
+        asked_at: When that was so, by the database's clock.
     """
 
     grant: Grant
@@ -62,7 +66,9 @@ class Granted:
     approvals: tuple[str, ...]
     may_plan: bool
     may_apply: bool
-    limit: int | None = None
+    limit: int | None
+    effect: Effect | None
+    asked_at: datetime
 
     def is_under(self, approval: str) -> bool:
         """Whether the step is that approval, or one of those it covers."""
@@ -86,11 +92,13 @@ class Grants:
         key = RunKey(step.tenant, step.domain, step.run)
         if caller.domain != step.domain:
             await self._deny_stranger(caller, step, question.capability, {"asked_run": step.run})
-        async with self._database.reading() as tx:
-            held = await runs.held(tx, key, step.fence, lock=False)
-            release = await releases.get(tx, held.release)
-            undone = undone_place(step.place)
-            row = None if undone is None else await effects.find(tx, key, attempt_key(step.run, undone))
+        own, undone = attempt_key(step.run, step.place), undone_place(step.place)
+        keys = [own] if undone is None else [own, attempt_key(step.run, undone)]
+        async with self._database.glance() as tx:
+            asked = await surroundings.asked(tx, key, step.fence, keys)
+            release = await releases.get(tx, asked.held.release)
+        held = asked.held
+        row = None if undone is None else asked.effects.get(keys[-1])
         definition = release.definition(held.workflow)
         capabilities, approvals, is_approval = _allowed(definition, release, step.place)
         if question.capability not in capabilities:
@@ -123,6 +131,8 @@ class Grants:
             may_apply=not held.dry and not is_approval,
             # What tells the ticket how the run ended and what takes back must always be possible.
             limit=None if undone is not None or step.place in _IMPLICIT else definition.limit,
+            effect=asked.effects.get(own),
+            asked_at=asked.at,
         )
 
     async def deny(self, key: RunKey, question: Question, reason: str) -> None:
