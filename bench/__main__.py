@@ -64,7 +64,8 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
     return {
         "engine": rounded(rounds),
         "first_step_ms": spread(first_step_s),
-        "effects": rounded(vars(changed)),
+        "effects": rounded({name: values for name, values in vars(changed).items() if name != "parts_ms"}),
+        "effect_parts_ms": rounded(changed.parts_ms),
         "parked": {
             "runs": waited.runs,
             "worker_mb": round(waited.memory_mb, 1),
@@ -95,7 +96,7 @@ def _fairness(measured: Fairness) -> dict[str, Any]:
 def show(figures: dict[str, Any], console: Console) -> None:
     """The table for people."""
     table = Table("What", "Median", "Least", "Most")
-    for group in ("engine", "effects"):
+    for group in ("engine", "effects", "effect_parts_ms"):
         for name, values in figures[group].items():
             table.add_row(
                 name, *(f"{digits(value):g}" for value in (statistics.median(values), min(values), max(values)))

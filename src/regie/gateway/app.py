@@ -164,7 +164,8 @@ class _Desk:
         return ProbeReply()
 
     async def _admit(self, caller: Caller, question: Question, *, is_patient: bool = False) -> tuple[Granted, Serving]:
-        granted = await self.grants.look_up(caller, question)
+        with metrics.timing("grant"):
+            granted = await self.grants.look_up(caller, question)
         step = question.step
         logs.bind(corr=granted.corr)
         serving = self.connections.serving(

@@ -45,6 +45,23 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
+class _Checked:
+    """A connection that fits its connector, and what follows from it for every question.
+
+    Attributes:
+        connection: As configured; another release may have another one under the same name.
+        manifest: With what the vendor allows this very connection.
+        settings: With the defaults filled in.
+        client: Its way to the outside.
+    """
+
+    connection: Connection
+    manifest: declared.Manifest
+    settings: Settings
+    client: httpx2.AsyncClient
+
+
+@dataclass(frozen=True, slots=True)
 class Inlet:
     """A tenant's connection as a source of deliveries."""
 
@@ -77,12 +94,14 @@ class Connections:
         self._transport_for = transport_for
         self._budgets = budgets
         self._open: dict[tuple[str, str, str], httpx2.AsyncClient] = {}
+        self._checked: dict[tuple[str, str], _Checked] = {}
 
     async def aclose(self) -> None:
         """Close every connection to a vendor."""
         for client in self._open.values():
             await client.aclose()
         self._open.clear()
+        self._checked.clear()
 
     def serving(
         self, release: Release, tenant: str, domain: str, capability: str, *, is_patient: bool = False
@@ -193,20 +212,33 @@ class Connections:
     ) -> Connector:
         """The connector of a connection, at the pace of one question."""
         found = self._connectors[connection.connector]
-        tenant, name = place
-        self._check(tenant, name, connection, found)
-        settings = found.manifest.effective(connection.settings)
+        known = self._check_once(connection, place, found)
         pace = ConnectionPace(
             self._budgets,
-            found.manifest.allowing(connection.limits),
+            known.manifest,
             connection=place,
-            settings=settings,
+            settings=known.settings,
             capability=capability,
-            asker=Asker(tenant, priority),
+            asker=Asker(place[0], priority),
             is_patient=is_patient,
         )
-        session = Session(self._client(tenant, name, connection), vendor=found.manifest.title, pace=pace)
-        return found.connector(session, settings)
+        session = Session(known.client, vendor=found.manifest.title, pace=pace)
+        return found.connector(session, known.settings)
+
+    def _check_once(self, connection: Connection, place: tuple[str, str], found: Found) -> _Checked:
+        """What is known of a connection, worked out again when a release has another one there."""
+        known = self._checked.get(place)
+        # The very same object: a release is read once and never changes.
+        if known is None or known.connection is not connection:
+            tenant, name = place
+            self._check(tenant, name, connection, found)
+            known = self._checked[place] = _Checked(
+                connection,
+                found.manifest.allowing(connection.limits),
+                found.manifest.effective(connection.settings),
+                self._client(tenant, name, connection),
+            )
+        return known
 
     def _client(self, tenant: str, name: str, connection: Connection) -> httpx2.AsyncClient:
         key = (tenant, name, canonical.digest(connection.model_dump(mode="json")))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,6 +43,7 @@ from regie.kit.connector import Read, Seen, Write
 from regie.store.database import Database
 from regie.store.effects import Effect
 from regie.store.surroundings import Nearby
+from regie.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
 
@@ -145,7 +146,8 @@ class Effects:
         if isinstance(world.planned, NoChange):
             return await self._nothing_needed(meant, row, world, world.planned)
         async with self._turn_at(meant, world.planned.target) as has_waited:
-            near = await self._ledger.nearby(meant, world.planned)
+            with metrics.timing("lock"):
+                near = await self._ledger.nearby(meant, world.planned)
             if _differ(row, near.own):
                 # Another gateway has been at this very step meanwhile.
                 raise Unavailable(f"Step {meant.granted.grant.place} is under way in another gateway.")
@@ -160,7 +162,10 @@ class Effects:
     async def _turn_at(self, meant: Meant, target: str) -> AsyncIterator[bool]:
         """Keep everybody else of us from a target; gives whether somebody had it before."""
         tenant = meant.granted.grant.tenant
-        async with self._turns.take((tenant, target)) as is_second, self._locks.hold(tenant, target) as has_waited:
+        async with AsyncExitStack() as stack:
+            with metrics.timing("lock"):
+                is_second = await stack.enter_async_context(self._turns.take((tenant, target)))
+                has_waited = await stack.enter_async_context(self._locks.hold(tenant, target))
             yield is_second or has_waited
 
     async def _change(self, meant: Meant, near: Nearby, world: World, change: Change) -> ApplyReply:
@@ -304,7 +309,8 @@ class Effects:
     async def _approval(self, meant: Meant, change: Change) -> str:
         """The approval that lists the change; what is not listed is written down before it is raised."""
         try:
-            return await approval_of(self._database, meant.granted, change)
+            with metrics.timing("approval"):
+                return await approval_of(self._database, meant.granted, change)
         except WorldMoved:
             await self._ledger.stop(meant, change)
             raise

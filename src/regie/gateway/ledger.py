@@ -25,6 +25,7 @@ from regie.kit.connector import Seen, Write
 from regie.store import audit, effects, runs, surroundings
 from regie.store.database import Database, Transaction
 from regie.store.surroundings import Nearby
+from regie.telemetry import metrics
 
 UNCERTAIN = frozenset({EffectState.INTENDED, EffectState.UNKNOWN})
 """States of a row whose effect may have happened."""
@@ -184,9 +185,10 @@ class Ledger:
     async def _writing(self, meant: Meant) -> AsyncIterator[_Page]:
         """One transaction. A commit without an answer is no unknown effect: asking again finds out."""
         try:
-            async with self._database.transaction() as tx:
-                run, known = await effects.lock_run(tx, meant.granted.key, meant.attempt_key)
-                yield _Page(tx, meant, run, known)
+            with metrics.timing("ledger"):
+                async with self._database.transaction() as tx:
+                    run, known = await effects.lock_run(tx, meant.granted.key, meant.attempt_key)
+                    yield _Page(tx, meant, run, known)
         except OutcomeUnknown as error:
             raise Unavailable("The database did not say whether it wrote the effect ledger.") from error
 
@@ -234,7 +236,8 @@ class _Page:
     async def leaf(self, event: Event, detail: dict[str, JsonValue]) -> None:
         """Write the leaf."""
         fact = Fact(event=event, actor=_ACTOR, detail=detail)
-        await audit.append_behind(self.tx, self.meant.granted.key, self.run, [fact])
+        with metrics.timing("audit"):
+            await audit.append_behind(self.tx, self.meant.granted.key, self.run, [fact])
 
     async def settle(
         self,

@@ -223,15 +223,16 @@ class Session:
     ) -> Answer:
         """Send one request and turn whatever happens into an answer or one of our errors."""
         was_write = method != "GET"
-        place = self._place(path)
+        url = self._address_of(path)
+        place = url.raw_path.partition(b"?")[0].decode("ascii")
         request = f"{self._vendor}: {method} {place}"
-        outgoing = self._outgoing(method, path, params, body) if self._pace else None
+        outgoing = self._outgoing(method, url, params, body) if self._pace else None
         urgency = await self._pace.enter(outgoing) if self._pace and outgoing else {}
         failure: RegieError
         try:
             async with self._client.stream(
                 method,
-                path,
+                url,
                 # The query of a paging link must survive: an empty mapping would replace it.
                 params=dict(params) if params else None,
                 # Escaped, so that half a surrogate pair in somebody's text cannot break the encoding.
@@ -255,8 +256,8 @@ class Session:
         # Raised outside the handlers: an httpx2 error holds the request, and with it the credentials.
         raise failure
 
-    def _place(self, path: str) -> str:
-        """The path as error messages name it, still quoted and without its query.
+    def _address_of(self, path: str) -> httpx2.URL:
+        """A path as an address, still quoted.
 
         Raises:
             Terminal: It is a URL at another host: our credentials would go there. Or no address at all.
@@ -268,11 +269,10 @@ class Session:
         home = self._client.base_url
         if url.is_absolute_url and (url.scheme, url.host, url.port) != (home.scheme, home.host, home.port):
             raise Terminal(f"{self._vendor} points to another host than its own; nothing was sent there")
-        return url.raw_path.partition(b"?")[0].decode("ascii")
+        return url
 
-    def _outgoing(self, method: Method, path: str, params: Params | None, body: JsonValue) -> Outgoing:
+    def _outgoing(self, method: Method, url: httpx2.URL, params: Params | None, body: JsonValue) -> Outgoing:
         """A request as its limits see it; a paging link brings its query with it."""
-        url = httpx2.URL(path)
         home = self._client.base_url.raw_path.partition(b"?")[0].decode("ascii").rstrip("/")
         place = url.raw_path.partition(b"?")[0].decode("ascii")
         if url.is_absolute_url:
