@@ -80,6 +80,46 @@ async def test_nothing_needed_is_recorded_as_unchanged_and_answered_again(stage:
     assert await run.leaves() == ["effect:unchanged"]
 
 
+async def test_the_world_is_looked_at_once_before_a_change_and_once_after(stage: Stage) -> None:
+    await disable(stage, await stage.start())
+
+    assert stage.vendor.reads[f"/users/{JAN.user}"] == 2
+
+
+async def test_what_another_run_changed_after_the_look_is_seen(stage: Stage, neighbour: GatewayClient) -> None:
+    """By another gateway, begun and ended between the look of this one and its lock: only the ledger tells."""
+    run, other = await stage.start(), await stage.start()
+
+    async def switch_off_and_on(_: httpx2.Request) -> None:
+        await neighbour.apply(other.at("disable"), identity.DISABLE_ACCOUNT, JAN)
+        await neighbour.apply(other.at("enable"), identity.ENABLE_ACCOUNT, JAN)
+        reads.append(stage.vendor.reads.total())
+
+    reads: list[int] = []
+    stage.vendor.on_read = switch_off_and_on
+    answer = await disable(stage, run)
+
+    assert answer.state == "received"
+    assert stage.vendor.enabled[JAN.user] is False
+    # The look that was disturbed is in the count already; then once more under the lock, and once after.
+    assert stage.vendor.reads.total() - reads[0] == 2
+
+
+async def test_what_another_run_did_after_the_look_is_not_done_again(stage: Stage, neighbour: GatewayClient) -> None:
+    run, other = await stage.start(), await stage.start()
+
+    async def switch_off(_: httpx2.Request) -> None:
+        await neighbour.apply(other.at("disable"), identity.DISABLE_ACCOUNT, JAN)
+        # What was asked before that is answered as it was before that.
+        stage.vendor.stale_reads = 1
+
+    stage.vendor.on_read = switch_off
+    answer = await disable(stage, run)
+
+    assert answer.state == "unchanged"
+    assert stage.vendor.writes.total() == 1
+
+
 async def test_five_runs_change_the_world_once(stage: Stage) -> None:
     counts = []
     for number in range(5):
