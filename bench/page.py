@@ -181,6 +181,8 @@ def _effects(bench: Figures) -> str:
     changed, ratios, parts = (bench.get(name, {}) for name in ("effects", "ratios", "effect_parts_ms"))
     split = "\n".join(f"| {what} | {_cells(parts, part)} |" for part, what in EFFECT_PARTS.items())
     found = statistics.median(changed["gateway_per_s"]) if changed.get("gateway_per_s") else None
+    apart = bench.get("effects_conditions")
+    when = f"Measured apart from the rest of this page. {_machine({'conditions': apart})}" if apart else ""
     wanted = NOT_MEASURED if found is None else f"{_number(found)} | {'yes' if found >= EFFECTS_WANTED else '**no**'}"
     return f"""\
 ## Changes in the outside world
@@ -188,7 +190,7 @@ def _effects(bench: Figures) -> str:
 An account is switched off through the gateway: grant looked up, looked at, planned, target locked and what we have done to it
 since looked up, intent written, changed, read back, receipt written, two audit leaves. Beside it, the same three requests to
 the same imaginary vendor without a gateway.
-
+{when}
 | | median | least | most |
 |---|---|---|---|
 | through the gateway, one after the other, ms | {_cells(changed, "gateway_ms")} |
@@ -340,7 +342,8 @@ def _again() -> str:
     return """\
 ## Do it again
 
-`make bench` and `make bench-peers`, then `.venv/bin/python -m bench.page`. `make torture` and `make torture-long` print the table of a storm and
+`make bench` and `make bench-peers`, then `.venv/bin/python -m bench.page`; `.venv/bin/python -m bench --effects` measures only
+the changes. `make torture` and `make torture-long` print the table of a storm and
 keep its JSON; see [Break it on purpose](../how-to/break-it-on-purpose.md).
 """
 

@@ -7,6 +7,7 @@ the next attempt of the step finds the ledger as it was left and goes on by look
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ _log = structlog.get_logger(__name__)
 
 REREADS_S = (0.2, 0.4, 0.8, 1.6, 2.0)
 """Seconds between readings until a change must show: vendors' replicas usually follow within that."""
+LOOK_LASTS_S = 1.0
+"""Seconds after which a look is taken again before anything is done: others than we change the world too."""
 ASKED_ELSEWHERE_AGAIN_S = 2.0
 """Seconds until a step looks again for a change that another one has asked for and that does not show yet."""
 
@@ -145,13 +148,14 @@ class Effects:
         world = await self._look(meant, patiently=row is not None and row.state in UNCERTAIN)
         if isinstance(world.planned, NoChange):
             return await self._nothing_needed(meant, row, world, world.planned)
+        looked_s = time.monotonic()
         async with self._turn_at(meant, world.planned.target) as has_waited:
             with metrics.timing("lock"):
                 near = await self._ledger.nearby(meant, world.planned)
             if _differ(row, near.own):
                 # Another gateway has been at this very step meanwhile.
                 raise Unavailable(f"Step {meant.granted.grant.place} is under way in another gateway.")
-            if has_waited or near.is_touched:
+            if has_waited or near.is_touched or time.monotonic() - looked_s > LOOK_LASTS_S:
                 # Whoever had the turn before may have changed what we saw.
                 world = await self._look(meant)
             if isinstance(world.planned, NoChange):
