@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 
-import httpx
+import httpx2
 import pytest
 
 from .conftest import JAN, Outside
@@ -69,7 +69,7 @@ async def test_no_listener_no_webhook_and_no_secret_no_signature(outside: Outsid
     await outside.open_ticket()
     await outside.app.state.webhooks.settled()
     (request,) = outside.listener.requests
-    assert isinstance(request, httpx.Request)
+    assert isinstance(request, httpx2.Request)
     assert "X-Hub-Signature" not in request.headers
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import httpx
+import httpx2
 from pydantic import JsonValue
 
 from regie.core.audit import Event
@@ -134,7 +134,7 @@ class Starts:
     database: Database
     gateway: GatewayClient
     vendor: Vendor
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
     deliveries: FakeGateway
 
     async def load(self, ways: dict[str, str], *, tenants: Sequence[str] = ("acme",)) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 
 from regie.core.audit import Actor
 from regie.core.definition import Definition, InputField, InputType, Kind, Step
@@ -147,7 +147,7 @@ class Stage:
 
     database: Database
     gateway: FakeGateway
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
 
     async def start(
         self, tenant: str = "acme", *, by: Actor = OPERATOR, trigger: str = "t", ticket: str = ""

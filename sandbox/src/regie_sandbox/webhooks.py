@@ -11,7 +11,7 @@ import json
 import uuid
 from typing import Any
 
-import httpx
+import httpx2
 
 from regie_sandbox.jira_shapes import Shapes
 from regie_sandbox.tickets import STATUSES, Delivery, Ticket
@@ -29,7 +29,7 @@ def sign(secret: str, body: bytes) -> str:
 class Webhooks:
     """Keeps deliveries and sends them in the background of the running event loop."""
 
-    def __init__(self, world: World, client: httpx.AsyncClient) -> None:
+    def __init__(self, world: World, client: httpx2.AsyncClient) -> None:
         self._world = world
         self._client = client
         self._sending: dict[str, asyncio.Task[None]] = {}
@@ -150,7 +150,7 @@ class Webhooks:
             timeout = self._world.rules.webhook_timeout_seconds
             response = await self._client.post(url, content=body, headers=headers, timeout=timeout)
             status: int | None = response.status_code
-        except httpx.TransportError:
+        except httpx2.TransportError:
             status = None
         # The world went on while the listener answered: it may have been reset, or a hand may have delivered as well.
         delivery = self._world.deliveries.get(identifier)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NoReturn
 
 from pydantic import JsonValue
@@ -25,9 +26,10 @@ from regie.core.starts import PollStart
 from regie.core.tenant import Grant
 from regie.gateway.identify import Caller
 from regie.gateway_client import PollQuestion, PollRef, Question, StepRef
-from regie.store import audit, effects, polls, releases, runs
+from regie.store import audit, polls, releases, runs, surroundings
 from regie.store.approvals import granted
 from regie.store.database import Database, Transaction
+from regie.store.effects import Effect
 from regie.store.keys import RunKey
 from regie.store.schedules import StartKey
 
@@ -54,6 +56,8 @@ class Granted:
         may_apply: A step of its own, in a run that is not dry.
         limit: How many changes the run may make, for a step that counts, with all that people have allowed since; None
             without a limit.
+        effect: What the ledger knows of the step, if it got that far before.
+        asked_at: When that was so, by the database's clock.
     """
 
     grant: Grant
@@ -64,7 +68,9 @@ class Granted:
     approvals: tuple[str, ...]
     may_plan: bool
     may_apply: bool
-    limit: int | None = None
+    limit: int | None
+    effect: Effect | None
+    asked_at: datetime
 
     def is_under(self, approval: str) -> bool:
         """Whether the step is that approval, or one of those it covers; the run's own asking for more is for all."""
@@ -90,13 +96,15 @@ class Grants:
         key = RunKey(step.tenant, step.domain, step.run)
         if caller.domain != step.domain:
             await self._deny_stranger(caller, step, question.capability, {"asked_run": step.run})
-        async with self._database.reading() as tx:
-            held = await runs.held(tx, key, step.fence, lock=False)
+        own, undone = attempt_key(step.run, step.place), undone_place(step.place)
+        keys = [own] if undone is None else [own, attempt_key(step.run, undone)]
+        async with self._database.glance() as tx:
+            asked = await surroundings.asked(tx, key, step.fence, keys)
+            held = asked.held
             release = await releases.get(tx, held.release)
             definition = release.definition(held.workflow)
             limit = await _limit_of(tx, key, definition)
-            undone = undone_place(step.place)
-            row = None if undone is None else await effects.find(tx, key, attempt_key(step.run, undone))
+        row = None if undone is None else asked.effects.get(keys[-1])
         capabilities, approvals, is_approval = _allowed(definition, release, step.place)
         if question.capability not in capabilities:
             await self.deny(key, question, "step_has_no_need")
@@ -128,6 +136,8 @@ class Grants:
             may_apply=not held.dry and not is_approval,
             # What tells the ticket how the run ended and what takes back must always be possible.
             limit=None if undone is not None or step.place in _IMPLICIT else limit,
+            effect=asked.effects.get(own),
+            asked_at=asked.at,
         )
 
     async def deny(self, key: RunKey, question: Question, reason: str) -> None:

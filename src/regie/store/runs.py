@@ -512,19 +512,13 @@ async def unfinished_of_ticket(tx: Transaction, tenant: str, domains: Sequence[s
     return [_run_row(row) for row in rows]
 
 
-async def held(tx: Transaction, key: RunKey, fence: int, *, lock: bool) -> HeldRun:
-    """Make sure that a worker still holds a run.
+def not_held(key: RunKey, fence: int) -> FencedOut:
+    """The error for a run that somebody believes to hold."""
+    return FencedOut(f"Run {key.run} is not held under fence {fence}.")
 
-    Args:
-        lock: Keep it so until the end of the transaction.
 
-    Raises:
-        FencedOut: It does not: the run is free, over, unknown, or with another worker.
-    """
-    query: LiteralString = _BARE + _THIS + " and fence = %(fence)s and owner is not null and ended_at is null"
-    row = await tx.row(query + " for no key update" if lock else query, {**key._asdict(), "fence": fence})
-    if row is None:
-        raise FencedOut(f"Run {key.run} is not held under fence {fence}.")
+def held_of(key: RunKey, fence: int, row: DictRow) -> HeldRun:
+    """A run that is held, from its row."""
     return HeldRun(
         key=key,
         fence=fence,
