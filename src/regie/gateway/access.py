@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 import dns.exception
 import dns.tsig
-import httpx
+import httpx2
 from pydantic import JsonValue
 
 from regie.core import canonical
@@ -32,6 +32,7 @@ from regie.gateway.vault import SecretBackend, SecretText
 from regie.kit import manifest as declared
 from regie.kit.access import Access, Calls
 from regie.kit.aws import Aws
+from regie.kit.connector import Settings
 from regie.kit.discovery import Found
 from regie.kit.dns import Dns, Server
 from regie.kit.host import LocalHost
@@ -46,11 +47,11 @@ from regie.kit.tls.roots import roots
 from regie.kit.tls.scanning import Scanner
 from regie.kit.tls.trust import Roots
 
-TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 """Seconds one request to a vendor may take."""
 DNS_PORT = 53
 
-TransportFor = Callable[[str], httpx.AsyncBaseTransport]
+TransportFor = Callable[[str], httpx2.AsyncBaseTransport]
 """How an address is reached: the network, or an imitation in tests."""
 
 
@@ -74,7 +75,7 @@ class Asked:
     name: str
     connection: Connection
     found: Found
-    settings: dict[str, JsonValue]
+    settings: Settings
     keyring: Keyring
     pace: Pace
 
@@ -96,6 +97,7 @@ class Accesses:
         self._vault = vault
         self._transport_for = transport_for
         self._open: dict[tuple[str, str, str, str], _Closable] = {}
+        self._latest: dict[tuple[str, str, str], tuple[Connection, _Closable]] = {}
         # Shared by all connections, so that the memory of a gateway is bounded however many customers it looks for.
         self._answers = Answers(_clock)
         self._handshakes = asyncio.Semaphore(MOST_HANDSHAKES)
@@ -105,6 +107,7 @@ class Accesses:
         for each in self._open.values():
             await each.aclose()
         self._open.clear()
+        self._latest.clear()
 
     def of(self, asked: Asked) -> Access:
         """The access of a connection, for one question."""
@@ -133,17 +136,22 @@ class Accesses:
         return AccountKey(partial(self._vault.make, tenant, reference, new_account_key))
 
     def _kept(self, asked: Asked, kind: type[Kept], make: Callable[[], Kept]) -> Kept:
-        digest = canonical.digest(asked.connection.model_dump(mode="json"))
-        key = (kind.__name__, asked.tenant, asked.name, digest)
+        place = (kind.__name__, asked.tenant, asked.name)
+        connection, latest = self._latest.get(place, (None, None))
+        # The very same object: a release is read once and never changes.
+        if connection is asked.connection and isinstance(latest, kind):
+            return latest
+        key = (*place, canonical.digest(asked.connection.model_dump(mode="json")))
         found = self._open.get(key)
         if not isinstance(found, kind):
             self._open[key] = found = make()
+        self._latest[place] = (asked.connection, found)
         return found
 
-    def _client(self, asked: Asked) -> httpx.AsyncClient:
-        def make() -> httpx.AsyncClient:
+    def _client(self, asked: Asked) -> httpx2.AsyncClient:
+        def make() -> httpx2.AsyncClient:
             address = asked.setting(asked.found.manifest.address)
-            return httpx.AsyncClient(
+            return httpx2.AsyncClient(
                 base_url=address,
                 auth=self._authentication(asked),
                 transport=self._way_to(address, asked),
@@ -152,7 +160,7 @@ class Accesses:
                 trust_env=False,
             )
 
-        return self._kept(asked, httpx.AsyncClient, make)
+        return self._kept(asked, httpx2.AsyncClient, make)
 
     def _aws(self, asked: Asked) -> AwsClients:
         how = asked.found.manifest.authentication
@@ -197,7 +205,7 @@ class Accesses:
             message = f"The key of connection {asked.name} of {asked.tenant} cannot be used."
         raise AuthFailed(message, hint="Its secret is base64, its algorithm such as hmac-sha256.")
 
-    def _authentication(self, asked: Asked) -> httpx.Auth | None:
+    def _authentication(self, asked: Asked) -> httpx2.Auth | None:
         secrets = asked.connection.secrets
         match asked.found.manifest.authentication:
             case declared.Basic() as basic:
@@ -223,13 +231,13 @@ class Accesses:
             case _:
                 return None
 
-    def _way_to(self, address: str, asked: Asked) -> httpx.AsyncBaseTransport:
+    def _way_to(self, address: str, asked: Asked) -> httpx2.AsyncBaseTransport:
         """How an address is reached; what goes there is counted and traced."""
         if self._transport_for:
             return Observed(self._transport_for(address), asked.found.name)
         trusted = asked.setting(asked.found.manifest.trusts)
         verify = _trusting(trusted) if trusted else True
-        return Observed(httpx.AsyncHTTPTransport(verify=verify, trust_env=False), asked.found.name)
+        return Observed(httpx2.AsyncHTTPTransport(verify=verify, trust_env=False), asked.found.name)
 
     def _secret(self, tenant: str, reference: SecretRef) -> Secret:
         async def look_up() -> SecretText:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from regie.core.capabilities.tls import Code, Finding
 from regie.core.errors import InvalidInput
@@ -97,7 +97,7 @@ class GuardedFetch:
 
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
-        self._client = httpx.AsyncClient(
+        self._client = httpx2.AsyncClient(
             timeout=FETCH_S, follow_redirects=False, trust_env=False, verify=_NO_AUTHORITIES
         )
 
@@ -108,9 +108,9 @@ class GuardedFetch:
     async def __call__(self, address: str, question: bytes | None, largest: int) -> bytes:
         """See `Fetch`."""
         try:
-            url = httpx.URL(address)
+            url = httpx2.URL(address)
             host = ascii_name(url.host)
-        except (httpx.InvalidURL, InvalidInput):
+        except (httpx2.InvalidURL, InvalidInput):
             raise NotFetched("address") from None
         if url.scheme != "http" or not 0 < (url.port or 80) < 65536:
             raise NotFetched("address")
@@ -126,13 +126,13 @@ class GuardedFetch:
                 return await _read(self._client, request, largest)
         except Unreached as error:
             raise NotFetched(error.cause) from None
-        except (TimeoutError, httpx.TimeoutException):
+        except (TimeoutError, httpx2.TimeoutException):
             raise NotFetched("timeout") from None
-        except httpx.HTTPError:
+        except httpx2.HTTPError:
             raise NotFetched("network") from None
 
 
-async def _read(client: httpx.AsyncClient, request: httpx.Request, largest: int) -> bytes:
+async def _read(client: httpx2.AsyncClient, request: httpx2.Request, largest: int) -> bytes:
     response = await client.send(request, stream=True)
     try:
         if response.status_code != 200:
