@@ -66,6 +66,19 @@ async def inspect_listed(ctx: Context, connection: str = "", cursor: str = "") -
     return await ctx.call(tls.INSPECT_LISTED, tls.Listed(connection=connection, cursor=cursor))
 
 
+@block("tls.list_pages", needs=(tls.LIST_PAGES,))
+async def list_pages(ctx: Context, connection: str = "") -> tls.Pages:
+    """Find out where each page of the customer's list of TLS endpoints begins. Nothing is connected to.
+
+    Go through `cursors` with `for-each`, and give each to a child run that does `tls.inspect_listed`.
+
+    Example:
+        uses: tls.list_pages
+        with: { connection: endpoints }
+    """
+    return await ctx.call(tls.LIST_PAGES, tls.EndpointList(connection=connection))
+
+
 @block("tls.inspect_files", needs=(tls.INSPECT_FILES,))
 async def inspect_files(ctx: Context, connection: str = "", cursor: str = "") -> tls.FilePage:
     """Look at a page of the certificate files in the folders of a connection (PEM, DER and PKCS #7).

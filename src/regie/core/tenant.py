@@ -141,6 +141,36 @@ class Quota(Written):
     start_rate: Annotated[StartRate, BeforeValidator(StartRate.parse)] | None = None
 
 
+Tone = Literal["quiet", "good", "run", "wait", "bad"]
+"""How a state is coloured on pages."""
+
+
+class RecordState(Written):
+    """One state of records, for people."""
+
+    title: str
+    tone: Tone = "quiet"
+
+
+class RecordKind(Written):
+    """A kind of records that a domain keeps and that people may look at.
+
+    Attributes:
+        fields: Which fields of a record's value are shown, and their names for people, in this order.
+        begins: The field that holds when the time until it is due began, if one does.
+        states: The states there are, the most pressing first.
+        seen_by: Roles of the tenant that may look at its records; operators always may.
+    """
+
+    title: str
+    about: str = ""
+    due: str = "Due"
+    fields: dict[str, str] = {}
+    begins: str = ""
+    states: dict[str, RecordState] = {}
+    seen_by: tuple[str, ...] = ()
+
+
 Priority = Literal["high", "normal", "low"]
 """Whose calls a vendor gets first when there is not room for all."""
 
@@ -151,6 +181,7 @@ class Domain(Written):
     Attributes:
         quota: How much of it may run.
         priority: Of its calls to vendors: a lower one leaves a reserve of each rate budget to the higher ones.
+        records: The kinds of records that people may look at.
     """
 
     domain: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,38}$")]
@@ -160,6 +191,7 @@ class Domain(Written):
     settings: dict[str, Setting] = {}
     quota: Quota = Quota()
     priority: Priority = "normal"
+    records: dict[str, RecordKind] = {}
 
     def settings_of(self, tenant: Tenant) -> dict[str, JsonValue]:
         """The domain's settings with the tenant's values in place of the defaults."""

@@ -46,6 +46,16 @@ class Tls(Connector):
             cursor = str(end) if end < len(listed) else ""
             return tls.ListedSummaries(endpoints=shown.endpoints, troubled=shown.troubled, cursor=cursor)
 
+    @provides(tls.LIST_PAGES, permissions=["tcp:connect"])
+    class ListPages(Read[tls.EndpointList, tls.Pages]):
+        """Count the connection's own list."""
+
+        async def read(self, want: tls.EndpointList) -> tls.Pages:  # noqa: ARG002  the connection is this one
+            """A cursor is how many endpoints come before its page; the first one is empty."""
+            number = len(_listed(self.settings["endpoints"]))
+            cursors = [str(begin) if begin else "" for begin in range(0, number, tls.MOST_ENDPOINTS)]
+            return tls.Pages(cursors=cursors, endpoints=number)
+
     @provides(tls.INSPECT_FILES, permissions=["files:read"])
     class InspectFiles(Read[tls.Files, tls.FilePage]):
         """Read the certificate files of the connection's folders."""

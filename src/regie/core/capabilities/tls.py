@@ -187,6 +187,23 @@ class Listed(Record):
     cursor: str = ""
 
 
+class EndpointList(Record):
+    """The list of endpoints of a connection."""
+
+    connection: str = ""
+
+
+class Pages(Record):
+    """Where each page of such a list begins, in its order; an empty list has none.
+
+    Attributes:
+        endpoints: How many endpoints are listed.
+    """
+
+    cursors: list[str]
+    endpoints: int
+
+
 class ListedSummaries(Summaries):
     """What such a page showed. `cursor` is where the next one begins, empty after the last one."""
 
@@ -220,6 +237,9 @@ INSPECT = Capability(
 )
 INSPECT_MANY = Capability(
     "tls.inspect_many", Effect.READ, Endpoints, Summaries, "Look at a page of endpoints and sum each of them up."
+)
+LIST_PAGES = Capability(
+    "tls.list_pages", Effect.READ, EndpointList, Pages, "Find out how many pages of endpoints a connection lists."
 )
 INSPECT_LISTED = Capability(
     "tls.inspect_listed",

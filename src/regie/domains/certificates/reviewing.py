@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
 from regie.core.block import Context, block
 from regie.core.capabilities import certificate, record, tls
 from regie.core.capability import Record
-from regie.core.errors import InvalidInput, NotFound, Refused, Terminal
+from regie.core.errors import Denied, InvalidInput, Terminal
 from regie.domains.certificates.stages import Marks, Rules, Stage, Window, in_words, marks_of, told
 
 ENDPOINT, REMINDER, RENEWAL = "endpoint", "reminder", "renewal"
@@ -175,7 +175,7 @@ def key_of(endpoint: tls.Summary) -> str:
     return f"{endpoint.server_name} at {endpoint.host}:{endpoint.port}"
 
 
-async def _look_at(  # noqa: PLR0913, PLR0917  everything that decides over one endpoint
+async def _look_at(  # noqa: PLR0917  everything that decides over one endpoint
     ctx: Context,
     key: str,
     shown: tls.Summary,
@@ -186,7 +186,7 @@ async def _look_at(  # noqa: PLR0913, PLR0917  everything that decides over one 
     rules: Rules,
 ) -> _Seen:
     name = shown.server_name or shown.host
-    entry = next((each for each, managed in entries.items() if _fits(name, managed.names)), "")
+    entry = next((each for each, managed in entries.items() if _is_for(name, managed.names)), "")
     owner = next((each for each in owners if _fits(name, each.names)), Ownership(names=[]))
     last = _presented(shown) if shown.reached else dict(before.value if before else {})
     not_before, not_after = _moment(last, "not_before"), _moment(last, "not_after")
@@ -222,12 +222,10 @@ async def _window(ctx: Context, shown: tls.Summary, entry: Managed) -> Window | 
     """What the authority says. One that refuses to say anything about this certificate has not issued it."""
     if not (shown.authority_key and shown.serial):
         return None
-    asked = certificate.RenewalQuery(
-        authority_key=shown.authority_key, serial=shown.serial, connection=entry.authority
-    )
+    asked = certificate.RenewalQuery(authority_key=shown.authority_key, serial=shown.serial, connection=entry.authority)
     try:
         found = await ctx.call(certificate.RENEWAL_WINDOW, asked)
-    except (NotFound, Refused, InvalidInput, Terminal):
+    except (InvalidInput, Denied, Terminal):
         return None
     if not found.offered or found.start is None or found.end is None:
         return None
@@ -266,9 +264,7 @@ async def _people(
     return attention, settled
 
 
-def _attention(
-    key: str, seen: _Seen, reminder: record.KeptRecord | None, now: datetime, channel: str
-) -> Attention:
+def _attention(key: str, seen: _Seen, reminder: record.KeptRecord | None, now: datetime, channel: str) -> Attention:
     assert seen.marks is not None  # noqa: S101  only what was presented needs attention
     is_urgent = seen.stage in {Stage.URGENT, Stage.EXPIRED}
     return Attention(
@@ -287,24 +283,30 @@ def _attention(
 
 
 async def _renewals(ctx: Context, seen: Sequence[_Seen], now: datetime) -> list[Renewal]:
-    """What is due and not being renewed already. Noted as running at once, so that the next look begins no other one."""
+    """What is due and is not being renewed already. It is noted at once, so that the next look begins no other one.
+
+    Whether one runs is told by what was there before this step: a repeat of the step begins the same ones.
+    """
     wanted = {
-        f"{each.entry} {each.serial}": Renewal(
-            certificate=each.entry, serial=each.serial, key=f"{each.entry} {each.serial}"
-        )
+        key: Renewal(certificate=each.entry, serial=each.serial, key=key)
         for each in seen
         if each.entry and each.marks and each.stage is not Stage.HEALTHY
+        for key in [f"{each.entry} {each.serial}"]
     }
     if not wanted:
         return []
     found = await ctx.call(record.FIND, record.RecordQuery(kind=RENEWAL, keys=list(wanted)))
-    busy = {
-        each.key for each in found.records if each.state == RUNNING and now - each.put_at < RENEWAL_FORGOTTEN_AFTER
-    }
-    begun = [each for key, each in wanted.items() if key not in busy]
-    notes = [record.NewRecord(key=each.key, state=RUNNING) for each in begun]
-    await ctx.call(record.PUT, record.Putting(kind=RENEWAL, records=notes))
-    return begun
+    since = {each.key: each.value["since"] for each in found.records if _runs(each, now)}
+    notes = [
+        record.NewRecord(key=key, state=RUNNING, value={"since": since.get(key, now.isoformat())}) for key in wanted
+    ]
+    put = await ctx.call(record.PUT, record.Putting(kind=RENEWAL, records=notes))
+    return [wanted[each.key] for each in put.records if each.former is None or not _runs(each.former, now)]
+
+
+def _runs(renewal: record.KeptRecord, now: datetime) -> bool:
+    since = _moment(renewal.value, "since")
+    return renewal.state == RUNNING and since is not None and now - since < RENEWAL_FORGOTTEN_AFTER
 
 
 def _entry(name: str, given: JsonValue) -> Managed:
@@ -319,3 +321,9 @@ def _entry(name: str, given: JsonValue) -> Managed:
 def _fits(name: str, patterns: Sequence[str]) -> bool:
     """Whether a name is among these. `*` stands for one label or several, as people write it about owners."""
     return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
+
+
+def _is_for(name: str, names: Sequence[str]) -> bool:
+    """Whether a certificate for these names is one for this name: a wildcard stands for one label (RFC 9525, 6.3)."""
+    wanted = {name.lower(), f"*.{name.lower().partition('.')[2]}"}
+    return any(each.lower() in wanted for each in names)
