@@ -131,7 +131,7 @@ async def due_by_part(
     return {(int(row["part"]), str(row["state"])): int(row["number"]) for row in rows}
 
 
-async def show(  # noqa: PLR0913  a list and how far it is to go
+async def show(
     tx: Transaction,
     domain: str,
     kind: str,

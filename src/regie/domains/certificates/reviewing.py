@@ -175,7 +175,7 @@ def key_of(endpoint: tls.Summary) -> str:
     return f"{endpoint.server_name} at {endpoint.host}:{endpoint.port}"
 
 
-async def _look_at(  # noqa: PLR0913, PLR0917  everything that decides over one endpoint
+async def _look_at(  # noqa: PLR0917  everything that decides over one endpoint
     ctx: Context,
     key: str,
     shown: tls.Summary,
@@ -222,9 +222,7 @@ async def _window(ctx: Context, shown: tls.Summary, entry: Managed) -> Window | 
     """What the authority says. One that refuses to say anything about this certificate has not issued it."""
     if not (shown.authority_key and shown.serial):
         return None
-    asked = certificate.RenewalQuery(
-        authority_key=shown.authority_key, serial=shown.serial, connection=entry.authority
-    )
+    asked = certificate.RenewalQuery(authority_key=shown.authority_key, serial=shown.serial, connection=entry.authority)
     try:
         found = await ctx.call(certificate.RENEWAL_WINDOW, asked)
     except (NotFound, Refused, InvalidInput, Terminal):
@@ -266,9 +264,7 @@ async def _people(
     return attention, settled
 
 
-def _attention(
-    key: str, seen: _Seen, reminder: record.KeptRecord | None, now: datetime, channel: str
-) -> Attention:
+def _attention(key: str, seen: _Seen, reminder: record.KeptRecord | None, now: datetime, channel: str) -> Attention:
     assert seen.marks is not None  # noqa: S101  only what was presented needs attention
     is_urgent = seen.stage in {Stage.URGENT, Stage.EXPIRED}
     return Attention(
@@ -287,7 +283,7 @@ def _attention(
 
 
 async def _renewals(ctx: Context, seen: Sequence[_Seen], now: datetime) -> list[Renewal]:
-    """What is due and not being renewed already. Noted as running at once, so that the next look begins no other one."""
+    """What is due and not being renewed already. Noted as running at once, so that the next look begins none."""
     wanted = {
         f"{each.entry} {each.serial}": Renewal(
             certificate=each.entry, serial=each.serial, key=f"{each.entry} {each.serial}"
@@ -298,9 +294,7 @@ async def _renewals(ctx: Context, seen: Sequence[_Seen], now: datetime) -> list[
     if not wanted:
         return []
     found = await ctx.call(record.FIND, record.RecordQuery(kind=RENEWAL, keys=list(wanted)))
-    busy = {
-        each.key for each in found.records if each.state == RUNNING and now - each.put_at < RENEWAL_FORGOTTEN_AFTER
-    }
+    busy = {each.key for each in found.records if each.state == RUNNING and now - each.put_at < RENEWAL_FORGOTTEN_AFTER}
     begun = [each for key, each in wanted.items() if key not in busy]
     notes = [record.NewRecord(key=each.key, state=RUNNING) for each in begun]
     await ctx.call(record.PUT, record.Putting(kind=RENEWAL, records=notes))

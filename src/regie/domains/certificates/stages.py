@@ -1,7 +1,7 @@
 """How far a certificate is through its lifetime, and what that asks for. Pure; the block of `reviewing.py` applies it.
 
-Lifetimes get shorter (47 days at most from 2029 on: CA/Browser Forum ballot SC-081), so a fixed number of days before the
-end fires on healthy certificates. Each mark is therefore a part of the lifetime, and a number of days where that is
+Lifetimes get shorter (47 days at most from 2029 on: CA/Browser Forum ballot SC-081), so a fixed number of days before
+the end fires on healthy certificates. Each mark is therefore a part of the lifetime, and a number of days where that is
 later: a certificate of a year gets its ticket 30 days before the end, one of 45 days when a quarter is left.
 """
 
