@@ -19,6 +19,7 @@ from regie.web.limits import Entrance
 from regie.web.means import Means
 from regie.web.pages import approvals as approval_pages
 from regie.web.pages import assets, catalogue, errors, forms, live, load, signing_in
+from regie.web.pages import records as record_pages
 from regie.web.pages import runs as run_pages
 from regie.web.pages import schedules as schedule_pages
 from regie.web.pages import steering as steering_pages
@@ -60,7 +61,7 @@ def make_web(
     app.add_middleware(Counted)
     for routes in (inbound, runs, steering, approvals, events, workflows, schedules, figures):
         app.include_router(routes.router)
-    of_runs = (run_pages, steering_pages, approval_pages, forms, schedule_pages, load)
+    of_runs = (run_pages, steering_pages, approval_pages, forms, schedule_pages, load, record_pages)
     for shown in (assets, signing_in, catalogue, *of_runs):
         app.include_router(shown.router)
     return app
