@@ -91,7 +91,7 @@ def test_a_window_that_ends_with_the_certificate_keeps_no_alarm_back() -> None:
 
 
 @given(born=moments, lifetime=lifetimes, chosen=rules, by_hand=st.booleans(), window=windows, at=st.lists(moments))
-def test_a_certificate_only_ever_gets_worse(
+def test_a_certificate_only_ever_gets_worse(  # noqa: PLR0917  hypothesis gives them by name
     born: datetime,
     lifetime: timedelta,
     chosen: Rules,

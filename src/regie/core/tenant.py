@@ -148,15 +148,29 @@ Tone = Literal["quiet", "good", "run", "wait", "bad"]
 class RecordState(Written):
     """One state of records, for people."""
 
+    state: str
     title: str
     tone: Tone = "quiet"
+
+
+class RecordField(Written):
+    """One field of a record's value, for people.
+
+    Attributes:
+        at_a_glance: Whether it is shown in the list itself, and not only under "More".
+    """
+
+    field: str
+    title: str
+    at_a_glance: bool = False
 
 
 class RecordKind(Written):
     """A kind of records that a domain keeps and that people may look at.
 
     Attributes:
-        fields: Which fields of a record's value are shown, and their names for people, in this order.
+        due: What being due means, for people.
+        fields: Which fields of a record's value are shown, in this order.
         begins: The field that holds when the time until it is due began, if one does.
         states: The states there are, the most pressing first.
         seen_by: Roles of the tenant that may look at its records; operators always may.
@@ -165,10 +179,15 @@ class RecordKind(Written):
     title: str
     about: str = ""
     due: str = "Due"
-    fields: dict[str, str] = {}
+    fields: tuple[RecordField, ...] = ()
     begins: str = ""
-    states: dict[str, RecordState] = {}
+    states: tuple[RecordState, ...] = ()
     seen_by: tuple[str, ...] = ()
+
+    def state(self, name: str) -> RecordState:
+        """A state by name; one that is not declared is shown as it is called."""
+        found = next((each for each in self.states if each.state == name), None)
+        return found or RecordState(state=name, title=name or "without a state")
 
 
 Priority = Literal["high", "normal", "low"]

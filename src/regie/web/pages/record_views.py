@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from regie.core.tenant import RecordKind
 from regie.store.records import Shown
-from regie.web.pages.wording import moment
+from regie.web.pages.wording import counted, moment
 
 WEEKS = 26
 """How far ahead the bars reach, each a week."""
@@ -81,16 +81,17 @@ def timeline(kind: RecordKind, edges: Sequence[datetime], due: Mapping[tuple[int
             width=round(width, 3),
             number=number,
             pieces=_pieces(kind, part, due, number, most),
-            words=_words(kind, edges, part, number),
+            words=_words(edges, part, number),
             since=edges[part - 1] if part else None,
             until=edges[part] if part < len(edges) else None,
         )
         for part, number in enumerate(numbers)
     ]
     labels = [
-        Label(round((week + 1.5) * width, 3), f"{edge:%b}")
-        for week, edge in enumerate(edges[:-1])
-        if week == 0 or (edge.month != edges[week - 1].month and week > 1)
+        # Beside the words at both ends there is no room.
+        Label(round((max(week, 2) + 1.5) * width, 3), f"{edge:%b}")
+        for week, edge in enumerate(edges[:-3])
+        if week and edge.month != edges[week - 1].month
     ]
     return Timeline(bars, labels, now=round(width, 3), total=sum(numbers))
 
@@ -101,16 +102,17 @@ def _pieces(kind: RecordKind, part: int, due: Mapping[tuple[int, str], int], num
     height = max(LEAST, HIGH * number / most)
     pieces: list[Piece] = []
     y = HIGH - height
-    for state in [*kind.states, *sorted({state for at, state in due if at == part} - set(kind.states))]:
+    declared = [each.state for each in kind.states]
+    # The most pressing stands at the ground, where bars are compared.
+    for state in reversed([*declared, *sorted({state for at, state in due if at == part} - set(declared))]):
         share = due.get((part, state), 0) / number
         if share:
-            tone = kind.states[state].tone if state in kind.states else "quiet"
-            pieces.append(Piece(tone, round(y, 2), round(height * share, 2)))
+            pieces.append(Piece(kind.state(state).tone, round(y, 2), round(height * share, 2)))
             y += height * share
     return pieces
 
 
-def _words(kind: RecordKind, edges: Sequence[datetime], part: int, number: int) -> str:
+def _words(edges: Sequence[datetime], part: int, number: int) -> str:
     if part == 0:
         return f"{number} before now"
     if part == len(edges):
@@ -125,7 +127,8 @@ class RecordView:
     Attributes:
         when: When it is due, in words.
         gone: How much of its time is over, in hundredths; None where that cannot be said.
-        fields: Names and values, without those that are empty.
+        glance: What is shown in the list itself: names and values, without those that are empty.
+        fields: The others.
     """
 
     shown: Shown
@@ -133,25 +136,27 @@ class RecordView:
     tone: str
     when: str
     gone: float | None
+    glance: list[tuple[str, str]]
     fields: list[tuple[str, str]]
 
 
 def view_of(kind: RecordKind, shown: Shown, now: datetime) -> RecordView:
     """What the page says of one record."""
     record = shown.record
-    state = kind.states.get(record.state)
+    state = kind.state(record.state)
     begins = _moment(record.value.get(kind.begins)) if kind.begins else None
     gone = None
     if begins is not None and record.due_at is not None and record.due_at > begins:
         gone = round(100 * min(1.0, max(0.0, (now - begins) / (record.due_at - begins))), 2)
-    fields = [(title, in_words(record.value.get(field))) for field, title in kind.fields.items()]
+    told = [(each, in_words(record.value.get(each.field))) for each in kind.fields]
     return RecordView(
         shown=shown,
-        title=state.title if state else record.state,
-        tone=state.tone if state else "quiet",
+        title=state.title,
+        tone=state.tone,
         when=_when(record.due_at, now),
         gone=gone,
-        fields=[(title, text) for title, text in fields if text],
+        glance=[(each.title, text) for each, text in told if text and each.at_a_glance],
+        fields=[(each.title, text) for each, text in told if text and not each.at_a_glance],
     )
 
 
@@ -176,7 +181,7 @@ def _when(due_at: datetime | None, now: datetime) -> str:
         return ""
     days = abs(due_at - now) / timedelta(days=1)
     hours = int(days * 24)
-    long = f"{int(days)} days" if days >= 2 else f"{hours} hour{'' if hours == 1 else 's'}"
+    long = f"{int(days)} days" if days >= 2 else counted(hours, "hour", "hours") if hours else "less than an hour"
     return f"{long} ago" if due_at < now else f"in {long}"
 
 

@@ -91,7 +91,8 @@ async def list_kinds(means: Having, visitor: Visiting) -> Response:
     async with means.database.reading() as tx:
         seen = _kinds(await current_release(tx), visitor.caller)
         counts = [await records.count(tx, each.domain, each.name, each.tenants) for each in seen]
-    return page("records.html", visitor, kinds=[(each, _states(each.kind, count)) for each, count in zip(seen, counts)])
+    kinds = [(each, _states(each.kind, count)) for each, count in zip(seen, counts, strict=True)]
+    return page("records.html", visitor, kinds=kinds)
 
 
 @router.api_route("/records/{domain}/{kind}", methods=LOOKING)
@@ -164,9 +165,9 @@ def _tenants(release: Release, caller: Caller, domain: str, kind: RecordKind) ->
 
 def _states(kind: RecordKind, counts: Mapping[str, int]) -> list[tuple[str, str, str, int]]:
     """State, title, tone and number of each state, the most pressing first."""
-    known = [(name, state.title, state.tone, counts.get(name, 0)) for name, state in kind.states.items()]
-    others = [(name, name or "without a state", "quiet", number) for name, number in sorted(counts.items())]
-    return [*known, *(each for each in others if each[0] not in kind.states)]
+    declared = [each.state for each in kind.states]
+    names = [*declared, *sorted(set(counts) - set(declared))]
+    return [(name, kind.state(name).title, kind.state(name).tone, counts.get(name, 0)) for name in names]
 
 
 def _place(row: Shown) -> str:
