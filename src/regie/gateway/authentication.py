@@ -40,6 +40,18 @@ class Basic(httpx.Auth):
         yield request
 
 
+class Bearer(httpx.Auth):
+    """A token that the outside system has given out for good (RFC 6750)."""
+
+    def __init__(self, secret: Secret) -> None:
+        self._secret = secret
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Add the header; httpx calls this for each request."""
+        request.headers["Authorization"] = f"Bearer {(await self._secret()).reveal()}"
+        yield request
+
+
 @dataclass(frozen=True, slots=True)
 class _Token:
     value: SecretText

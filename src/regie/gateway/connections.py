@@ -15,7 +15,7 @@ from regie.core import canonical
 from regie.core.errors import Denied, InvalidInput, NotFound
 from regie.core.release import Release
 from regie.core.tenant import Connection, Priority, SecretRef
-from regie.gateway.authentication import Basic, ClientCredentials, Secret
+from regie.gateway.authentication import Basic, Bearer, ClientCredentials, Secret
 from regie.gateway.budgets import Asker, Budgets
 from regie.gateway.checking import faults_of
 from regie.gateway.observing import Observed
@@ -24,7 +24,7 @@ from regie.gateway.vault import SecretBackend, SecretText
 from regie.kit import manifest as declared
 from regie.kit.connector import Connector, Provided, Settings, provided
 from regie.kit.discovery import Found
-from regie.kit.inbound import InboundRule
+from regie.kit.inbound import SignedBody, SignedMoment
 from regie.kit.session import Session
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
@@ -49,7 +49,7 @@ class Inlet:
     """A tenant's connection as a source of deliveries."""
 
     domains: tuple[str, ...]
-    rule: InboundRule
+    rule: SignedBody | SignedMoment
     secret: SecretText
     connector: type[Connector]
     settings: Settings
@@ -176,7 +176,7 @@ class Connections:
         if not found.manifest.probe:
             raise InvalidInput(f"The connector {found.name} names no harmless question to ask.")
         connector = self._connector(connection, (tenant, name), capability="probe", priority="low", is_patient=True)
-        await connector.session.get(found.manifest.probe, accept={404})
+        await connector.probe(found.manifest.probe)
 
     def _provided(self, connection: Connection, capability: str) -> Provided | None:
         found = self._connectors.get(connection.connector)
@@ -234,6 +234,8 @@ class Connections:
             case declared.Basic() as basic:
                 secret = self._secret(tenant, connection.secrets[basic.secret])
                 return Basic(str(settings[basic.user]), secret)
+            case declared.Bearer() as bearer:
+                return Bearer(self._secret(tenant, connection.secrets[bearer.secret]))
             case declared.ClientCredentials() as oauth:
                 token_url = str(settings[oauth.token_url])
                 return ClientCredentials(

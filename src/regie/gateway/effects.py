@@ -17,7 +17,7 @@ from pydantic import JsonValue, ValidationError
 
 from regie.core import canonical
 from regie.core.capability import Record
-from regie.core.effect import EffectState, Repeat, attempt_key, effect_key, marker
+from regie.core.effect import EffectState, Repeat, attempt_key, effect_key, marker, object_key
 from regie.core.errors import (
     Denied,
     InvalidInput,
@@ -372,8 +372,17 @@ def _meant(granted: Granted, serving: Serving, want: dict[str, JsonValue]) -> Me
         want=wanted,
         attempt_key=attempt_key(grant.run, grant.place),
         effect_key=key,
-        marker=marker(key),
+        marker=marker(_object_key(granted, serving, wanted) or key),
     )
+
+
+def _object_key(granted: Granted, serving: Serving, wanted: Record) -> str:
+    """Names the object that the request names for good; empty when it names none."""
+    capability, grant = serving.provided.capability, granted.grant
+    name = capability.object_name(wanted)
+    if not name:
+        return ""
+    return object_key(tenant=grant.tenant, domain=grant.domain, capability=capability.name, name=name)
 
 
 def _wanted(serving: Serving, want: dict[str, JsonValue]) -> Record:

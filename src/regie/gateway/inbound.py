@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 
 from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.capabilities import ticket
-from regie.core.errors import Denied, InvalidInput, NotFound, Unavailable
+from regie.core.errors import Denied, NotFound, Unavailable
 from regie.core.release import Release
 from regie.core.starts import TicketStart
 from regie.gateway.connections import Connections, Inlet
@@ -18,8 +17,8 @@ from regie.gateway.effects import Effects
 from regie.gateway.identify import WEB, Caller
 from regie.gateway_client import InboundEvent
 from regie.kit.inbound import InboundEvent as Announced
-from regie.kit.inbound import delivery_of
-from regie.store import audit, releases
+from regie.kit.inbound import delivery_of, payload_of
+from regie.store import audit, releases, schedules
 from regie.store.database import Database
 
 LARGEST_BODY = 1024 * 1024
@@ -57,14 +56,14 @@ class Inbox:
         if caller.name != WEB:
             raise Denied(f"{caller.name} does not pass on deliveries.")
         async with self._database.reading() as tx:
-            release = await releases.current(tx)
+            release, now = await releases.current(tx), await schedules.clock(tx)
         inlet = await self._connections.inlet(release, tenant, connection)
         try:
-            delivery = delivery_of(inlet.rule, headers, body, inlet.secret.reveal())
+            delivery = delivery_of(inlet.rule, headers, body, inlet.secret.reveal(), now_s=now.timestamp())
         except Denied:
             await self._write_refusal(tenant, connection, inlet)
             raise
-        announced = inlet.connector.inbound(inlet.settings, _payload(body, delivery, connection))
+        announced = inlet.connector.inbound(inlet.settings, payload_of(inlet.rule, headers, body))
         event = await self._completed(release, tenant, connection, announced)
         return InboundEvent(delivery=delivery, domains=inlet.domains, event=event.model_dump(mode="json"))
 
@@ -103,11 +102,3 @@ class Inbox:
         async with self._database.transaction() as tx:
             for domain in inlet.domains:
                 await audit.append_outside(tx, tenant, domain, [fact])
-
-
-def _payload(body: bytes, delivery: str, connection: str) -> JsonValue:
-    try:
-        payload: JsonValue = json.loads(body)
-    except (ValueError, RecursionError):
-        raise InvalidInput(f"The delivery {delivery} for {connection} is genuine and no JSON.") from None
-    return payload

@@ -50,6 +50,11 @@ class Meant:
     marker: str
 
     @property
+    def makes_named(self) -> bool:
+        """Whether it is about an object that other runs name as well."""
+        return bool(self.serving.provided.capability.object_name(self.want))
+
+    @property
     def repeat(self) -> Repeat:
         """How it may happen again when nobody knows whether it happened."""
         return self.write.repeat
@@ -85,9 +90,18 @@ class Ledger:
             return await effects.abandoned(tx, grant.tenant, grant.domain, meant.effect_key)
 
     async def is_under_way_elsewhere(self, meant: Meant, change: Change) -> bool:
-        """Whether another step has had the same capability accepted for the same target, and it does not show yet."""
+        """Whether another step has had the same capability accepted for the same target, and it does not show yet.
+
+        Also when another step has just made an object of the name that is asked for, and the vendor may still be on its
+        way to show it: whoever made a second one meanwhile would make it twice.
+        """
+        tenant = meant.granted.grant.tenant
         async with self._database.reading() as tx:
-            waiting = await effects.pending(tx, meant.granted.grant.tenant, change.target)
+            if meant.makes_named and meant.write.settle_s:
+                lately = await effects.made_lately(tx, tenant, change.target, within_s=meant.write.settle_s)
+            else:
+                lately = []
+            waiting = [*await effects.pending(tx, tenant, change.target), *lately]
         return any(each.capability == change.capability and each.attempt_key != meant.attempt_key for each in waiting)
 
     async def intend(self, meant: Meant, change: Change, *, approval: str) -> None:

@@ -232,6 +232,14 @@ class Connector:
             raise Denied(f"the connector {type(self).__name__} does not provide {capability}")
         return found.implementation(self.session.needing(found.permissions), self._settings)
 
+    async def probe(self, path: str) -> None:
+        """Ask the one harmless question that the manifest names; for vendors that say no with a yes, to override.
+
+        Raises:
+            RegieError: What `Session.get` raises.
+        """
+        await self.session.get(path, accept={404})
+
     @classmethod
     def inbound(cls, settings: Settings, payload: JsonValue) -> InboundEvent:  # noqa: ARG003  for those who override
         """Say in our words what a webhook of this vendor announces. Pure; the signature was checked before."""

@@ -52,6 +52,13 @@ class Basic(Record):
     secret: str
 
 
+class Bearer(Record):
+    """A token that the vendor has given out for good (RFC 6750): the name of the secret that holds it."""
+
+    kind: Literal["bearer"]
+    secret: str
+
+
 class ClientCredentials(Record):
     """OAuth 2.0 client credentials (RFC 6749, 4.4): names of two settings and of a secret, and the scope itself."""
 
@@ -82,7 +89,7 @@ class Manifest(RateModel):
     owner: str
     quality: Quality
     address: str
-    authentication: Annotated[Basic | ClientCredentials, Field(discriminator="kind")]
+    authentication: Annotated[Basic | Bearer | ClientCredentials, Field(discriminator="kind")]
     settings: dict[str, Setting]
     secrets: dict[str, str]
     permissions: tuple[str, ...]

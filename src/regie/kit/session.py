@@ -43,6 +43,7 @@ _REQUEST_ID_HEADERS = (
     "x-arequestid",
     "x-request-id",
     "x-amzn-requestid",
+    "x-slack-req-id",
 )
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.:=/+-]{1,128}")
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
@@ -362,8 +363,8 @@ def _request_id(headers: httpx.Headers) -> str:
     return found if _SAFE_ID.fullmatch(found) else ""
 
 
-def retry_after_s(headers: httpx.Headers) -> float | None:
-    """Seconds to wait as `Retry-After` says: whole seconds or a date (RFC 9110, 10.2.3).
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as `Retry-After` says: whole seconds or a date (RFC 9110, 10.2.3); names in lower case.
 
     A date is compared with the answer's own `Date`, so that nobody's clock but the vendor's counts; without one the
     vendor's wish cannot be known.

@@ -188,6 +188,18 @@ async def pending(tx: Transaction, tenant: str, target: str) -> list[Effect]:
     return [_opened(tx, row) for row in rows]
 
 
+async def made_lately(tx: Transaction, tenant: str, target: str, *, within_s: float) -> list[Effect]:
+    """What runs of any domain have made of a target in so many seconds, or may have."""
+    rows = await tx.rows(
+        """select * from regie.effect
+           where tenant = %(tenant)s and target = %(target)s and state in ('intended', 'received', 'unknown')
+             and intended_at > clock_timestamp() - make_interval(secs => %(within_s)s::float8)
+           order by intended_at, attempt_key""",
+        {"tenant": tenant, "target": target, "within_s": within_s},
+    )
+    return [_opened(tx, row) for row in rows]
+
+
 async def abandoned(tx: Transaction, tenant: str, domain: str, effect_key: str) -> Effect | None:
     """What a run that is over has had accepted by this key and asks about no more; the latest."""
     row = await tx.row(
