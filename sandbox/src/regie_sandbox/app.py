@@ -1,7 +1,7 @@
 """Puts the imaginary world together as one ASGI application. Tests call `make_app`; `__main__` serves it.
 
-Paths: `/jira` is the root of a Jira Cloud site, `/graph/v1.0` is Microsoft Graph, `/login` is the Entra token endpoint
-and `/sandbox` is the control API.
+Paths: `/jira` is the root of a Jira Cloud site, `/graph/v1.0` is Microsoft Graph, `/login` is the Entra token endpoint,
+`/slack/api` is Slack's Web API and `/sandbox` is the control API.
 """
 
 import uuid
@@ -16,7 +16,7 @@ from fastapi.exceptions import HTTPException
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as RoutingError
 
-from regie_sandbox import control, graph, jira, login, refusals
+from regie_sandbox import control, graph, jira, login, pressing, refusals, slack
 from regie_sandbox.faults import App, FaultMiddleware, Faults, Message, Receive, Scope, Send
 from regie_sandbox.rules import Rules
 from regie_sandbox.throttle import Throttle
@@ -47,6 +47,8 @@ class StampMiddleware:
                     headers |= {"request-id": request_id, "client-request-id": state["client_request_id"]}
                 elif scope["path"].startswith("/jira/"):
                     headers |= {"Atl-Request-Id": request_id}
+                elif scope["path"].startswith("/slack/"):
+                    headers |= {"x-slack-req-id": request_id.replace("-", "")}
                 raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
                 message["headers"] = [*message.get("headers", []), *raw]
             await send(message)
@@ -106,6 +108,8 @@ def make_app(
     app.include_router(jira.routes(world, throttle, desk))
     app.include_router(graph.routes(world, throttle))
     app.include_router(login.routes(world))
+    app.include_router(slack.routes(world, throttle))
+    app.include_router(pressing.routes(world, client))
     app.include_router(control.routes(world, desk, webhooks, faults, throttle))
     app.add_middleware(FaultMiddleware, faults=faults)
     app.add_middleware(StampMiddleware)

@@ -10,10 +10,10 @@ from regie.core.capabilities import message
 async def send(ctx: Context, to: str, text: str, link: str = "", key: str = "") -> message.MessageState:
     """Tell people something in chat.
 
-    `to` is a person's e-mail address, or a channel by the name that the tenant's connection gives it. With a `key` there
-    is one message for all runs that use the same key in this channel: it is brought up to date instead of sent again. A
-    chat tells nobody that a message was edited, so send a new one, with another key, when people should look. Without a
-    key a repeat of the same step finds the message it sent instead of sending another.
+    `to` is a person's e-mail address, or a channel by the name that the tenant's connection gives it. With a `key`
+    there is one message for all runs that use the same key in this channel: it is brought up to date instead of sent
+    again. A chat tells nobody that a message was edited, so send a new one, with another key, when people should look.
+    Without a key a repeat of the same step finds the message it sent instead of sending another.
 
     Example:
         uses: message.send

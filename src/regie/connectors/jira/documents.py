@@ -74,7 +74,7 @@ def document(text: str, small: str = "") -> JsonValue:
 
 
 def plain_text(node: JsonValue) -> str:
-    """A document as the plain text that it was written from; what has no plain form is left out."""
+    """A document as the plain text that it was written from; of what has no plain form, the text in it."""
     return "\n\n".join(filter(None, (_plain_block(each) for each in _children(node))))
 
 
@@ -82,7 +82,10 @@ def _plain_block(node: JsonValue) -> str:
     kind = node.get("type") if isinstance(node, dict) else None
     if kind == "bulletList":
         return "\n".join(f"- {plain_text(item)}" for item in _children(node))
-    return "".join(_plain_inline(each) for each in _children(node))
+    if kind in {"paragraph", "heading", "codeBlock"}:
+        return "".join(_plain_inline(each) for each in _children(node))
+    # Somebody's panel or table: its frame is lost, what it says is not.
+    return plain_text(node)
 
 
 def _plain_inline(node: JsonValue) -> str:
