@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from regie.core.capabilities import identity, ticket
+from regie.core.capabilities import identity, message, ticket
 from regie.core.capability import Capability, Record
 from regie.core.definition import Definition
-from regie.core.errors import Throttled, Unavailable
+from regie.core.errors import RegieError, Throttled, Unavailable
 from regie.core.plan import Change
 from regie.core.tenant import Connection, SecretRef
 from regie.gateway.app import make_gateway
@@ -20,9 +20,9 @@ from regie.gateway.vault import VaultFile
 from regie.gateway_client import ApplyAnswer
 from regie.store import releases, workers
 from regie.store.database import Database
-from regie_sandbox import seed
+from regie_sandbox import chat, seed
 from regie_sandbox.app import close, make_app
-from regie_sandbox.rules import Rules
+from regie_sandbox.rules import Rules, Window
 
 from .conftest import client_of
 from .stage import BLOCKS, OPERATOR, Run, Stage, release_of, step
@@ -36,8 +36,10 @@ SECRETS = {
     SecretRef(domain="identity", name="jira-token"): seed.JIRA_ACCOUNT.api_token,
     SecretRef(domain="identity", name="jira-webhook"): "webhook-secret",
     SecretRef(domain="identity", name="graph-client"): seed.REGIE_APP.client_secret,
+    SecretRef(domain="identity", name="slack-bot"): chat.REGIE_APP.bot_token,
+    SecretRef(domain="identity", name="slack-signing"): chat.REGIE_APP.signing_secret,
 }
-JIRA_TOKEN, WEBHOOK, GRAPH_SECRET = SECRETS
+JIRA_TOKEN, WEBHOOK, GRAPH_SECRET, SLACK_BOT, SLACK_SIGNING = SECRETS
 CONNECTIONS = {
     "jira": Connection(
         connector="jira",
@@ -60,6 +62,19 @@ CONNECTIONS = {
         },
         secrets={"client_secret": GRAPH_SECRET},
     ),
+    "slack": Connection(
+        connector="slack",
+        domains=("identity",),
+        settings={
+            "address": f"{WORLD}/slack/api",
+            "workspace": chat.TEAM,
+            "app": chat.REGIE_APP.id,
+            "channels": {"certificates": "C0CERTIFIC"},
+        },
+        secrets={"bot_token": SLACK_BOT, "signing_secret": SLACK_SIGNING},
+        # What is shown here is what is told, not how slowly.
+        limits={"tier-3": 5_000, "tier-4": 5_000, "channel": 100},
+    ),
 }
 DEFINITION = Definition(
     workflow="identity.offboard_employee",
@@ -73,7 +88,18 @@ DEFINITION = Definition(
         step("leave", "identity.remove_from_group"),
         step("say", "ticket.comment"),
         step("finish", "ticket.close"),
+        step("open", "ticket.open"),
+        step("update", "ticket.update"),
+        step("tell", "message.send"),
     ),
+)
+
+
+RULES = Rules(
+    graph_revoke_delay_seconds=0.05,
+    jira_index_delay_seconds=0,
+    slack_channel=Window(limit=100, seconds=1),
+    slack_tier_calls_per_minute={3: 5_000, 4: 5_000},
 )
 
 
@@ -91,6 +117,14 @@ class Outside:
     async def writes(self) -> int:
         return len((await self.http.get("/sandbox/ledger")).json()["entries"])
 
+    async def messages(self) -> list[dict[str, Any]]:
+        """What stands in the chat, oldest first."""
+        return list((await self.http.get("/sandbox/world")).json()["messages"])
+
+    async def turn(self, **rules: Any) -> None:
+        answer = await self.http.patch("/sandbox/rules", json=rules)
+        assert answer.status_code == 200, answer.text
+
     async def fault(self, **fault: Any) -> None:
         answer = await self.http.post("/sandbox/faults", json=fault)
         assert answer.status_code == 201, answer.text
@@ -98,7 +132,7 @@ class Outside:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[httpx.AsyncBaseTransport]:
-    app = make_app(tmp_path / "world", rules=Rules(graph_revoke_delay_seconds=0.05, jira_index_delay_seconds=0))
+    app = make_app(tmp_path / "world", rules=RULES)
     yield httpx.ASGITransport(app)
     await close(app)
 
@@ -116,7 +150,9 @@ async def stage(
     vault = VaultFile.create(tmp_path / "vault")
     for reference, value in SECRETS.items():
         vault.put("acme", reference, value)
-    release = release_of(CONNECTIONS, DEFINITION, {**BLOCKS, "ticket.close": ("ticket.close",)})
+        vault.put("globex", reference, value)
+    more = {name: (name,) for name in ("ticket.close", "ticket.update", "message.send")}
+    release = release_of(CONNECTIONS, DEFINITION, {**BLOCKS, **more})
     async with database.transaction() as tx:
         await releases.put(tx, release, by=OPERATOR)
     gateway = make_gateway(
@@ -213,3 +249,110 @@ async def test_a_throttled_write_is_tried_later_and_done_once(stage: Stage, outs
 
     assert answer.state == "received"
     assert await outside.writes() == before + 1
+
+
+EXPIRES = message.NewMessage(to="certificates", text="www expires in 7 days", key="www 2026")
+TICKET = ticket.NewTicket(queue="ITSM", title="www expires", text="In 30 days.", priority="Low", key="www 2026")
+
+
+@pytest.mark.parametrize(
+    ("place", "capability", "want"),
+    [("tell", message.SEND, EXPIRES), ("open", ticket.OPEN, TICKET)],
+    ids=["message.send", "ticket.open"],
+)
+async def test_five_runs_about_one_thing_make_one_object(
+    stage: Stage, outside: Outside, place: str, capability: Capability[Any, Any], want: Record
+) -> None:
+    went, outputs = [], []
+    for _ in range(5):
+        before = await outside.writes()
+        answer = await settle(stage, await stage.start(), place, capability, want)
+        went.append((answer.state, await outside.writes() - before))
+        outputs.append(answer.output)
+    assert went == [("received", 1), *[("unchanged", 0)] * 4]
+    assert len({each.model_dump_json() for each in outputs if each is not None}) == 1
+
+
+async def test_without_a_key_each_run_tells_once_and_a_repeat_of_its_step_never_again(
+    stage: Stage, outside: Outside
+) -> None:
+    want = message.NewMessage(to="certificates", text="Hello")
+    for _ in range(2):
+        run = await stage.start()
+        for _ in range(3):
+            assert (await settle(stage, run, "tell", message.SEND, want)).state == "received"
+    assert len(await outside.messages()) == 2
+
+
+async def test_what_has_a_key_is_kept_current(stage: Stage, outside: Outside) -> None:
+    first = await settle(stage, await stage.start(), "tell", message.SEND, EXPIRES)
+    later = EXPIRES.model_copy(update={"text": "www has expired", "link": "https://regie.example.com/runs/7"})
+    second = await settle(stage, await stage.start(), "tell", message.SEND, later)
+    assert (second.state, second.output) == ("received", first.output)
+    [found] = await outside.messages()
+    assert found["text"] == "www has expired\n<https://regie.example.com/runs/7>"
+
+    opened = await settle(stage, await stage.start(), "open", ticket.OPEN, TICKET)
+    assert opened.output is not None
+    new = ticket.TicketUpdate(ticket=opened.output.ticket, title="www expires soon", text="In 7 days.", priority="High")
+    for state in ("received", "unchanged"):
+        assert (await settle(stage, await stage.start(), "update", ticket.UPDATE, new)).state == state
+    tickets = (await outside.http.get("/sandbox/world")).json()["tickets"]
+    assert [(each["summary"], each["priority"]) for each in tickets] == [("www expires soon", "High")]
+
+
+async def test_another_customer_with_the_same_key_gets_its_own(stage: Stage, outside: Outside) -> None:
+    for tenant in ("acme", "globex"):
+        answer = await settle(stage, await stage.start(tenant=tenant), "tell", message.SEND, EXPIRES)
+        assert answer.state == "received"
+    assert len(await outside.messages()) == 2
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+async def test_runs_that_meet_while_search_is_late_still_open_one_ticket(
+    stage: Stage, outside: Outside, at_once: int
+) -> None:
+    """Jira shows a new issue to search seconds after it was made; who asks meanwhile waits and looks again."""
+    await outside.turn(jira_index_delay_seconds=1.5)
+    runs = [await stage.start() for _ in range(at_once + 1)]
+    first = await settle(stage, runs[0], "open", ticket.OPEN, TICKET)
+    others = await asyncio.gather(*(settle(stage, run, "open", ticket.OPEN, TICKET) for run in runs[1:]))
+    assert [each.state for each in others] == ["unchanged"] * at_once
+    assert {each.output.ticket for each in (first, *others) if each.output} == {"ITSM-1"}
+    assert await outside.writes() == 1
+
+
+TO_A_PERSON = message.NewMessage(to="zoe.dubois@example.com", text="Hello")
+
+
+@pytest.mark.parametrize("kind", ["cut", "cut-after"])
+@pytest.mark.parametrize("want", [EXPIRES, TO_A_PERSON], ids=["with-a-key", "to-a-person"])
+async def test_a_message_that_is_cut_off_is_neither_lost_nor_doubled(
+    stage: Stage, outside: Outside, kind: str, want: Record
+) -> None:
+    await outside.turn(slack_history_delay_seconds=0.1)
+    run = await stage.start()
+    await outside.fault(kind=kind, method="POST", path="chat.postMessage", status=500)
+    try:
+        answer = await settle(stage, run, "tell", message.SEND, want)
+    except Unavailable:
+        answer = await settle(stage, await stage.pass_on(run), "tell", message.SEND, want)
+    assert answer.state == "received"
+    assert await outside.writes() == 1
+
+
+async def test_a_ticket_with_a_key_whose_answer_was_lost_is_found_again(stage: Stage, outside: Outside) -> None:
+    await outside.turn(jira_index_delay_seconds=0.3)
+    await outside.fault(kind="cut-after", method="POST", path="api/3/issue$")
+    answer = await settle(stage, await stage.start(), "open", ticket.OPEN, TICKET)
+    assert answer.state == "received"
+    assert await outside.writes() == 1
+
+
+async def test_the_secrets_of_a_chat_are_nowhere_in_what_it_answers(stage: Stage, outside: Outside) -> None:
+    vault = chat.REGIE_APP.bot_token
+    await outside.fault(kind="status", method="POST", path="chat.postMessage", status=403)
+    with pytest.raises(RegieError) as caught:
+        await settle(stage, await stage.start(), "tell", message.SEND, EXPIRES)
+    assert vault not in str(caught.value)
+    assert await outside.messages() == []
