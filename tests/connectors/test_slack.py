@@ -30,7 +30,7 @@ from regie.kit.session import Session
 from .conftest import Handler, Recorded
 
 MARKER = "regie-0123456789abcdef0123"
-SETTINGS: dict[str, JsonValue] = {"workspace": "T012AB3C4", "app": "A012ABCD0"}
+SETTINGS: dict[str, JsonValue] = {"workspace": "T012AB3C4", "app": "A012ABCD0", "decides": True}
 PLAN = "ab" * 32
 APPROVAL = "0b0e7a5e-5d0e-5c43-9a37-5f2f9d1f0001"
 
@@ -189,7 +189,7 @@ def test_no_text_is_markup_and_none_is_too_long(text: str) -> None:
     written = _escaped(text)
     assert "<" not in written
     assert ">" not in written
-    assert len(written) <= 3_900
+    assert len(written) <= 2_900
 
 
 @given(text=st.text(alphabet="<&>a", min_size=3_000, max_size=3_000))

@@ -11,15 +11,16 @@ import pytest
 from regie.core.capabilities import identity, message, ticket
 from regie.core.capability import Capability, Record
 from regie.core.definition import Definition
-from regie.core.errors import RegieError, Throttled, Unavailable
+from regie.core.errors import InvalidInput, RegieError, Throttled, Unavailable
 from regie.core.plan import Change
 from regie.core.tenant import Connection, SecretRef
 from regie.gateway.app import make_gateway
 from regie.gateway.identify import Callers, worker_of
 from regie.gateway.vault import VaultFile
 from regie.gateway_client import ApplyAnswer
-from regie.store import releases, workers
+from regie.store import accounts, approvals, releases, workers
 from regie.store.database import Database
+from regie.web.app import make_web
 from regie_sandbox import chat, seed
 from regie_sandbox.app import close, make_app
 from regie_sandbox.rules import Rules, Window
@@ -70,6 +71,7 @@ CONNECTIONS = {
             "workspace": chat.TEAM,
             "app": chat.REGIE_APP.id,
             "channels": {"certificates": "C0CERTIFIC"},
+            "decides": True,
         },
         secrets={"bot_token": SLACK_BOT, "signing_secret": SLACK_SIGNING},
         # What is shown here is what is told, not how slowly.
@@ -91,6 +93,7 @@ DEFINITION = Definition(
         step("open", "ticket.open"),
         step("update", "ticket.update"),
         step("tell", "message.send"),
+        step("tell_again", "message.send"),
     ),
 )
 
@@ -355,4 +358,99 @@ async def test_the_secrets_of_a_chat_are_nowhere_in_what_it_answers(stage: Stage
     with pytest.raises(RegieError) as caught:
         await settle(stage, await stage.start(), "tell", message.SEND, EXPIRES)
     assert vault not in str(caught.value)
+    assert await outside.messages() == []
+
+
+OFFICER = "ingrid.larsen@example.com"
+
+
+class Chat:
+    """The imaginary chat in front of a real web: what people press goes out signed, and is brought in by hand."""
+
+    def __init__(self, stage: Stage, outside: Outside) -> None:
+        self.stage, self.outside = stage, outside
+        self.web = httpx.ASGITransport(make_web(stage.database, stage.web, operator_token="not-used"))
+
+    async def press(self, who: str, action: str = "regie_approve") -> dict[str, Any]:
+        """Press a button of the newest message; the request as Slack sends it."""
+        # Nobody listens there: what goes out is taken from the answer, and brought to the web by hand.
+        await self.outside.http.put("/sandbox/slack/interactivity", json={"url": "http://127.0.0.1:9/"})
+        newest = (await self.outside.messages())[-1]["id"]
+        given = {"who": who, "message": newest, "action": action}
+        answer = await self.outside.http.post("/sandbox/slack/press", json=given)
+        assert answer.status_code == 200, answer.text
+        sent: dict[str, Any] = answer.json()["sent"]
+        return sent
+
+    async def deliver(self, sent: dict[str, Any], **headers: str) -> int:
+        async with httpx.AsyncClient(transport=self.web, base_url="http://web") as http:
+            answer = await http.post(
+                "/v1/inbound/acme/slack", content=sent["body"].encode(), headers={**sent["headers"], **headers}
+            )
+        return answer.status_code
+
+    async def decided(self, run: Run) -> tuple[str, str | None]:
+        async with self.stage.database.reading() as tx:
+            [found] = await approvals.of_run(tx, run.key)
+        return found.status, found.decided_by
+
+
+@pytest.fixture
+async def chat_room(stage: Stage, outside: Outside) -> Chat:
+    async with stage.database.transaction() as tx:
+        await accounts.add(
+            tx, address=OFFICER, display_name="Ingrid Larsen", password="long enough", roles=(), by=OPERATOR
+        )
+    return Chat(stage, outside)
+
+
+async def asked_in_chat(stage: Stage) -> Run:
+    """A run that waits for the officer, who is told so with buttons."""
+    run = await stage.start()
+    planned = (await stage.client.plan(run.at("disable"), identity.DISABLE_ACCOUNT, JAN, covers_for="approval")).planned
+    run = await stage.ask(run, [("disable", planned)], decision=None, approvers=(OFFICER,))
+    want = message.NewMessage(to=OFFICER, text="Switch Jan off?", key="ask", approval="approval")
+    assert (await settle(stage, run, "tell", message.SEND, want)).state == "received"
+    return run
+
+
+@pytest.mark.parametrize(("action", "status"), [("regie_approve", "approved"), ("regie_refuse", "refused")])
+async def test_an_approver_decides_with_a_button(
+    stage: Stage, outside: Outside, chat_room: Chat, action: str, status: str
+) -> None:
+    run = await asked_in_chat(stage)
+    sent = await chat_room.press(OFFICER, action)
+    assert await chat_room.deliver(sent) == 200
+    assert await chat_room.decided(run) == (status, OFFICER)
+    # The same bytes once more, and what somebody would make of them.
+    assert await chat_room.deliver(sent) == 200
+    assert await chat_room.deliver({**sent, "body": sent["body"].replace("regie_", "regiE_")}) == 403
+    assert await chat_room.deliver(sent, **{"X-Slack-Request-Timestamp": "1531420618"}) == 403
+    assert await chat_room.decided(run) == (status, OFFICER)
+
+    # The run goes on and says so: the buttons are gone.
+    done = message.NewMessage(to=OFFICER, text="Decided.", key="ask")
+    assert (await settle(stage, run, "tell_again", message.SEND, done)).state == "received"
+    assert [each["blocks"] for each in await outside.messages()] == [[]]
+    # A repeat of the step that asked still means what it meant.
+    again = message.NewMessage(to=OFFICER, text="Switch Jan off?", key="ask", approval="approval")
+    assert (await settle(stage, await stage.pass_on(run), "tell", message.SEND, again)).state == "received"
+    assert len(await outside.messages()) == 1
+
+
+@pytest.mark.parametrize("who", ["stranger", "zoe.dubois@example.com", chat.GUEST, chat.UNCONFIRMED])
+async def test_nobody_else_decides_with_a_button(stage: Stage, outside: Outside, chat_room: Chat, who: str) -> None:
+    """The stranger is of another workspace, and says there to have the officer's address."""
+    run = await asked_in_chat(stage)
+    assert await chat_room.deliver(await chat_room.press(who)) == 200
+    assert await chat_room.decided(run) == ("open", None)
+
+
+async def test_a_message_asks_for_an_approval_that_is_there(stage: Stage, outside: Outside) -> None:
+    want = message.NewMessage(to="certificates", text="Yes?", approval="approval")
+    run = await stage.start()
+    with pytest.raises(Unavailable, match="Nobody has been asked"):
+        await stage.client.apply(run.at("tell"), message.SEND, want)
+    with pytest.raises(InvalidInput, match="no approval 'disable'"):
+        await stage.client.apply(run.at("tell"), message.SEND, want.model_copy(update={"approval": "disable"}))
     assert await outside.messages() == []

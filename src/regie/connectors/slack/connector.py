@@ -39,8 +39,10 @@ from regie.kit.session import Answer, Session, Wild, retry_after_s
 
 _EVENT_TYPE = "regie_message"
 
-_LONGEST_TEXT = 3_900
-"""Characters of a text. Slack advises 4,000 at most (docs.slack.dev, chat.postMessage); the rest is for the link."""
+_LONGEST_TEXT = 2_900
+"""Characters of a text: a section of a message takes 3,000, and a longer message is better read elsewhere."""
+
+_LONGEST_LINK = 2_000
 
 _CUT = "... (cut: the text was longer than Slack shows)"
 
@@ -51,7 +53,7 @@ _PAGE = 200
 """Entries asked for at once: no more than that is recommended (docs.slack.dev, pagination)."""
 
 _CHANNEL = re.compile(r"[CG][A-Z0-9]{6,}")
-_BUTTON = re.compile(r"([0-9a-f-]{36}):([0-9a-f]{64})")
+_BUTTON = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9a-f]{64})")
 _SAFE = re.compile(r"[a-z_:.,]{1,80}")
 _LINK = re.compile(r"https?://[^\s/?#]+[^\s]*")
 _LEFT_IN_LINKS = ":/?#[]@!$&'()*+,;=%~"
@@ -241,22 +243,43 @@ def _escaped(text: str) -> str:
     return escape("".join(kept), quote=False) + _CUT
 
 
-def _written(want: message.NewMessage) -> str:
-    """The message as it is sent.
+def _link(want: message.NewMessage) -> str:
+    """The link as it is sent; empty where there is none.
 
     Raises:
-        InvalidInput: The link is none.
+        InvalidInput: It is no link.
     """
-    text = _escaped(want.text)
     if not want.link:
-        return text
-    if not _LINK.fullmatch(want.link):
+        return ""
+    if not _LINK.fullmatch(want.link) or len(want.link) > _LONGEST_LINK:
         raise InvalidInput("The link of a message is an address that begins with https:// or http://.")
-    return f"{text}\n<{escape(quote(want.link, safe=_LEFT_IN_LINKS), quote=False)}>"
+    return f"<{escape(quote(want.link, safe=_LEFT_IN_LINKS), quote=False)}>"
 
 
-def _sha256(written: str) -> str:
-    return canonical.digest(["message", written])
+def _written(want: message.NewMessage) -> str:
+    """The message as it is sent."""
+    return "\n".join(filter(None, (_escaped(want.text), _link(want))))
+
+
+def _sha256(written: str, approval: str) -> str:
+    return canonical.digest(["message", written, *([approval] if approval else [])])
+
+
+def _with_buttons(want: message.NewMessage) -> list[JsonValue]:
+    """The message as blocks, with a yes and a no below it (docs.slack.dev, Block Kit)."""
+    texts = filter(None, (_escaped(want.text), _link(want)))
+    sections: list[JsonValue] = [{"type": "section", "text": {"type": "mrkdwn", "text": text}} for text in texts]
+    buttons: list[JsonValue] = [
+        {
+            "type": "button",
+            "action_id": f"regie_{verb}",
+            "style": style,
+            "value": want.approval,
+            "text": {"type": "plain_text", "text": verb.capitalize()},
+        }
+        for verb, style in (("approve", "primary"), ("refuse", "danger"))
+    ]
+    return [*sections, {"type": "actions", "elements": buttons}]
 
 
 class Slack(Connector):
@@ -280,10 +303,9 @@ class Slack(Connector):
             return InboundEvent(kind="acknowledged", event="", reason="the payload has a shape we do not know")
         if said.type == "url_verification":
             return InboundEvent(kind="acknowledged", event=said.type, challenge=said.challenge[:_LONGEST_CHALLENGE])
-        if said.type != "block_actions":
-            return InboundEvent(kind="acknowledged", event=said.type, reason="only buttons are acted on")
-        if (said.app, said.team.id) != (settings["app"], settings["workspace"]):
-            return InboundEvent(kind="acknowledged", event=said.type, reason="it is of another app or workspace")
+        reason = _why_not(settings, said)
+        if reason:
+            return InboundEvent(kind="acknowledged", event=said.type, reason=reason)
         pressed = said.actions[0] if said.actions else _Pressed()
         about = _BUTTON.fullmatch(pressed.value)
         if pressed.action_id not in _DECISIONS or about is None:
@@ -315,7 +337,11 @@ class Slack(Connector):
                 channel = await self._direct(person)
                 place = channel or person
             found = await self._find(channel, marker) if channel else None
-            return self._seen(place, found, written)
+            return self._seen(place, found, _sha256(written, self._buttons(want)))
+
+        def _buttons(self, want: message.NewMessage) -> str:
+            """The approval that the message has buttons for."""
+            return want.approval if self.settings["decides"] else ""
 
         def _channel(self, to: str) -> str:
             named = self.settings["channels"]
@@ -359,10 +385,10 @@ class Slack(Connector):
         def _is_ours(self, found: _Message) -> bool:
             return found.app == self.settings["app"] and found.metadata.event_type == _EVENT_TYPE
 
-        def _seen(self, place: str, found: _Message | None, written: str) -> Seen:
+        def _seen(self, place: str, found: _Message | None, sha256: str) -> Seen:
             if found is None:
                 return {"place": place, "id": "", "text": None, "is_current": False}
-            is_current = found.metadata.event_payload.text_sha256 == _sha256(written)
+            is_current = found.metadata.event_payload.text_sha256 == sha256
             return {"place": place, "id": found.ts, "text": unescape(found.text), "is_current": is_current}
 
         def plan(self, want: message.NewMessage, seen: Seen) -> NoChange | Change:
@@ -371,22 +397,24 @@ class Slack(Connector):
                 return self.no_change(f"message:{place}:{sent}", f"the message to {want.to} already stands")
             target = f"message:{place}:{sent}" if sent else f"chat:{place}:{want.key}"
             before = seen["text"] if sent else None
-            return self.change(target, f"Message to {want.to}", ("text", before, unescape(_written(want))))
+            buttons = (("buttons", None, "approve, refuse"),) if self._buttons(want) else ()
+            return self.change(target, f"Message to {want.to}", ("text", before, unescape(_written(want))), *buttons)
 
         def foreseen(self, change: Change, seen: Seen) -> Seen:
             return {**super().foreseen(change, seen), "is_current": True}
 
         async def apply(self, want: message.NewMessage, change: Change, marker: str) -> Receipt:
             kind, place, rest = change.target.split(":", 2)
-            written = _written(want)
+            written, buttons = _written(want), self._buttons(want)
             body: dict[str, JsonValue] = {
                 "channel": place,
                 "text": written,
                 "parse": "none",
                 "metadata": {
                     "event_type": _EVENT_TYPE,
-                    "event_payload": {"mark": marker, "text_sha256": _sha256(written)},
+                    "event_payload": {"mark": marker, "text_sha256": _sha256(written, buttons)},
                 },
+                **({"blocks": _with_buttons(want)} if buttons else {}),
             }
             if kind == "message":
                 answer = await self.session.post("/chat.update", json={**body, "ts": rest}, headers=_JSON)
@@ -404,7 +432,8 @@ class Slack(Connector):
             asked |= {"latest": moment, "oldest": moment, "limit": 1}
             found = await _get(self.session, "conversations.history", _History, **asked)
             ours = [each for each in found.messages if each.ts == moment and self._is_ours(each)]
-            return self._seen(channel, ours[0] if ours else None, _written(want))
+            sha256 = _sha256(_written(want), self._buttons(want))
+            return self._seen(channel, ours[0] if ours else None, sha256)
 
         def gives(self, want: message.NewMessage, seen: Seen) -> message.MessageState:
             return message.MessageState(channel=str(seen["place"]), message=str(seen["id"]))
@@ -420,6 +449,17 @@ class Slack(Connector):
                 raise NotFound(f"There is nobody {want.id} in the workspace.") from None
             reason = _doubt(user, str(self.settings["workspace"]))
             return message.PersonFound(id=user.id, email="" if reason else user.profile.email, reason=reason)
+
+
+def _why_not(settings: Settings, said: _Interaction) -> str:
+    """Why something that Slack tells is nothing to act on; empty when it may be."""
+    if said.type != "block_actions":
+        return "only buttons are acted on"
+    if not settings["decides"]:
+        return "the connection lets nobody decide in chat"
+    if (said.app, said.team.id) != (settings["app"], settings["workspace"]):
+        return "it is of another app or workspace"
+    return ""
 
 
 def _doubt(user: _User, workspace: str) -> str:

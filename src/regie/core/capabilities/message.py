@@ -14,12 +14,16 @@ class NewMessage(Record):
         link: Where to read on; nothing when it is empty.
         key: Names the message for good: the same key brings the message that is there up to date instead of sending
             another. Without it each step sends its own.
+        approval: An approval that people may decide with buttons below the message, where the tenant's connection lets
+            them. A step gives the id of the approval's step; the gateway makes of it the approval's own id, a colon and
+            the digest of the plan that is asked about.
     """
 
     to: str
     text: str
     link: str = ""
     key: str = ""
+    approval: str = ""
 
 
 class MessageState(Record):
