@@ -14,6 +14,7 @@ from regie.core.definition import Definition
 from regie.core.errors import InvalidInput, RegieError, Throttled, Unavailable
 from regie.core.plan import Change
 from regie.core.tenant import Connection, SecretRef
+from regie.crashpoints import CrashPoint, arm
 from regie.gateway.app import make_gateway
 from regie.gateway.identify import Callers, worker_of
 from regie.gateway.vault import VaultFile
@@ -104,6 +105,14 @@ RULES = Rules(
     slack_channel=Window(limit=100, seconds=1),
     slack_tier_calls_per_minute={3: 5_000, 4: 5_000},
 )
+
+
+class Killed(BaseException):
+    """Ends everything, as SIGKILL would; nothing in the gateway may catch it."""
+
+
+def kill() -> None:
+    raise Killed
 
 
 class Outside:
@@ -326,6 +335,21 @@ async def test_runs_that_meet_while_search_is_late_still_open_one_ticket(
 
 
 TO_A_PERSON = message.NewMessage(to="zoe.dubois@example.com", text="Hello")
+
+
+@pytest.mark.parametrize("point", [CrashPoint.AFTER_INTENT, CrashPoint.AFTER_EFFECT, CrashPoint.BEFORE_RECEIPT])
+@pytest.mark.parametrize("is_passed_on", [False, True])
+async def test_a_message_is_sent_once_wherever_the_gateway_dies(
+    stage: Stage, outside: Outside, point: CrashPoint, *, is_passed_on: bool
+) -> None:
+    run = await stage.start()
+    arm(point, end=kill)
+    with pytest.raises(Killed):
+        await stage.client.apply(run.at("tell"), message.SEND, EXPIRES)
+    if is_passed_on:
+        run = await stage.pass_on(run)
+    assert (await settle(stage, run, "tell", message.SEND, EXPIRES)).state == "received"
+    assert await outside.writes() == 1
 
 
 @pytest.mark.parametrize("kind", ["cut", "cut-after"])
