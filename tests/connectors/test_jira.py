@@ -61,8 +61,14 @@ def test_what_was_written_reads_back_as_the_same_text(text: str) -> None:
 
 
 def test_a_document_that_people_wrote_reads_as_far_as_it_is_text() -> None:
-    panel = {"type": "panel", "content": [{"type": "paragraph", "content": [{"type": "text", "text": "inside"}]}]}
-    emoji = {"type": "paragraph", "content": [{"type": "emoji", "attrs": {}}, {"type": "text", "text": "Łukasz"}]}
+    panel: JsonValue = {
+        "type": "panel",
+        "content": [{"type": "paragraph", "content": [{"type": "text", "text": "inside"}]}],
+    }
+    emoji: JsonValue = {
+        "type": "paragraph",
+        "content": [{"type": "emoji", "attrs": {}}, {"type": "text", "text": "Łukasz"}],
+    }
     assert (
         plain_text({"type": "doc", "version": 1, "content": [panel, emoji, {"type": "rule"}, 7]}) == "inside\n\nŁukasz"
     )

@@ -24,7 +24,7 @@ from regie.core.errors import (
     Throttled,
     Unavailable,
 )
-from regie.core.plan import Change, NoChange
+from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.session import Session
 
 from .conftest import Handler, Recorded
@@ -130,7 +130,8 @@ async def test_only_what_our_own_app_has_sent_counts(recorded: Of) -> None:
 
 
 async def test_a_message_is_found_pages_back_and_no_further_than_wanted(recorded: Of) -> None:
-    workspace = Workspace(*({"ts": f"{number}.0", "text": "x"} for number in range(9, 4, -1)), ours("4.0"))
+    others: list[JsonValue] = [{"ts": f"{number}.0", "text": "x"} for number in range(9, 4, -1)]
+    workspace = Workspace(*others, ours("4.0"))
     write = recorded("slack").write("message.send", workspace)
     assert isinstance(write.plan(want(), await write.observe(want(), MARKER)), NoChange)
     near = recorded("slack").write("message.send", workspace, look_back=4)
@@ -165,6 +166,7 @@ async def test_a_person_is_written_to_with_or_without_a_conversation(recorded: O
     assert isinstance(change, Change)
     receipt = await write.apply(asked, change, MARKER)
     assert workspace.sent[0][1]["channel"] == (direct or "U1")
+    assert isinstance(receipt, Receipt)
     assert receipt.remote_id == "D9:9.000009"
     assert ("conversations.history" in workspace.asked) == bool(direct)
 

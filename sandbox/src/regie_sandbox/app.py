@@ -74,6 +74,7 @@ def make_app(
     rules: Rules | None = None,
     webhook_url: str | None = None,
     webhook_secret: str | None = None,
+    interactivity_url: str | None = None,
     webhook_client: httpx.AsyncClient | None = None,
 ) -> FastAPI:
     """The world in `state_dir`, ready to be asked.
@@ -84,6 +85,7 @@ def make_app(
         rules: limits and delays, the vendors' own by default.
         webhook_url: where new issues are announced; None keeps what was registered before.
         webhook_secret: what webhooks are signed with.
+        interactivity_url: where pressed buttons are told; None keeps what was registered before.
         webhook_client: what sends webhooks; tests pass one with an in-process transport.
 
     The returned application has `state.world` and `state.webhooks`. A server closes them at its end; whoever calls the
@@ -92,6 +94,8 @@ def make_app(
     world = World(state_dir, clock, rules)
     if webhook_url is not None:
         world.set_webhook(webhook_url, webhook_secret)
+    if interactivity_url is not None:
+        world.set_interactivity(interactivity_url)
     # trust_env off: a proxy in the environment has no business between two loopback addresses.
     client = webhook_client or httpx.AsyncClient(trust_env=False)
     webhooks, faults, throttle = Webhooks(world, client), Faults(), Throttle()

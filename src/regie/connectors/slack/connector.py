@@ -10,32 +10,32 @@ metadata: it holds digests only, and a message counts as ours only when our own 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from html import escape, unescape
-from typing import TypeVar
 from urllib.parse import quote
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import JsonValue, ValidationError
 
+from regie.connectors.slack.answers import (
+    Direct,
+    FoundUser,
+    History,
+    Interaction,
+    Message,
+    Pressed,
+    Sent,
+    Signed,
+    User,
+    ask,
+    entries,
+    said,
+)
 from regie.core import canonical
 from regie.core.capabilities import message
 from regie.core.effect import Repeat
-from regie.core.errors import (
-    AuthFailed,
-    InvalidInput,
-    NotFound,
-    OutcomeUnknown,
-    Refused,
-    RegieError,
-    Terminal,
-    Throttled,
-    Unavailable,
-)
+from regie.core.errors import AuthFailed, InvalidInput, NotFound
 from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.connector import Connector, Read, Seen, Settings, Write, provides
 from regie.kit.inbound import InboundEvent
-from regie.kit.paging import cursors
-from regie.kit.session import Answer, Session, Wild, retry_after_s
 
 _EVENT_TYPE = "regie_message"
 
@@ -49,184 +49,13 @@ _CUT = "... (cut: the text was longer than Slack shows)"
 _SETTLE_S = 5.0
 """Seconds that a new message may be missing from a channel's history; Slack names no time."""
 
-_PAGE = 200
-"""Entries asked for at once: no more than that is recommended (docs.slack.dev, pagination)."""
-
 _CHANNEL = re.compile(r"[CG][A-Z0-9]{6,}")
 _BUTTON = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9a-f]{64})")
-_SAFE = re.compile(r"[a-z_:.,]{1,80}")
 _LINK = re.compile(r"https?://[^\s/?#]+[^\s]*")
 _LEFT_IN_LINKS = ":/?#[]@!$&'()*+,;=%~"
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 _LONGEST_CHALLENGE = 200
 _DECISIONS = {"regie_approve": "approved", "regie_refuse": "refused"}
-
-_CREDENTIALS = {
-    "access_denied",
-    "account_inactive",
-    "ekm_access_denied",
-    "enterprise_is_restricted",
-    "invalid_auth",
-    "missing_scope",
-    "no_permission",
-    "not_allowed_token_type",
-    "not_authed",
-    "org_login_required",
-    "team_access_not_granted",
-    "token_expired",
-    "token_revoked",
-    "two_factor_setup_required",
-}
-_MISSING = {"channel_not_found", "message_not_found", "user_not_found", "user_not_visible", "users_not_found"}
-_LATER = {"request_timeout", "service_unavailable", "team_added_to_org"}
-_HALF_DONE = {"fatal_error", "internal_error"}
-"""Of these Slack says that some of the operation may have succeeded (docs.slack.dev, errors of every method)."""
-
-
-class _Verdict(Wild):
-    ok: bool
-    error: str = ""
-    needed: str = ""
-
-
-class _Profile(Wild):
-    email: str = ""
-
-
-class _Enterprise(Wild):
-    teams: list[str] = []
-
-
-class _User(Wild):
-    """A person; a stranger is one of another workspace with whom a channel is shared."""
-
-    id: str
-    team: str = Field(default="", alias="team_id")
-    deleted: bool = False
-    is_bot: bool = False
-    is_guest: bool = Field(default=False, alias="is_restricted")
-    is_single_channel_guest: bool = Field(default=False, alias="is_ultra_restricted")
-    is_stranger: bool = False
-    is_email_confirmed: bool = False
-    profile: _Profile = _Profile()
-    enterprise: _Enterprise = Field(default=_Enterprise(), alias="enterprise_user")
-
-
-class _FoundUser(Wild):
-    user: _User
-
-
-class _Direct(Wild):
-    id: str
-    user: str = ""
-
-
-class _Payload(Wild):
-    mark: str = ""
-    text_sha256: str = ""
-
-
-class _Metadata(Wild):
-    event_type: str = ""
-    event_payload: _Payload = _Payload()
-
-
-class _Message(Wild):
-    ts: str
-    text: str = ""
-    app: str = Field(default="", alias="app_id")
-    metadata: _Metadata = _Metadata()
-
-
-class _History(Wild):
-    messages: list[_Message]
-
-
-class _Sent(Wild):
-    channel: str
-    ts: str
-
-
-class _Signed(Wild):
-    team: str = Field(alias="team_id")
-
-
-class _Named(Wild):
-    id: str = ""
-
-
-class _Pressed(Wild):
-    action_id: str = ""
-    value: str = ""
-
-
-class _Interaction(Wild):
-    """What Slack tells when somebody uses a button, and the outer part of its events."""
-
-    type: str = ""
-    challenge: str = ""
-    app: str = Field(default="", alias="api_app_id")
-    team: _Named = _Named()
-    user: _Named = _Named()
-    trigger_id: str = ""
-    actions: list[_Pressed] = []
-
-
-Shape = TypeVar("Shape", bound=Wild)
-
-
-def _said(answer: Answer, shape: type[Shape]) -> Shape:
-    """What Slack answered; it says no with status 200 and `ok: false`.
-
-    Raises:
-        RegieError: It said no.
-    """
-    verdict = answer.read_as(_Verdict)
-    if verdict.ok:
-        return answer.read_as(shape)
-    raise _failure(answer, verdict)
-
-
-def _failure(answer: Answer, verdict: _Verdict) -> RegieError:
-    """The one place where a code of Slack's becomes one of our errors."""
-    code = verdict.error if _SAFE.fullmatch(verdict.error) else "an error without a code"
-    said = f"{answer.request} answered {code}"
-    if code in _CREDENTIALS:
-        needed = f"does the app have {verdict.needed}?" if _SAFE.fullmatch(verdict.needed) else None
-        return AuthFailed(said, hint=needed or "is the bot token still valid, and the app still installed?")
-    if code in _MISSING:
-        return NotFound(said)
-    if code in {"ratelimited", "rate_limited"}:
-        return Throttled(said, after_s=retry_after_s(answer.headers))
-    if code in _LATER:
-        return Unavailable(said, after_s=retry_after_s(answer.headers))
-    if code in _HALF_DONE:
-        return OutcomeUnknown(said) if answer.was_write else Unavailable(said)
-    hint = "invite the app to the channel" if code == "not_in_channel" else None
-    return Refused(said, status=answer.status, code=code, hint=hint)
-
-
-async def _get(session: Session, method: str, shape: type[Shape], **params: str | int) -> Shape:
-    return _said(await session.get(f"/{method}", params=params), shape)
-
-
-async def _entries(
-    session: Session, method: str, items: str, shape: type[Shape], **params: str | int
-) -> AsyncIterator[Shape]:
-    """Every entry of a list, page by page."""
-
-    async def page(cursor: str) -> JsonValue:
-        answer = await session.get(
-            f"/{method}", params={**params, "limit": _PAGE, **({"cursor": cursor} if cursor else {})}
-        )
-        _said(answer, Wild)
-        return answer.json
-
-    try:
-        async for entry in cursors(page, method, items=items):
-            yield shape.model_validate(entry)
-    except ValidationError:
-        raise Terminal(f"An entry of {method} has a shape we do not know") from None
 
 
 def _escaped(text: str) -> str:
@@ -287,7 +116,7 @@ class Slack(Connector):
 
     async def probe(self, path: str) -> None:
         """Does Slack take the token, and is it one of the workspace that the connection names?"""
-        found = await _get(self.session, path.lstrip("/"), _Signed)
+        found = await ask(self.session, path.lstrip("/"), Signed)
         if found.team != self._settings["workspace"]:
             raise AuthFailed(
                 "The bot token belongs to another workspace than the connection names.",
@@ -298,25 +127,25 @@ class Slack(Connector):
     def inbound(cls, settings: Settings, payload: JsonValue) -> InboundEvent:
         """A button about an approval is a decision; everything else is answered and not acted on."""
         try:
-            said = _Interaction.model_validate(payload)
+            told = Interaction.model_validate(payload)
         except ValidationError:
             return InboundEvent(kind="acknowledged", event="", reason="the payload has a shape we do not know")
-        if said.type == "url_verification":
-            return InboundEvent(kind="acknowledged", event=said.type, challenge=said.challenge[:_LONGEST_CHALLENGE])
-        reason = _why_not(settings, said)
+        if told.type == "url_verification":
+            return InboundEvent(kind="acknowledged", event=told.type, challenge=told.challenge[:_LONGEST_CHALLENGE])
+        reason = _why_not(settings, told)
         if reason:
-            return InboundEvent(kind="acknowledged", event=said.type, reason=reason)
-        pressed = said.actions[0] if said.actions else _Pressed()
+            return InboundEvent(kind="acknowledged", event=told.type, reason=reason)
+        pressed = told.actions[0] if told.actions else Pressed()
         about = _BUTTON.fullmatch(pressed.value)
         if pressed.action_id not in _DECISIONS or about is None:
-            return InboundEvent(kind="acknowledged", event=said.type, reason="no button about an approval")
+            return InboundEvent(kind="acknowledged", event=told.type, reason="no button about an approval")
         return InboundEvent(
             kind="decided",
-            event=said.type,
+            event=told.type,
             approval=about[1],
             plan_sha256=about[2],
             decision=_DECISIONS[pressed.action_id],
-            by_id=said.user.id,
+            by_id=told.user.id,
         )
 
     @provides(
@@ -357,24 +186,24 @@ class Slack(Connector):
 
         async def _person(self, address: str) -> str:
             try:
-                found = await _get(self.session, "users.lookupByEmail", _FoundUser, email=address)
+                found = await ask(self.session, "users.lookupByEmail", FoundUser, email=address)
             except NotFound:
                 raise NotFound(f"Nobody in the workspace has the address {address}.") from None
             return found.user.id
 
         async def _direct(self, person: str) -> str:
             """The conversation of the app with a person; empty while there is none."""
-            async for each in _entries(self.session, "users.conversations", "channels", _Direct, types="im"):
+            async for each in entries(self.session, "users.conversations", "channels", Direct, types="im"):
                 if each.user == person:
                     return each.id
             return ""
 
-        async def _find(self, channel: str, marker: str) -> _Message | None:
+        async def _find(self, channel: str, marker: str) -> Message | None:
             """Our message among the newest of a channel, newest first."""
             most = self.settings["look_back"]
             left = most if isinstance(most, int) else 0
             asked = {"channel": channel, "include_all_metadata": "true"}
-            async for each in _entries(self.session, "conversations.history", "messages", _Message, **asked):
+            async for each in entries(self.session, "conversations.history", "messages", Message, **asked):
                 if self._is_ours(each) and each.metadata.event_payload.mark == marker:
                     return each
                 left -= 1
@@ -382,10 +211,10 @@ class Slack(Connector):
                     break
             return None
 
-        def _is_ours(self, found: _Message) -> bool:
+        def _is_ours(self, found: Message) -> bool:
             return found.app == self.settings["app"] and found.metadata.event_type == _EVENT_TYPE
 
-        def _seen(self, place: str, found: _Message | None, sha256: str) -> Seen:
+        def _seen(self, place: str, found: Message | None, sha256: str) -> Seen:
             if found is None:
                 return {"place": place, "id": "", "text": None, "is_current": False}
             is_current = found.metadata.event_payload.text_sha256 == sha256
@@ -421,7 +250,7 @@ class Slack(Connector):
             else:
                 quietly = {"unfurl_links": False, "unfurl_media": False}
                 answer = await self.session.post("/chat.postMessage", json={**body, **quietly}, headers=_JSON)
-            sent = _said(answer, _Sent)
+            sent = said(answer, Sent)
             return Receipt(request_id=answer.request_id, remote_id=f"{sent.channel}:{sent.ts}")
 
         async def confirm(self, want: message.NewMessage, receipt: Receipt, marker: str) -> Seen:
@@ -430,7 +259,7 @@ class Slack(Connector):
                 return await self.observe(want, marker)
             asked: dict[str, str | int] = {"channel": channel, "include_all_metadata": "true", "inclusive": "true"}
             asked |= {"latest": moment, "oldest": moment, "limit": 1}
-            found = await _get(self.session, "conversations.history", _History, **asked)
+            found = await ask(self.session, "conversations.history", History, **asked)
             ours = [each for each in found.messages if each.ts == moment and self._is_ours(each)]
             sha256 = _sha256(_written(want), self._buttons(want))
             return self._seen(channel, ours[0] if ours else None, sha256)
@@ -444,25 +273,25 @@ class Slack(Connector):
 
         async def read(self, want: message.ChatPerson) -> message.PersonFound:
             try:
-                user = (await _get(self.session, "users.info", _FoundUser, user=want.id)).user
+                user = (await ask(self.session, "users.info", FoundUser, user=want.id)).user
             except NotFound:
                 raise NotFound(f"There is nobody {want.id} in the workspace.") from None
             reason = _doubt(user, str(self.settings["workspace"]))
             return message.PersonFound(id=user.id, email="" if reason else user.profile.email, reason=reason)
 
 
-def _why_not(settings: Settings, said: _Interaction) -> str:
+def _why_not(settings: Settings, told: Interaction) -> str:
     """Why something that Slack tells is nothing to act on; empty when it may be."""
-    if said.type != "block_actions":
+    if told.type != "block_actions":
         return "only buttons are acted on"
     if not settings["decides"]:
         return "the connection lets nobody decide in chat"
-    if (said.app, said.team.id) != (settings["app"], settings["workspace"]):
+    if (told.app, told.team.id) != (settings["app"], settings["workspace"]):
         return "it is of another app or workspace"
     return ""
 
 
-def _doubt(user: _User, workspace: str) -> str:
+def _doubt(user: User, workspace: str) -> str:
     """Why the workspace does not vouch for somebody's address; empty when it does."""
     if workspace not in {user.team, *user.enterprise.teams} or user.is_stranger:
         return "they belong to another workspace"
