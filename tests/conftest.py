@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -69,7 +70,23 @@ def database_url(postgres_server: PostgresServer, postgres_dsn: str, database_te
         copy = sql.SQL("create database {} template {} owner regie")
         admin.execute(copy.format(sql.Identifier(name), sql.Identifier(database_template)))
         yield make_conninfo(postgres_server.ensure().dsn, dbname=name)
+        left = _still_connected(admin, name)
         admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+    # Whoever finds it later, when memory is cleared, is another test.
+    assert not left, f"The test left connections to its database open: {left}"
+
+
+def _still_connected(admin: psycopg.Connection[tuple[str, ...]], name: str, *, patience_s: float = 5.0) -> list[str]:
+    """What the connections did last that are still there a while after a test; a process that ends takes a moment."""
+    until = time.monotonic() + patience_s
+    while True:
+        query = (
+            "select pid || ': ' || query from pg_stat_activity where datname = %s and backend_type = 'client backend'"
+        )
+        left = [text for (text,) in admin.execute(query, [name])]
+        if not left or time.monotonic() > until:
+            return left
+        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -59,10 +60,18 @@ def patience() -> list[float]:
 @pytest.fixture
 async def gateway(
     database: Database, vault: VaultFile, tokens: dict[str, str], vendor: Vendor, patience: list[float]
-) -> FastAPI:
+) -> AsyncIterator[FastAPI]:
     async with database.transaction() as tx:
         await releases.put(tx, RELEASE, by=OPERATOR)
-    return build(database, vault, tokens, vendor, pauser(patience))
+    async with alive(build(database, vault, tokens, vendor, pauser(patience))) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def alive(gateway: FastAPI) -> AsyncIterator[FastAPI]:
+    """A gateway until the end of the block: then it lets go of its connections, as its process does."""
+    async with gateway.router.lifespan_context(gateway):
+        yield gateway
 
 
 def pauser(patience: list[float]) -> Callable[[float], Awaitable[None]]:
@@ -110,8 +119,10 @@ async def neighbour(
     database: Database, vault: VaultFile, tokens: dict[str, str], vendor: Vendor, patience: list[float]
 ) -> AsyncIterator[GatewayClient]:
     """A client of another gateway process on the same database."""
-    other = build(database, vault, tokens, vendor, pauser(patience))
-    async with client_of(other, tokens[worker_of("identity")]) as client:
+    async with (
+        alive(build(database, vault, tokens, vendor, pauser(patience))) as other,
+        client_of(other, tokens[worker_of("identity")]) as client,
+    ):
         yield client
 
 

@@ -27,7 +27,7 @@ from regie.store.database import Database
 from regie_sandbox.app import close, make_app
 from regie_sandbox.rules import Rules, Window
 
-from .conftest import client_of
+from .conftest import alive, client_of
 from .stage import BLOCKS, OPERATOR, Stage, release_of, step
 from .test_shipped_connectors import CONNECTIONS, DEFINITION, JAN, SECRETS, WORLD
 from .vendor import Vendor
@@ -107,6 +107,7 @@ async def bulk(database: Database, tmp_path: Path, tokens: dict[str, str]) -> As
                 connectors=known,
                 transport_for=lambda address: httpx.ASGITransport(app),
             )
+            await stack.enter_async_context(alive(gateway))
             clients.append(await stack.enter_async_context(client_of(gateway, tokens[worker_of("identity")])))
         world = await stack.enter_async_context(httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=WORLD))
         worker = await stack.enter_async_context(workers.registered(database, name="test", domains=["identity"]))

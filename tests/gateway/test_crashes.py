@@ -15,7 +15,7 @@ from regie.gateway_client import ApplyAnswer, GatewayClient
 from regie.store.database import Database, Transaction
 from regie.store.sealer import Sealer
 
-from .conftest import build, client_of, pauser
+from .conftest import alive, build, client_of, pauser
 from .stage import JAN, Run, Stage
 
 pytestmark = pytest.mark.slow
@@ -176,7 +176,7 @@ async def test_a_receipt_whose_commit_got_no_answer_is_written_once(
     stage.vendor.after_write = lambda: setattr(forgetful, "silent", 2)
     gateway = build(forgetful, vault, tokens, stage.vendor, pauser([]))
 
-    async with client_of(gateway, tokens[worker_of("identity")]) as client:
+    async with alive(gateway), client_of(gateway, tokens[worker_of("identity")]) as client:
         answer = await ask_for(client, run, place)
 
     assert answer.state == "received"
@@ -188,7 +188,7 @@ async def test_an_intent_whose_commit_got_no_answer_is_not_acted_upon(
 ) -> None:
     run = await stage.start()
     gateway = build(forgetful, vault, tokens, stage.vendor, pauser([]))
-    async with client_of(gateway, tokens[worker_of("identity")]) as client:
+    async with alive(gateway), client_of(gateway, tokens[worker_of("identity")]) as client:
         forgetful.silent = 1
         with pytest.raises(Unavailable):
             await ask_for(client, run, "disable")

@@ -15,7 +15,7 @@ from regie.gateway.vault import VaultFile
 from regie.gateway_client import GatewayClient
 from regie.store.database import Database
 
-from .conftest import client_of
+from .conftest import alive, client_of
 from .stage import Stage
 from .vendor import FOUND, Vendor
 
@@ -49,7 +49,7 @@ async def web(
         connectors={"toy": PROBED},
         transport_for=lambda _: httpx.MockTransport(vendor),
     )
-    async with client_of(probed, tokens[WEB]) as client:
+    async with alive(probed), client_of(probed, tokens[WEB]) as client:
         yield client
 
 

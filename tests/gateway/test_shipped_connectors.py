@@ -26,7 +26,7 @@ from regie_sandbox import chat, seed
 from regie_sandbox.app import close, make_app
 from regie_sandbox.rules import Rules, Window
 
-from .conftest import client_of
+from .conftest import alive, client_of
 from .stage import BLOCKS, OPERATOR, Run, Stage, release_of, step
 from .vendor import Vendor
 
@@ -171,6 +171,7 @@ async def stage(
         database, vault, Callers(lambda: tokens), transport_for=lambda address: world, rereads_s=(0.05, 0.1)
     )
     async with (
+        alive(gateway),
         client_of(gateway, tokens[worker_of("identity")]) as client,
         client_of(gateway, tokens["web"]) as web,
         workers.registered(database, name="test", domains=["identity"]) as worker,

@@ -50,6 +50,7 @@ async def starts(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyP
             await accounts.add(tx, address=address, display_name=address, password=PASSWORD, roles=roles, by=OPERATOR)
     web = make_web(database, deliveries, operator_token=TOKEN)
     async with (
+        gateway.router.lifespan_context(gateway),
         GatewayClient(
             "http://gateway", tokens[worker_of("identity")], transport=httpx.ASGITransport(gateway)
         ) as client,

@@ -208,7 +208,9 @@ async def test_connections_that_died_are_replaced_without_notice(database: Datab
         row = await tx.row("select current_database() as name")
     assert row is not None
     async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
-        await admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [row["name"]])
+        await admin.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [row["name"]]
+        )
     for _ in range(3):
         async with database.reading() as tx:
             assert await tx.row("select 1 as one") == {"one": 1}
