@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,12 +37,12 @@ APPROVAL = "0b0e7a5e-5d0e-5c43-9a37-5f2f9d1f0001"
 Of = Callable[[str], Recorded]
 
 
-def ok(**more: Any) -> httpx.Response:
-    return httpx.Response(200, json={"ok": True, **more})
+def ok(**more: Any) -> httpx2.Response:
+    return httpx2.Response(200, json={"ok": True, **more})
 
 
 def no(code: str, **more: Any) -> Handler:
-    return lambda _: httpx.Response(200, json={"ok": False, "error": code, **more})
+    return lambda _: httpx2.Response(200, json={"ok": False, "error": code, **more})
 
 
 def want(**more: str) -> message.NewMessage:
@@ -95,7 +95,7 @@ class Workspace:
         self.asked: list[str] = []
         self.sent: list[tuple[str, Any]] = []
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
         method = request.url.path.removeprefix("/api/")
         query = request.url.params
         self.asked.append(method)
@@ -293,7 +293,7 @@ async def test_an_address_counts_only_where_the_workspace_vouches_for_it(
     ],
 )
 async def test_a_probe_believes_no_status(recorded: Of, answer: Handler, error: type[RegieError] | None) -> None:
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="https://slack.com/api") as client:
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer), base_url="https://slack.com/api") as client:
         slack = Slack(Session(client, vendor="Slack"), SETTINGS)
         if error is None:
             await slack.probe("/auth.test")

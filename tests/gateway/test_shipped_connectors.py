@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.capabilities import identity, message, ticket
@@ -118,7 +118,7 @@ def kill() -> None:
 class Outside:
     """The imaginary world, and the hand above it."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx2.AsyncClient) -> None:
         self.http = http
 
     async def ticket(self) -> str:
@@ -143,21 +143,21 @@ class Outside:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[httpx.AsyncBaseTransport]:
+async def world(tmp_path: Path) -> AsyncIterator[httpx2.AsyncBaseTransport]:
     app = make_app(tmp_path / "world", rules=RULES)
-    yield httpx.ASGITransport(app)
+    yield httpx2.ASGITransport(app)
     await close(app)
 
 
 @pytest.fixture
-async def outside(world: httpx.AsyncBaseTransport) -> AsyncIterator[Outside]:
-    async with httpx.AsyncClient(transport=world, base_url=WORLD) as http:
+async def outside(world: httpx2.AsyncBaseTransport) -> AsyncIterator[Outside]:
+    async with httpx2.AsyncClient(transport=world, base_url=WORLD) as http:
         yield Outside(http)
 
 
 @pytest.fixture
 async def stage(
-    database: Database, tmp_path: Path, tokens: dict[str, str], world: httpx.AsyncBaseTransport
+    database: Database, tmp_path: Path, tokens: dict[str, str], world: httpx2.AsyncBaseTransport
 ) -> AsyncIterator[Stage]:
     vault = VaultFile.create(tmp_path / "vault")
     for reference, value in SECRETS.items():
@@ -394,7 +394,7 @@ class Chat:
 
     def __init__(self, stage: Stage, outside: Outside) -> None:
         self.stage, self.outside = stage, outside
-        self.web = httpx.ASGITransport(make_web(stage.database, stage.web, operator_token="not-used"))
+        self.web = httpx2.ASGITransport(make_web(stage.database, stage.web, operator_token="not-used"))
 
     async def press(self, who: str, action: str = "regie_approve") -> dict[str, Any]:
         """Press a button of the newest message; the request as Slack sends it."""
@@ -408,7 +408,7 @@ class Chat:
         return sent
 
     async def deliver(self, sent: dict[str, Any], **headers: str) -> int:
-        async with httpx.AsyncClient(transport=self.web, base_url="http://web") as http:
+        async with httpx2.AsyncClient(transport=self.web, base_url="http://web") as http:
             answer = await http.post(
                 "/v1/inbound/acme/slack", content=sent["body"].encode(), headers={**sent["headers"], **headers}
             )

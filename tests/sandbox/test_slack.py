@@ -6,7 +6,7 @@ import json
 from typing import Any
 from urllib.parse import parse_qs
 
-import httpx
+import httpx2
 import pytest
 
 from regie_sandbox import chat
@@ -21,7 +21,7 @@ JSON = {"Content-Type": "application/json; charset=utf-8"}
 CHANNEL = "C0CERTIFIC"
 
 
-async def call(outside: Outside, method: str, body: Any = None, **rest: Any) -> httpx.Response:
+async def call(outside: Outside, method: str, body: Any = None, **rest: Any) -> httpx2.Response:
     """One call with Regie's token and a JSON body."""
     headers = {**BOT, **JSON, **rest.pop("headers", {})}
     content = json.dumps(body).encode() if body is not None else rest.pop("content", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.audit import Event
@@ -21,7 +21,7 @@ SEEN = plan_digest(list(PLAN))
 CHAT = "acme/jira"
 
 
-async def press(stage: Stage, approval: str, where: str = CHAT, **change: str) -> httpx.Response:
+async def press(stage: Stage, approval: str, where: str = CHAT, **change: str) -> httpx2.Response:
     event: dict[str, Any] = {
         "kind": "decided",
         "event": "block_actions",

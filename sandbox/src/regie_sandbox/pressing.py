@@ -12,7 +12,7 @@ import uuid
 from typing import Any
 from urllib.parse import urlencode
 
-import httpx
+import httpx2
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
@@ -64,7 +64,7 @@ def signed(world: World, body: bytes, kind: str) -> dict[str, str]:
     }
 
 
-def routes(world: World, client: httpx.AsyncClient) -> APIRouter:
+def routes(world: World, client: httpx2.AsyncClient) -> APIRouter:
     """The paths below `/sandbox/slack`."""
     router = APIRouter(prefix="/sandbox/slack")
 
@@ -77,7 +77,7 @@ def routes(world: World, client: httpx.AsyncClient) -> APIRouter:
                 url, content=kept.body.encode(), headers=kept.headers, timeout=world.rules.slack_answer_seconds
             )
             status, text = answer.status_code, answer.text
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             status, text = None, type(error).__name__
         return {"status": status, "body": text, "sent": kept.model_dump()}
 
