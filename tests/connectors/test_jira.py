@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from regie.connectors.jira.connector import Jira, _document
+from regie.connectors.jira.connector import Jira
+from regie.connectors.jira.documents import document, plain_text
 from regie.core.capabilities import ticket
 from regie.core.errors import NotFound, OutcomeUnknown, Terminal, Unavailable
 from regie.core.plan import Change, NoChange, Receipt
@@ -33,23 +34,45 @@ def kinds(node: Any) -> set[str]:
 
 
 def test_plain_text_becomes_paragraphs_and_lists() -> None:
-    document: Any = _document("Done:\r\n- one\n- two\nand then\nthis\n\n\nEnd - really\n-\n")
-    assert [node["type"] for node in document["content"]] == ["paragraph", "bulletList", "paragraph", "paragraph"]
-    assert [child["type"] for child in document["content"][2]["content"]] == ["text", "hardBreak", "text"]
-    assert texts(document) == ["Done:", "one", "two", "and then", "this", "End - really", "-"]
+    made: Any = document("Done:\r\n- one\n- two\nand then\nthis\n\n\nEnd - really\n-\n")
+    assert [node["type"] for node in made["content"]] == ["paragraph", "bulletList", "paragraph", "paragraph"]
+    assert [child["type"] for child in made["content"][2]["content"]] == ["text", "hardBreak", "text"]
+    assert texts(made) == ["Done:", "one", "two", "and then", "this", "End - really", "-"]
 
 
 @given(text=st.text())
 def test_every_text_makes_a_valid_document(text: str) -> None:
-    document: Any = _document(text, small=MARKER)
-    assert kinds(document) <= {"doc", "paragraph", "bulletList", "listItem", "text", "hardBreak"}
-    assert all(texts(document))
-    assert texts(document)[-1] == MARKER
-    assert {node["type"] for node in document["content"]} <= {"paragraph", "bulletList"}
+    made: Any = document(text, small=MARKER)
+    assert kinds(made) <= {"doc", "paragraph", "bulletList", "listItem", "text", "hardBreak"}
+    assert all(texts(made))
+    assert texts(made)[-1] == MARKER
+    assert {node["type"] for node in made["content"]} <= {"paragraph", "bulletList"}
     # Nothing a person wrote is lost but white space and the dashes of a list.
-    kept = "".join("".join(texts(document)[:-1]).split())
+    kept = "".join("".join(texts(made)[:-1]).split())
     lines = (line[2:] if line.startswith("- ") and line[2:].strip() else line for line in text.splitlines())
     assert kept == "".join("".join(line.split()) for line in lines)
+
+
+@given(text=st.text())
+def test_what_was_written_reads_back_as_the_same_text(text: str) -> None:
+    read = plain_text(document(text))
+    assert plain_text(document(read)) == read
+    assert document(read) == document(text)
+
+
+def test_a_document_that_people_wrote_reads_as_far_as_it_is_text() -> None:
+    panel: JsonValue = {
+        "type": "panel",
+        "content": [{"type": "paragraph", "content": [{"type": "text", "text": "inside"}]}],
+    }
+    emoji: JsonValue = {
+        "type": "paragraph",
+        "content": [{"type": "emoji", "attrs": {}}, {"type": "text", "text": "Łukasz"}],
+    }
+    assert (
+        plain_text({"type": "doc", "version": 1, "content": [panel, emoji, {"type": "rule"}, 7]}) == "inside\n\nŁukasz"
+    )
+    assert plain_text(None) == plain_text("x") == plain_text([]) == ""
 
 
 class Desk:
@@ -113,8 +136,8 @@ async def test_a_long_comment_is_cut_and_still_marked(recorded: Callable[[str], 
 
 async def test_our_comment_is_found_on_a_later_page(recorded: Callable[[str], Recorded]) -> None:
     desk = Desk()
-    ours: JsonValue = {"id": "5", "body": _document("Done.", small=MARKER)}
-    desk.comments = [*({"id": str(number), "body": _document("Hello.")} for number in range(100, 350)), ours]
+    ours: JsonValue = {"id": "5", "body": document("Done.", small=MARKER)}
+    desk.comments = [*({"id": str(number), "body": document("Hello.")} for number in range(100, 350)), ours]
     write = recorded("jira").write("ticket.comment", desk)
     want = ticket.Comment(ticket="ITSM-1", text="Done.")
     seen = await write.observe(want, MARKER)
@@ -271,6 +294,10 @@ def test_a_new_issue_is_a_new_ticket() -> None:
         "status": "",
         "by": "",
         "by_id": "",
+        "approval": "",
+        "decision": "",
+        "plan_sha256": "",
+        "challenge": "",
     }
 
 

@@ -20,7 +20,7 @@ from regie.core.errors import NotFound, OutcomeUnknown, Terminal, Throttled
 from regie.core.plan import Change, NoChange, Pending, Receipt
 from regie.kit.connector import Connector, Read, Seen, Write, provided
 from regie.kit.session import Session
-from regie_sandbox import seed
+from regie_sandbox import chat, seed
 from regie_sandbox.app import close, make_app
 
 from .conftest import all_connectors
@@ -38,15 +38,25 @@ WANTS: dict[str, tuple[dict[str, JsonValue], int]] = {
     "identity.enable_account": ({"user": "karel.novak@example.com"}, 1),
     "identity.remove_from_group": ({"user": JAN, "group": SALES}, 1),
     "identity.revoke_sessions": ({"user": JAN}, 1),
+    "message.send": ({"to": "certificates", "text": "Soon: <www> & Łukasz", "link": "https://example.com/?a=1&b=2"}, 1),
     "ticket.close": ({"ticket": "ITSM-1"}, 2),
     "ticket.comment": ({"ticket": "ITSM-1", "text": "Switched off:\n\n- the account\n- Łukasz's 日本 badge"}, 1),
     "ticket.open": (
         {"queue": "ITSM", "title": "Laptop of\nJan Janssen", "text": "Please collect.\nToday.", "kind": "Task"},
         1,
     ),
+    "ticket.update": (
+        {
+            "ticket": "ITSM-1",
+            "text": "Soon:\n\n- Łukasz\n- 日本",
+            "priority": "High",
+            "fields": {"last_day": "2026-12-01"},
+        },
+        1,
+    ),
 }
 # The vendors that the imaginary world imitates; a connector for another is held to its recordings.
-IMITATED = ("graph", "jira")
+IMITATED = ("graph", "jira", "slack")
 WRITES = [
     pytest.param(name, capability, id=f"{name}-{capability}")
     for name, found in CONNECTORS.items()
@@ -117,22 +127,34 @@ async def outside(tmp_path: Path) -> AsyncIterator[Outside]:
         base_url="http://sandbox.example.com/graph/v1.0",
         headers={"Authorization": f"Bearer {token}"},
     )
-    settings: dict[str, JsonValue] = {
-        "fields": {"employee": seed.EMPLOYEE_FIELD, "last_day": seed.LAST_DAY_FIELD},
-        "closing_transitions": ["Start progress", "Resolve"],
+    slack = httpx2.AsyncClient(
+        transport=transport,
+        base_url="http://sandbox.example.com/slack/api",
+        headers={"Authorization": f"Bearer {chat.REGIE_APP.bot_token}"},
+    )
+    settings: dict[str, dict[str, JsonValue]] = {
+        "jira": {
+            "fields": {"employee": seed.EMPLOYEE_FIELD, "last_day": seed.LAST_DAY_FIELD},
+            "closing_transitions": ["Start progress", "Resolve"],
+        },
+        "slack": {
+            "workspace": chat.TEAM,
+            "app": chat.REGIE_APP.id,
+            "channels": {each.name: each.id for each in chat.CHANNELS},
+        },
     }
-    clients = {"jira": jira, "graph": graph}
+    clients = {"jira": jira, "graph": graph, "slack": slack}
     made: dict[str, Connector] = {
         name: CONNECTORS[name].connector(
             Session(client, vendor=CONNECTORS[name].manifest.title),
-            CONNECTORS[name].manifest.effective(settings if name == "jira" else {}),
+            CONNECTORS[name].manifest.effective(settings.get(name, {})),
         )
         for name, client in clients.items()
     }
     new = {"reporter": "nguyen.thao@example.com", "employee": JAN, "last_day": "2026-11-30"}
     assert (await control.post("/sandbox/tickets", json=new)).status_code == 201
     yield Outside(control, clock, made)
-    for client in (control, jira, graph):
+    for client in (control, *clients.values()):
         await client.aclose()
     await close(app)
 
@@ -199,7 +221,9 @@ async def test_what_a_dry_run_foresees_is_what_comes(outside: Outside, name: str
 
 # A marker stands against a repeat only where it is looked for, which the gateway does before it applies again.
 REPEATABLE = [
-    each for each in WRITES if each.values[1] not in {"ticket.open", "ticket.comment", "identity.revoke_sessions"}
+    each
+    for each in WRITES
+    if each.values[1] not in {"message.send", "ticket.open", "ticket.comment", "identity.revoke_sessions"}
 ]
 
 
@@ -220,7 +244,7 @@ async def test_a_lost_answer_is_settled_by_looking(outside: Outside, name: str, 
     want = write.capability.wants.model_validate(asked)
     change = await planned(write, want, await write.observe(want, MARKER))
     before = len(await outside.effects())
-    await outside.arm(kind="cut-after", method="POST|PATCH|DELETE")
+    await outside.arm(kind="cut-after", method="POST|PUT|PATCH|DELETE")
     with pytest.raises(OutcomeUnknown):
         await write.apply(want, change, MARKER)
     assert len(await outside.effects()) == before + 1
@@ -238,7 +262,7 @@ async def test_a_call_that_never_arrived_is_made_again(outside: Outside, name: s
     write, (asked, writes) = outside.write(name, capability), WANTS[capability]
     want = write.capability.wants.model_validate(asked)
     change = await planned(write, want, await write.observe(want, MARKER))
-    await outside.arm(kind="cut", method="POST|PATCH|DELETE")
+    await outside.arm(kind="cut", method="POST|PUT|PATCH|DELETE")
     with pytest.raises(OutcomeUnknown):
         await write.apply(want, change, MARKER)
     seen = await write.observe_patiently(want, MARKER, outside.clock.pause)
@@ -252,7 +276,7 @@ async def test_a_throttled_write_says_how_long_to_wait(outside: Outside, name: s
     write, (asked, _) = outside.write(name, capability), WANTS[capability]
     want = write.capability.wants.model_validate(asked)
     change = await planned(write, want, await write.observe(want, MARKER))
-    await outside.arm(kind="status", status=429, retry_after="11", method="POST|PATCH|DELETE")
+    await outside.arm(kind="status", status=429, retry_after="11", method="POST|PUT|PATCH|DELETE")
     with pytest.raises(Throttled) as caught:
         await write.apply(want, change, MARKER)
     assert caught.value.after_s == 11

@@ -211,6 +211,7 @@ class Stage:
         *,
         decision: str | None = "approved",
         place: str = "approval",
+        approvers: tuple[str, ...] = (APPROVER,),
     ) -> Run:
         """Have a plan approved, refused or left open."""
         plan = tuple(PlannedStep(place=place, uses="x", planned=each) for place, each in planned)
@@ -220,7 +221,7 @@ class Stage:
             rungs=1,
             question="Really?",
             plan=plan,
-            approvers=(APPROVER,),
+            approvers=approvers,
             requester="",
             expires_after_s=3600,
         )

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from regie.core.errors import AuthFailed, RegieError, Throttled, Unavailable
-from regie.gateway.authentication import EARLY_S, Basic, ClientCredentials
+from regie.gateway.authentication import EARLY_S, Basic, Bearer, ClientCredentials
 from regie.gateway.vault import SecretText
 from regie.kit.session import LONGEST_WAIT_S
 
@@ -169,3 +169,15 @@ async def test_a_token_endpoint_cannot_ask_us_to_wait_for_ages(said: str, after_
             await client.get("/users")
 
     assert caught.value.after_s == after_s
+
+
+async def test_a_token_that_was_given_out_is_sent_as_it_is() -> None:
+    seen: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request.headers["Authorization"])
+        return httpx2.Response(401)
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer), auth=Bearer(secret)) as client:
+        await client.get("https://api.example.com/x")
+    assert seen == [f"Bearer {CANARY}"]  # nothing can be renewed, so it is not tried again

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regie.core.errors import AuthFailed, InvalidInput
@@ -95,6 +95,8 @@ def test_a_vault_without_its_key_is_not_given_a_new_one(tmp_path: Path) -> None:
         VaultFile.create(tmp_path / "vault")
 
 
+# Without a deadline: it writes files, and how long that takes is not what it is about.
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_altered_byte_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     vault = VaultFile.create(tmp_path_factory.mktemp("altered") / "vault")

@@ -14,7 +14,7 @@ from regie.core.effect import Repeat
 from regie.core.plan import Change, NoChange, Pending, Receipt
 from regie.kit.connector import Connector, Read, Seen, Write, provides
 from regie.kit.discovery import Found
-from regie.kit.inbound import InboundEvent, InboundRule
+from regie.kit.inbound import InboundEvent, SignedBody
 from regie.kit.manifest import ClientCredentials, Manifest, Quality, Setting
 
 Answer = Callable[[httpx2.Request, Callable[[], httpx2.Response]], httpx2.Response]
@@ -320,7 +320,7 @@ MANIFEST = Manifest(
     secrets={"client_secret": "of the app", "webhook": "of the webhook"},
     permissions=("read", "write"),
     limits=(),
-    inbound=InboundRule(
+    inbound=SignedBody(
         signature="hmac-sha256", header="X-Sig", prefix="sha256=", delivery_header="X-Delivery", secret="webhook"
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx2
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from regie.core.errors import Terminal
-from regie.kit.paging import next_links, offsets
+from regie.kit.paging import cursors, next_links, offsets
 from regie.kit.session import Session
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
@@ -99,3 +99,45 @@ async def test_the_next_page_is_not_fetched_from_another_host() -> None:
     page = {"value": [1], "@odata.nextLink": "https://evil.example.net/v1/things"}
     with pytest.raises(Terminal, match="another host"):
         await collect(next_links(session(lambda _: httpx2.Response(200, json=page)), "/things"))
+
+
+def following(*pages: JsonValue) -> Callable[[str], Awaitable[JsonValue]]:
+    """Pages by the number in their cursor."""
+
+    async def page_after(cursor: str) -> JsonValue:
+        return pages[int(cursor or "0")]
+
+    return page_after
+
+
+def page(*entries: int, then: JsonValue = "") -> JsonValue:
+    return {"items": list(entries), "response_metadata": {"next_cursor": then}}
+
+
+async def test_a_list_with_cursors_is_read_to_its_end() -> None:
+    pages = following(page(1, 2, then="1"), page(then="2"), page(3))
+    assert await collect(cursors(pages, "list", items="items")) == [1, 2, 3]
+    assert await collect(cursors(following({"items": [1]}), "list", items="items")) == [1]
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [page(1, then="1"), page(2, then="1")],
+        [page(1, then=7)],
+        [{"response_metadata": {}}],
+        ["text"],
+    ],
+    ids=["a circle", "no cursor", "no entries", "no object"],
+)
+async def test_a_list_with_cursors_that_goes_astray_is_not_taken_for_all(pages: list[JsonValue]) -> None:
+    with pytest.raises(Terminal):
+        await collect(cursors(following(*pages), "list", items="items"))
+
+
+async def test_a_list_with_cursors_that_does_not_end_is_not_taken_for_all() -> None:
+    async def page_after(cursor: str) -> JsonValue:
+        return page(1, then=f"{int(cursor or 0) + 1}")
+
+    with pytest.raises(Terminal, match="more than 3 pages"):
+        await collect(cursors(page_after, "list", items="items", most_pages=3))

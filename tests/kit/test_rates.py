@@ -18,7 +18,7 @@ from regie.kit.rates import ELSEWHERE, LATE, LATE_MOST_S, Limit, Method, Outgoin
 
 MODELS = Path(kit.__file__).parent / "rate_models"
 KNOWN = connectors_in(connectors)
-JIRA, GRAPH, ACME = (KNOWN[name].manifest for name in ("jira", "graph", "acme"))
+JIRA, GRAPH, ACME, SLACK = (KNOWN[name].manifest for name in ("jira", "graph", "acme", "slack"))
 
 
 def model(name: str) -> RateModel:
@@ -124,13 +124,13 @@ def test_defender_counts_each_endpoint_for_a_minute_and_an_hour() -> None:
 
 
 def test_slack_counts_each_channel() -> None:
-    slack = model("slack")
-    one = paid(slack, request("POST", "/api/chat.postMessage", {"channel": "C1", "text": "x"}), workspace="w")
-    assert one == {"channel": (1, ("w", "C1"))}
-    assert paid(slack, request("POST", "/api/chat.postMessage", {"text": "x"}), workspace="w") == {}
-    assert paid(slack, request("GET", "/api/conversations.list"), workspace="w") == {
-        "tier-2": (1, ("w", "/api/conversations.list"))
-    }
+    one = paid(SLACK, request("POST", "/chat.postMessage", {"channel": "C1", "text": "x"}), workspace="w", app="a")
+    of_app = {"tier-4": (1, ("w", "a", "/chat.postMessage"))}
+    assert one == of_app | {"channel": (1, ("w", "C1"))}
+    assert paid(SLACK, request("POST", "/chat.postMessage", {"text": "x"}), workspace="w", app="a") == of_app
+    assert paid(SLACK, request("GET", "/conversations.history"), workspace="w", app="a") == dict.fromkeys(
+        ("tier-3", "tier-4"), (1, ("w", "a", "/conversations.history"))
+    )
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in MODELS.glob("*.yaml")))

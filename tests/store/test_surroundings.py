@@ -36,7 +36,7 @@ async def clock(database: Database) -> datetime:
     return now + timedelta(seconds=CLOCK_MAY_STEP_S)
 
 
-async def nearby(database: Database, intent: Intent, since: datetime) -> Nearby:
+async def nearby(database: Database, intent: Intent, since: datetime, *, settle_s: float = 0.0) -> Nearby:
     async with database.glance() as tx:
         return await surroundings.nearby(
             tx,
@@ -46,6 +46,7 @@ async def nearby(database: Database, intent: Intent, since: datetime) -> Nearby:
             capability=intent.capability,
             target=intent.target,
             since=since,
+            settle_s=settle_s,
         )
 
 
@@ -68,7 +69,7 @@ async def test_the_steps_that_are_named_are_found_with_the_run(database: Databas
 
 async def test_nothing_is_nearby_where_nothing_was_done(database: Database, start: Start) -> None:
     near = await nearby(database, intent_of(await start()), await clock(database))
-    assert near == Nearby(own=None, alike=[], accepted=False, abandoned=None, is_touched=False)
+    assert near == Nearby(own=None, alike=[], is_under_way=False, abandoned=None, is_touched=False)
 
 
 async def test_a_step_itself_does_not_touch_its_target(database: Database, start: Start) -> None:
@@ -119,14 +120,36 @@ async def test_what_was_accepted_is_asked_about_by_its_run_until_that_is_over(
     await settle(database, accepted, EffectState.PENDING, handle={"job": 1})
     mine = intent_of(await start())
     near = await nearby(database, mine, await clock(database))
-    assert (near.accepted, near.abandoned) == (True, None)
+    assert (near.is_under_way, near.abandoned) == (True, None)
     assert not (
         await nearby(database, replace(mine, capability="identity.revoke_sessions"), await clock(database))
-    ).accepted
+    ).is_under_way
 
     async with database.transaction() as tx:
         await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.DONE))
     near = await nearby(database, mine, await clock(database))
-    assert not near.accepted
+    assert not near.is_under_way
     assert near.abandoned is not None
     assert near.abandoned.handle == {"job": 1}
+
+
+@pytest.mark.parametrize("domain", ["identity", "hr"])
+@pytest.mark.parametrize("state", list(EffectState))
+async def test_what_another_step_has_just_made_is_under_way_for_as_long_as_it_need_not_show(
+    database: Database, start: Start, state: EffectState, domain: str
+) -> None:
+    other = replace(intent_of(await start(domain=domain)), effect_key="0" * 64)
+    await intend(database, other)
+    if state is not EffectState.INTENDED:
+        await settle(database, other, state)
+    mine, long_after = intent_of(await start()), await clock(database)
+    is_accepted = state is EffectState.PENDING
+    may_be_made = state in {EffectState.INTENDED, EffectState.RECEIVED, EffectState.UNKNOWN}
+
+    settling = await nearby(database, mine, long_after, settle_s=60.0)
+    assert settling.is_under_way is (may_be_made or is_accepted)
+    assert settling.is_touched is (state is EffectState.INTENDED)
+    assert (await nearby(database, mine, long_after)).is_under_way is is_accepted
+    assert (await nearby(database, mine, long_after, settle_s=0.000_001)).is_under_way is is_accepted
+    for stranger in (replace(mine, capability="identity.revoke_sessions"), replace(mine, target="user:2"), other):
+        assert not (await nearby(database, stranger, long_after, settle_s=60.0)).is_under_way

@@ -34,10 +34,16 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="directory of the world and its ledger")
     parser.add_argument("--webhook-url", help="where new issues are announced")
     parser.add_argument("--webhook-secret", help="what webhooks are signed with")
+    parser.add_argument("--interactivity-url", help="where it is told which button of the chat somebody pressed")
     given = parser.parse_args()
     # A connection that is cut on purpose ends in an exception; the server's log of it would only frighten.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    app = make_app(given.state, webhook_url=given.webhook_url, webhook_secret=given.webhook_secret)
+    app = make_app(
+        given.state,
+        webhook_url=given.webhook_url,
+        webhook_secret=given.webhook_secret,
+        interactivity_url=given.interactivity_url,
+    )
     listening = socket.create_server(("127.0.0.1", given.port))
     # Each connection inherits it: without it the second packet of an answer waits 40 ms for the first's receipt.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,7 +1,7 @@
 """Puts the imaginary world together as one ASGI application. Tests call `make_app`; `__main__` serves it.
 
-Paths: `/jira` is the root of a Jira Cloud site, `/graph/v1.0` is Microsoft Graph, `/login` is the Entra token endpoint
-and `/sandbox` is the control API.
+Paths: `/jira` is the root of a Jira Cloud site, `/graph/v1.0` is Microsoft Graph, `/login` is the Entra token endpoint,
+`/slack/api` is Slack's Web API and `/sandbox` is the control API.
 """
 
 import uuid
@@ -16,7 +16,7 @@ from fastapi.exceptions import HTTPException
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as RoutingError
 
-from regie_sandbox import control, graph, jira, login, refusals
+from regie_sandbox import control, graph, jira, login, pressing, refusals, slack
 from regie_sandbox.faults import App, FaultMiddleware, Faults, Message, Receive, Scope, Send
 from regie_sandbox.rules import Rules
 from regie_sandbox.throttle import Throttle
@@ -47,6 +47,8 @@ class StampMiddleware:
                     headers |= {"request-id": request_id, "client-request-id": state["client_request_id"]}
                 elif scope["path"].startswith("/jira/"):
                     headers |= {"Atl-Request-Id": request_id}
+                elif scope["path"].startswith("/slack/"):
+                    headers |= {"x-slack-req-id": request_id.replace("-", "")}
                 raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
                 message["headers"] = [*message.get("headers", []), *raw]
             await send(message)
@@ -72,6 +74,7 @@ def make_app(
     rules: Rules | None = None,
     webhook_url: str | None = None,
     webhook_secret: str | None = None,
+    interactivity_url: str | None = None,
     webhook_client: httpx2.AsyncClient | None = None,
 ) -> FastAPI:
     """The world in `state_dir`, ready to be asked.
@@ -82,6 +85,7 @@ def make_app(
         rules: limits and delays, the vendors' own by default.
         webhook_url: where new issues are announced; None keeps what was registered before.
         webhook_secret: what webhooks are signed with.
+        interactivity_url: where pressed buttons are told; None keeps what was registered before.
         webhook_client: what sends webhooks; tests pass one with an in-process transport.
 
     The returned application has `state.world` and `state.webhooks`. A server closes them at its end; whoever calls the
@@ -90,6 +94,8 @@ def make_app(
     world = World(state_dir, clock, rules)
     if webhook_url is not None:
         world.set_webhook(webhook_url, webhook_secret)
+    if interactivity_url is not None:
+        world.set_interactivity(interactivity_url)
     # trust_env off: a proxy in the environment has no business between two loopback addresses.
     client = webhook_client or httpx2.AsyncClient(trust_env=False)
     webhooks, faults, throttle = Webhooks(world, client), Faults(), Throttle()
@@ -106,6 +112,8 @@ def make_app(
     app.include_router(jira.routes(world, throttle, desk))
     app.include_router(graph.routes(world, throttle))
     app.include_router(login.routes(world))
+    app.include_router(slack.routes(world, throttle))
+    app.include_router(pressing.routes(world, client))
     app.include_router(control.routes(world, desk, webhooks, faults, throttle))
     app.add_middleware(FaultMiddleware, faults=faults)
     app.add_middleware(StampMiddleware)

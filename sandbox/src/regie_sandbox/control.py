@@ -130,6 +130,7 @@ def _world_routes(router: APIRouter, world: World, faults: Faults, throttle: Thr
             ],
             "groups": [each.model_dump(mode="json") for each in world.groups.values()],
             "tickets": [each.model_dump(mode="json") for each in world.tickets.values()],
+            "messages": [each.model_dump(mode="json") for each in world.messages.values()],
         }
 
     @router.get("/world/digest")

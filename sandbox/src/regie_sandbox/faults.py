@@ -12,7 +12,7 @@ import httpx2
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from regie_sandbox.refusals import graph, jira
+from regie_sandbox.refusals import Refused, graph, jira
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -77,6 +77,9 @@ def _answer(fault: Fault, path: str) -> Response:
     if path.startswith("/graph"):
         code = {429: "TooManyRequests", 503: "serviceNotAvailable"}.get(fault.status, "UnknownError")
         return graph(fault.status, code, "The service cannot answer this now.", headers).response
+    if path.startswith("/slack"):
+        code = {429: "ratelimited", 503: "service_unavailable"}.get(fault.status, "internal_error")
+        return Refused(fault.status, {"ok": False, "error": code}, headers).response
     return JSONResponse({"error": "temporarily_unavailable"}, fault.status, headers)
 
 
@@ -114,7 +117,7 @@ class FaultMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call, or spoil it."""
-        is_vendor = scope["type"] == "http" and scope["path"].startswith(("/jira/", "/graph/", "/login/"))
+        is_vendor = scope["type"] == "http" and scope["path"].startswith(("/jira/", "/graph/", "/login/", "/slack/"))
         fault = self._faults.take(scope["method"], scope["path"]) if is_vendor else None
         if fault is None:
             await self._app(scope, receive, send)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-System = Literal["jira", "graph", "sandbox"]
-About = Literal["person", "ticket"]
+System = Literal["jira", "graph", "slack", "sandbox"]
+About = Literal["person", "ticket", "message"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS ledger (
@@ -30,8 +30,8 @@ class Entry(BaseModel):
     """One write.
 
     `system` is whose API took it; `sandbox` means a hand on the control API, which is no effect of the client under
-    test. `target` is a userPrincipalName or an issue key. `before` and `after` hold only the fields the write named;
-    a write that changed nothing is an entry too, with `changed` false.
+    test. `target` is a userPrincipalName, an issue key or a conversation. `before` and `after` hold only the fields the
+    write named; a write that changed nothing is an entry too, with `changed` false.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -48,6 +48,11 @@ def graph_denied() -> Refused:
     return graph(403, "Authorization_RequestDenied", "Insufficient privileges to complete the operation.")
 
 
+def slack(code: str, **more: Any) -> Refused:
+    """What Slack answers instead of a status: 200, and that it is not ok."""
+    return Refused(200, {"ok": False, "error": code, **more})
+
+
 def entra(status: int, error: str, number: int, message: str, timestamp: str) -> Refused:
     """The token endpoint's error object, with the AADSTS number in text and list."""
     trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())

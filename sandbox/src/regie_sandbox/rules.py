@@ -24,7 +24,8 @@ class Rules(BaseModel):
     Sources, read in November 2026: developer.atlassian.com/cloud/jira/platform/rate-limiting (burst, writes to one
     issue), developer.atlassian.com/cloud/jira/platform/webhooks (five retries), learn.microsoft.com/graph/
     throttling-limits (identity and access: the budget of a tenant with fewer than 50 users), learn.microsoft.com/
-    entra/identity-platform (a client-credentials token lives 3,599 seconds).
+    entra/identity-platform (a client-credentials token lives 3,599 seconds), docs.slack.dev/apis/web-api/rate-limits (a
+    method of tier 3 or 4, one message in a second to a channel), docs.slack.dev/interactivity (3 seconds to answer).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,8 +39,16 @@ class Rules(BaseModel):
     graph_resource_units: Window = Window(limit=3500, seconds=10)
     graph_writes: Window = Window(limit=3000, seconds=150)
     graph_revoke_delay_seconds: float = Field(default=0.5, ge=0)
+    slack_tier_calls_per_minute: dict[int, int] = {3: 50, 4: 100}
+    slack_channel: Window = Window(limit=1, seconds=1)
+    slack_history_delay_seconds: float = Field(default=0.0, ge=0)
+    slack_answer_seconds: float = Field(default=3.0, gt=0)
     token_lifetime_seconds: int = Field(default=3599, gt=0)
 
     def burst(self, method: str) -> Window:
         """How often one endpoint may be called with this method; one that is not listed is not limited."""
         return Window(limit=self.jira_burst_per_second.get(method, sys.maxsize), seconds=1)
+
+    def slack_tier(self, tier: int) -> Window:
+        """How often one method of a tier may be called by one app in one workspace."""
+        return Window(limit=self.slack_tier_calls_per_minute[tier], seconds=60)

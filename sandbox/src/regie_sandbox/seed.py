@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from regie_sandbox import chat
 from regie_sandbox.people import Group, Person
 
 TENANT_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -201,5 +202,12 @@ def credentials() -> dict[str, Any]:
             "client_id": READER_APP.client_id,
             "client_secret": READER_APP.client_secret,
             "roles": list(READER_APP.roles),
+        },
+        "slack": {
+            "workspace": chat.TEAM,
+            "app": chat.REGIE_APP.id,
+            "bot_token": chat.REGIE_APP.bot_token,
+            "signing_secret": chat.REGIE_APP.signing_secret,
+            "channels": {each.name: each.id for each in chat.CHANNELS},
         },
     }

@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from regie_sandbox import seed
+from regie_sandbox.chat import ChatMessage, Direct
 from regie_sandbox.ledger import Entry, Ledger
 from regie_sandbox.people import Group, Person
 from regie_sandbox.rules import Rules
 from regie_sandbox.tickets import Delivery, Ticket
 
 Clock = Callable[[], datetime]
-Record = Person | Group | Ticket | Delivery
+Record = Person | Group | Ticket | Delivery | Direct | ChatMessage
 Kind = TypeVar("Kind", bound=BaseModel)
 
 _SCHEMA = """
@@ -39,7 +40,7 @@ def wall_clock() -> datetime:
 
 
 class World:
-    """People, groups, tickets and webhook deliveries, with the ledger beside them.
+    """People, groups, tickets, messages and webhook deliveries, with the ledger beside them.
 
     Raises:
         sqlite3.Error: when the file in `state_dir` cannot be read or written.
@@ -83,6 +84,17 @@ class World:
             "INSERT OR REPLACE INTO setting (name, value) VALUES ('webhook', ?)", (json.dumps([url, secret]),)
         )
 
+    def interactivity(self) -> str | None:
+        """Where the workspace sends what people do with the buttons of our app."""
+        found: str | None = json.loads(self._setting("interactivity", lambda: "null"))
+        return found
+
+    def set_interactivity(self, url: str | None) -> None:
+        """Register the address, as an administrator would on the page of the app."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO setting (name, value) VALUES ('interactivity', ?)", (json.dumps(url),)
+        )
+
     def reset(self) -> None:
         """Back to the seed, with an empty ledger; the entries of the earlier life stay in the file."""
         life = int(self._setting("life", lambda: "0")) + 1
@@ -101,6 +113,8 @@ class World:
         self.groups = {each.id: each for each in self._read(Group)}
         self.tickets = {each.key: each for each in self._read(Ticket)}
         self.deliveries = {each.identifier: each for each in self._read(Delivery)}
+        self.directs = {each.id: each for each in self._read(Direct)}
+        self.messages = {each.id: each for each in self._read(ChatMessage)}
 
     def _read(self, kind: type[Kind]) -> list[Kind]:
         rows = self._connection.execute("SELECT body FROM record WHERE kind = ? ORDER BY rowid", (kind.__name__,))
@@ -151,6 +165,10 @@ class World:
                 self.tickets[record.key] = record
             case Delivery():
                 self.deliveries[record.identifier] = record
+            case Direct():
+                self.directs[record.id] = record
+            case ChatMessage():
+                self.messages[record.id] = record
 
     def ledger(self, since: int = 0) -> list[dict[str, Any]]:
         """Every write of this life after `since`, oldest first."""

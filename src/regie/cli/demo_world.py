@@ -151,6 +151,7 @@ async def _start_sandbox(settings: Settings, supervisor: Supervisor, given: Worl
         *("--webhook-url", f"http://127.0.0.1:{settings.port}/v1/inbound/{TENANT}/jira"),
         # In one word: a secret may begin with a dash, and would be taken for an option.
         f"--webhook-secret={secret.read_text()}",
+        *("--interactivity-url", f"http://127.0.0.1:{settings.port}/v1/inbound/{TENANT}/slack"),
     )
     return await supervisor.add(Process("sandbox", "regie_sandbox", settings.home / "logs", arguments=arguments))
 
@@ -163,7 +164,7 @@ async def _write_workspace(settings: Settings, sandbox: str) -> None:
     async with httpx2.AsyncClient(base_url=sandbox, trust_env=False) as http:
         given: dict[str, Any] = (await http.get("/sandbox/credentials")).json()
         people = (await http.get("/sandbox/world")).json()["people"]
-    jira, graph = given["jira"], given["graph"]
+    jira, graph, slack = given["jira"], given["graph"], given["slack"]
     webhook = (settings.keys / "sandbox-webhook.secret").read_text()
     tenant = {
         "tenant": TENANT,
@@ -191,6 +192,21 @@ async def _write_workspace(settings: Settings, sandbox: str) -> None:
                 },
                 "secrets": {"client_secret": "secret://identity/graph-client"},
             },
+            "slack": {
+                "connector": "slack",
+                "domains": ["identity"],
+                "settings": {
+                    "address": f"{sandbox}/slack/api",
+                    "workspace": slack["workspace"],
+                    "app": slack["app"],
+                    "channels": slack["channels"],
+                    "decides": True,
+                },
+                "secrets": {
+                    "bot_token": "secret://identity/slack-bot",
+                    "signing_secret": "secret://identity/slack-signing",
+                },
+            },
         },
         "roles": {"security-officer": [_titled(people, "Security Officer")]},
         # A demo cannot wait for hours.
@@ -205,6 +221,8 @@ async def _write_workspace(settings: Settings, sandbox: str) -> None:
             SecretRef(domain="identity", name="jira-token"): jira["api_token"],
             SecretRef(domain="identity", name="jira-webhook"): webhook,
             SecretRef(domain="identity", name="graph-client"): graph["client_secret"],
+            SecretRef(domain="identity", name="slack-bot"): slack["bot_token"],
+            SecretRef(domain="identity", name="slack-signing"): slack["signing_secret"],
         },
     )
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -46,6 +46,8 @@ class Capability(Generic[Want, Gives]):
         wants: The request's record.
         gives: The answer's record; for a write, the state afterwards.
         summary: One sentence in the imperative, for catalogue and approval pages.
+        named_by: The field of the request that, when it is not empty, names what is made for good: every run of the
+            tenant's domain that asks with the same name means the same object. Empty where each request means its own.
     """
 
     name: str
@@ -53,11 +55,20 @@ class Capability(Generic[Want, Gives]):
     wants: type[Want]
     gives: type[Gives]
     summary: str
+    named_by: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a name outside the grammar."""
+        """Refuse a name outside the grammar, and a name of an object in a field that there is not."""
         if not NAME.match(self.name):
             raise ValueError(f"capability {self.name!r} is not named noun.verb")
+        if self.named_by and self.named_by not in self.wants.model_fields:
+            raise ValueError(
+                f"{self.wants.__name__} has no field {self.named_by} that could name what {self.name} makes"
+            )
+
+    def object_name(self, want: Want) -> str:
+        """The name for good of what a request is about; empty when it means an object of its own."""
+        return str(getattr(want, self.named_by)) if self.named_by else ""
 
 
 AnyCapability = Capability[Record, Record]

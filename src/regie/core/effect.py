@@ -55,6 +55,15 @@ def effect_key(*, tenant: str, domain: str, workflow: str, intent: str, place: s
     return canonical.digest(["effect", tenant, domain, workflow, intent, place, target])
 
 
+def object_key(*, tenant: str, domain: str, capability: str, name: str) -> str:
+    """Names an object that is meant to exist once for good, whichever run asks for it. 64 hexadecimal characters.
+
+    Args:
+        name: As requests give it, such as a certificate and the period it is about.
+    """
+    return canonical.digest(["object", tenant, domain, capability, name])
+
+
 def marker(key: str) -> str:
     """The mark planted in a vendor's object for an effect key: short enough to read, long enough not to collide."""
     return f"regie-{key[:20]}"

@@ -24,7 +24,7 @@ from regie.core import canonical
 from regie.core.errors import AuthFailed, Denied, InvalidInput
 from regie.core.tenant import Connection, SecretRef
 from regie.gateway.acme_account import AccountKey, AcmeAccount, new_account_key
-from regie.gateway.authentication import Basic, ClientCredentials, Secret
+from regie.gateway.authentication import Basic, Bearer, ClientCredentials, Secret
 from regie.gateway.aws_credentials import AwsClients, AwsPlace
 from regie.gateway.keyring import Keyring
 from regie.gateway.observing import Observed, ObservedCalls
@@ -210,6 +210,8 @@ class Accesses:
         match asked.found.manifest.authentication:
             case declared.Basic() as basic:
                 return Basic(asked.setting(basic.user), self._secret(asked.tenant, secrets[basic.secret]))
+            case declared.Bearer() as bearer:
+                return Bearer(self._secret(asked.tenant, secrets[bearer.secret]))
             case declared.ClientCredentials() as oauth:
                 token_url = asked.setting(oauth.token_url)
                 return ClientCredentials(

@@ -38,6 +38,7 @@ from regie.core.errors import (
     WorldMoved,
 )
 from regie.gateway.access import TransportFor
+from regie.gateway.asking import with_approval
 from regie.gateway.budgets import Budgets
 from regie.gateway.connections import Connections, Serving
 from regie.gateway.effects import REREADS_S, Effects, innermost
@@ -143,7 +144,7 @@ class _Desk:
         if not granted.may_plan or not (covers_for is None or granted.is_under(covers_for)):
             await self.grants.deny(granted.key, question, "nothing_to_plan_for")
             raise Denied(f"Step {question.step.place} is neither in a dry run nor under that approval.")
-        return await self.effects.plan(granted, serving, question.want)
+        return await self.effects.plan(granted, serving, await with_approval(self.database, granted, question))
 
     async def apply(self, caller: Caller, question: ApplyQuestion) -> ApplyReply:
         """Make a change."""
@@ -156,7 +157,8 @@ class _Desk:
                 raise Denied(f"Step {step.place} may plan and not apply.")
             outcome = CUT_OFF
             try:
-                reply = await self.effects.apply(granted, serving, question.want)
+                want = await with_approval(self.database, granted, question)
+                reply = await self.effects.apply(granted, serving, want)
             except RegieError as error:
                 outcome = type(error).__name__
                 raise

@@ -40,6 +40,18 @@ class Basic(httpx2.Auth):
         yield request
 
 
+class Bearer(httpx2.Auth):
+    """A token that the outside system has given out for good (RFC 6750)."""
+
+    def __init__(self, secret: Secret) -> None:
+        self._secret = secret
+
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        """Add the header; httpx2 calls this for each request."""
+        request.headers["Authorization"] = f"Bearer {(await self._secret()).reveal()}"
+        yield request
+
+
 @dataclass(frozen=True, slots=True)
 class _Token:
     value: SecretText

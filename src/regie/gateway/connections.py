@@ -19,7 +19,7 @@ from regie.gateway.pacing import ConnectionPace
 from regie.gateway.vault import SecretBackend, SecretText
 from regie.kit.connector import Connector, Provided, Settings, provided
 from regie.kit.discovery import Found
-from regie.kit.inbound import InboundRule
+from regie.kit.inbound import SignedBody, SignedMoment
 from regie.kit.manifest import Manifest
 from regie.kit.session import Session
 from regie.store.database import Database
@@ -55,7 +55,7 @@ class Inlet:
     """A tenant's connection as a source of deliveries."""
 
     domains: tuple[str, ...]
-    rule: InboundRule
+    rule: SignedBody | SignedMoment
     secret: SecretText
     connector: type[Connector]
     settings: Settings
@@ -210,7 +210,7 @@ class Connections:
         )
         if not isinstance(connector.access, Session):
             raise InvalidInput(f"The connector {found.name} is not asked over HTTP.")
-        await connector.access.get(found.manifest.probe, accept={404})
+        await connector.probe(connector.access, found.manifest.probe)
 
     def _provided(self, connection: Connection, capability: str) -> Provided | None:
         found = self._connectors.get(connection.connector)

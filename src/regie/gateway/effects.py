@@ -18,7 +18,7 @@ from pydantic import JsonValue, ValidationError
 
 from regie.core import canonical
 from regie.core.capability import Record
-from regie.core.effect import EffectState, Repeat, attempt_key, effect_key, marker
+from regie.core.effect import EffectState, Repeat, attempt_key, effect_key, marker, object_key
 from regie.core.errors import (
     Denied,
     InvalidInput,
@@ -179,7 +179,7 @@ class Effects:
                 raise await self._lost(meant, change)
             if _was_done_elsewhere(near):
                 return await self._done_before(meant, world, change)
-        if near.accepted:
+        if near.is_under_way:
             # Nothing is written: whatever it comes to, the next attempt looks from the top.
             return ApplyReply(state="pending", planned=change, again_after_s=ASKED_ELSEWHERE_AGAIN_S)
         approval = await self._approval(meant, change)
@@ -387,8 +387,17 @@ def _meant(granted: Granted, serving: Serving, want: dict[str, JsonValue]) -> Me
         want=wanted,
         attempt_key=attempt_key(grant.run, grant.place),
         effect_key=key,
-        marker=marker(key),
+        marker=marker(_object_key(granted, serving, wanted) or key),
     )
+
+
+def _object_key(granted: Granted, serving: Serving, wanted: Record) -> str:
+    """Names the object that the request names for good; empty when it names none."""
+    capability, grant = serving.provided.capability, granted.grant
+    name = capability.object_name(wanted)
+    if not name:
+        return ""
+    return object_key(tenant=grant.tenant, domain=grant.domain, capability=capability.name, name=name)
 
 
 def _differ(before: Effect | None, now: Effect | None) -> bool:

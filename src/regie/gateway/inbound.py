@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 
 from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
-from regie.core.capabilities import ticket
-from regie.core.errors import Denied, InvalidInput, NotFound, Unavailable
+from regie.core.capabilities import message, ticket
+from regie.core.errors import Denied, NotFound, Unavailable
 from regie.core.release import Release
 from regie.core.starts import TicketStart
 from regie.gateway.connections import Connections, Inlet
@@ -18,14 +17,17 @@ from regie.gateway.effects import Effects
 from regie.gateway.identify import WEB, Caller
 from regie.gateway_client import InboundEvent
 from regie.kit.inbound import InboundEvent as Announced
-from regie.kit.inbound import delivery_of
-from regie.store import audit, releases
+from regie.kit.inbound import delivery_of, payload_of
+from regie.store import audit, releases, schedules
 from regie.store.database import Database
 
 LARGEST_BODY = 1024 * 1024
 """Bytes of one delivery."""
 READ_WITHIN_S = 10.0
 """Seconds to find out what a delivery does not tell; the vendors whose webhooks we take wait 10 to 20 for an answer."""
+
+IDENTIFIED_WITHIN_S = 2.0
+"""Seconds to find out who pressed a button: a chat waits 3 for the answer to a press."""
 
 
 class Inbox:
@@ -57,15 +59,18 @@ class Inbox:
         if caller.name != WEB:
             raise Denied(f"{caller.name} does not pass on deliveries.")
         async with self._database.reading() as tx:
-            release = await releases.current(tx)
+            release, now = await releases.current(tx), await schedules.clock(tx)
         inlet = await self._connections.inlet(release, tenant, connection)
         try:
-            delivery = delivery_of(inlet.rule, headers, body, inlet.secret.reveal())
+            delivery = delivery_of(inlet.rule, headers, body, inlet.secret.reveal(), now_s=now.timestamp())
         except Denied:
             await self._write_refusal(tenant, connection, inlet)
             raise
-        announced = inlet.connector.inbound(inlet.settings, _payload(body, delivery, connection))
-        event = await self._completed(release, tenant, connection, announced)
+        announced = inlet.connector.inbound(inlet.settings, payload_of(inlet.rule, headers, body))
+        if announced.kind == "decided":
+            event = await self._with_person(release, tenant, connection, announced)
+        else:
+            event = await self._completed(release, tenant, connection, announced)
         return InboundEvent(delivery=delivery, domains=inlet.domains, event=event.model_dump(mode="json"))
 
     async def _completed(self, release: Release, tenant: str, name: str, event: Announced) -> Announced:
@@ -93,6 +98,23 @@ class Inbox:
             return event
         return event.model_copy(update={"request_type": ticket.Ticket.model_validate(found).request_type})
 
+    async def _with_person(self, release: Release, tenant: str, name: str, event: Announced) -> Announced:
+        """The decision with the address of whoever took it, where the chat vouches for one."""
+        serving = self._connections.through(release, tenant, name, message.IDENTIFY.name)
+        if serving is None:
+            return event.model_copy(update={"kind": "acknowledged", "reason": "it does not tell who people are"})
+        try:
+            async with asyncio.timeout(IDENTIFIED_WITHIN_S):
+                found = await self._effects.call(serving, {"id": event.by_id})
+        except TimeoutError:
+            raise Unavailable("It could not be found out in time who decided.") from None
+        except NotFound:
+            return event.model_copy(update={"kind": "acknowledged", "reason": "nobody knows who decided"})
+        person = message.PersonFound.model_validate(found)
+        if not person.email:
+            return event.model_copy(update={"kind": "acknowledged", "reason": person.reason})
+        return event.model_copy(update={"by": person.email})
+
     async def _write_refusal(self, tenant: str, connection: str, inlet: Inlet) -> None:
         """Leave a trace in the logs of all domains that a genuine delivery could have started a run in."""
         fact = Fact(
@@ -103,11 +125,3 @@ class Inbox:
         async with self._database.transaction() as tx:
             for domain in inlet.domains:
                 await audit.append_outside(tx, tenant, domain, [fact])
-
-
-def _payload(body: bytes, delivery: str, connection: str) -> JsonValue:
-    try:
-        payload: JsonValue = json.loads(body)
-    except (ValueError, RecursionError):
-        raise InvalidInput(f"The delivery {delivery} for {connection} is genuine and no JSON.") from None
-    return payload

@@ -52,6 +52,14 @@ class Meant:
     marker: str
 
     @property
+    def settle_s(self) -> float:
+        """Seconds in which another step may have made what this one is about without its being seen yet.
+
+        0 for what no other step names: nobody else makes that.
+        """
+        return self.write.settle_s if self.serving.provided.capability.object_name(self.want) else 0.0
+
+    @property
     def repeat(self) -> Repeat:
         """How it may happen again when nobody knows whether it happened."""
         return self.write.repeat
@@ -79,6 +87,7 @@ class Ledger:
                 capability=change.capability,
                 target=change.target,
                 since=meant.granted.asked_at,
+                settle_s=meant.settle_s,
             )
 
     async def intend(self, meant: Meant, change: Change, *, approval: str) -> None:

@@ -290,6 +290,14 @@ class Connector:
             raise Denied(f"the connector {type(self).__name__} does not provide {capability}")
         return found.implementation(self.access.needing(found.permissions), self._settings, self._keys)
 
+    async def probe(self, session: Session, path: str) -> None:
+        """Ask the one harmless question that the manifest names; for vendors that say no with a yes, to override.
+
+        Raises:
+            RegieError: What `Session.get` raises.
+        """
+        await session.get(path, accept={404})
+
     @classmethod
     def inbound(cls, settings: Settings, payload: JsonValue) -> InboundEvent:  # noqa: ARG003  for those who override
         """Say in our words what a webhook of this vendor announces. Pure; the signature was checked before."""

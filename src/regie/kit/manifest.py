@@ -85,6 +85,15 @@ class Basic(Credentials):
     secret: str
 
 
+class Bearer(Credentials):
+    """A token that the vendor has given out for good (RFC 6750): the name of the secret that holds it."""
+
+    of_secrets: ClassVar[tuple[str, ...]] = ("secret",)
+
+    kind: Literal["bearer"]
+    secret: str
+
+
 class ClientCredentials(Credentials):
     """OAuth 2.0 client credentials (RFC 6749, 4.4): names of two settings and of a secret, and the scope itself."""
 
@@ -182,10 +191,10 @@ class HostRules(Record):
 
 
 Authentication = Annotated[
-    Basic | ClientCredentials | AcmeAccount | AwsKeys | Tsig | Nobody, Field(discriminator="kind")
+    Basic | Bearer | ClientCredentials | AcmeAccount | AwsKeys | Tsig | Nobody, Field(discriminator="kind")
 ]
 _FITTING: Mapping[AccessKind, frozenset[str]] = {
-    "http": frozenset({"basic", "client_credentials", "acme_account", "nobody"}),
+    "http": frozenset({"basic", "bearer", "client_credentials", "acme_account", "nobody"}),
     "aws": frozenset({"aws_keys"}),
     "dns": frozenset({"tsig", "nobody"}),
     "host": frozenset({"nobody"}),

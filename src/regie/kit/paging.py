@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from pydantic import JsonValue
 
@@ -81,6 +81,44 @@ async def offsets(
         if not found:
             raise Terminal(f"The pages of {path} end after {position} of {announced} entries")
     raise _endless(path, most_pages)
+
+
+async def cursors(
+    page_after: Callable[[str], Awaitable[JsonValue]],
+    path: str,
+    *,
+    items: str,
+    cursor_in: tuple[str, str] = ("response_metadata", "next_cursor"),
+    most_pages: int = MOST_PAGES,
+) -> AsyncIterator[JsonValue]:
+    """Every entry of a list whose pages name a cursor for the next one (Slack).
+
+    Args:
+        page_after: Reads the page that follows a cursor; the first one for an empty text.
+        path: What is read, for error messages.
+        cursor_in: The object in a page that holds the cursor, and its name there; the last page has none.
+
+    Raises:
+        Terminal: The pages go in a circle, do not end, or have another shape.
+        RegieError: What `page_after` raises.
+    """
+    seen = set[str]()
+    cursor = ""
+    while cursor not in seen:
+        if len(seen) >= most_pages:
+            raise _endless(path, most_pages)
+        seen.add(cursor)
+        page = _object(await page_after(cursor), path)
+        for item in _entries(page, items, path):
+            yield item
+        holder = page.get(cursor_in[0])
+        found = holder.get(cursor_in[1], "") if isinstance(holder, dict) else ""
+        if found == "":
+            return
+        if not isinstance(found, str):
+            break
+        cursor = found
+    raise Terminal(f"The pages of {path} go in a circle or point nowhere")
 
 
 def _endless(path: str, most_pages: int) -> Terminal:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from uuid import UUID, uuid5
 
 from psycopg.rows import DictRow
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from regie.core.approval import may_decide
 from regie.core.audit import Actor, Event, Fact
@@ -177,8 +177,12 @@ async def decide(
     person: str,
     decision: Literal["approved", "refused"],
     comment: str = "",
+    told: dict[str, JsonValue] | None = None,
 ) -> None:
     """Say yes or no: closes the approval, tells the run and writes the leaf.
+
+    Args:
+        told: What the leaf says besides, about the system that has told who the person is.
 
     Raises:
         Denied: The person may not, or it is decided or timed out already; the message says by whom and when.
@@ -218,7 +222,7 @@ async def decide(
     fact = Fact(
         event=Event.APPROVAL_GRANTED if decision == "approved" else Event.APPROVAL_REFUSED,
         actor=Actor(type="person", id=person),
-        detail={"approval": {**detail, "place": row["place"]}},
+        detail={"approval": {**detail, "place": row["place"]}, **(told or {})},
     )
     await audit.append(tx, key, [fact])
 

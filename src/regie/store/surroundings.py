@@ -16,7 +16,8 @@ from regie.store.keys import RunKey
 
 CLOCK_MAY_STEP_S: Final = 1.0
 """Seconds by which the database's clock may be set back without a change of ours being taken for older than it is."""
-
+_MADE: Final = frozenset({EffectState.INTENDED, EffectState.RECEIVED, EffectState.UNKNOWN})
+"""States of a row whose change was made, or may have been."""
 
 _NEARBY: LiteralString = """
     with near as (
@@ -30,11 +31,13 @@ _NEARBY: LiteralString = """
         where tenant = %(tenant)s and target = %(target)s and settled_at is null
         union select tenant, domain, attempt_key from regie.effect
         where tenant = %(tenant)s and target = %(target)s
-          and settled_at >= %(since)s::timestamptz - make_interval(secs => %(step)s))
+          and settled_at >= least(%(since)s::timestamptz - make_interval(secs => %(step)s),
+                                  statement_timestamp() - make_interval(secs => %(settle)s)))
     select e.*, r.ended_at is not null as is_over,
            e.target = %(target)s and e.attempt_key <> %(attempt_key)s
                and (e.settled_at is null or e.settled_at >= %(since)s::timestamptz - make_interval(secs => %(step)s))
-               as is_touching
+               as is_touching,
+           e.intended_at > statement_timestamp() - make_interval(secs => %(settle)s) as is_recent
     from near join regie.effect e using (tenant, domain, attempt_key)
     join regie.run r on (r.tenant, r.domain, r.id) = (e.tenant, e.domain, e.run)
     order by e.intended_at desc, e.attempt_key"""
@@ -62,14 +65,15 @@ class Nearby:
     Attributes:
         own: The row of the step itself.
         alike: Rows of other steps that meant the same effect, newest first.
-        accepted: Whether another step, of a run that goes on, has had the same capability accepted for the target.
+        is_under_way: Whether another step has had the same capability accepted for the target, and its run goes on; or
+            has made such a change within the given time, or may have, so that it need not show yet.
         abandoned: The same effect, accepted for a run that is over by now; the latest.
         is_touched: Whether we may have changed the target after the given moment.
     """
 
     own: Effect | None
     alike: Sequence[Effect]
-    accepted: bool
+    is_under_way: bool
     abandoned: Effect | None
     is_touched: bool
 
@@ -96,13 +100,23 @@ async def asked(tx: Transaction, key: RunKey, fence: int, attempt_keys: Sequence
 
 
 async def nearby(
-    tx: Transaction, key: RunKey, *, attempt_key: str, effect_key: str, capability: str, target: str, since: datetime
+    tx: Transaction,
+    key: RunKey,
+    *,
+    attempt_key: str,
+    effect_key: str,
+    capability: str,
+    target: str,
+    since: datetime,
+    settle_s: float,
 ) -> Nearby:
     """What else there is about a change. Runs of every domain of the tenant count: they may act on the same thing.
 
     Args:
         target: Its lock is held, so whoever of us changed it has written that down.
         since: When its state was asked for, by the database's clock.
+        settle_s: Seconds for which a change that another step makes counts as under way, whether it has been settled or
+            not; 0 when looking shows it.
     """
     rows = await tx.rows(
         _NEARBY,
@@ -113,18 +127,20 @@ async def nearby(
             "target": target,
             "since": since,
             "step": CLOCK_MAY_STEP_S,
+            "settle": settle_s,
         },
     )
-    found = [(effects.opened(tx, row), bool(row["is_over"])) for row in rows]
-    own = next((each for each, _ in found if each.attempt_key == attempt_key), None)
-    others = [(each, is_over) for each, is_over in found if each is not own]
-    alike = [(each, is_over) for each, is_over in others if each.effect_key == effect_key]
+    found = [(effects.opened(tx, row), bool(row["is_over"]), bool(row["is_recent"])) for row in rows]
+    own = next((each for each, *_ in found if each.attempt_key == attempt_key), None)
+    others = [told for told in found if told[0] is not own]
+    alike = [(each, is_over) for each, is_over, _ in others if each.effect_key == effect_key]
     return Nearby(
         own=own,
         alike=[each for each, _ in alike],
-        accepted=any(
-            (each.target, each.capability, each.state) == (target, capability, EffectState.PENDING) and not is_over
-            for each, is_over in others
+        is_under_way=any(
+            (each.target, each.capability) == (target, capability)
+            and (not is_over if each.state is EffectState.PENDING else is_recent and each.state in _MADE)
+            for each, is_over, is_recent in others
         ),
         abandoned=next((each for each, is_over in alike if each.state is EffectState.PENDING and is_over), None),
         is_touched=any(row["is_touching"] for row in rows),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import structlog
-from fastapi import APIRouter, Request, status
+from fastapi import APIRouter, Request, Response, status
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from regie import logs
@@ -19,7 +19,7 @@ from regie.gateway_client import InboundEvent
 from regie.store import audit
 from regie.store.database import Transaction
 from regie.telemetry import traces
-from regie.web import withdrawing
+from regie.web import deciding, withdrawing
 from regie.web.answers import DeliveryAccepted, DeliveryCancelled, DeliveryIgnored, StartedByDelivery
 from regie.web.means import Having, Means, current_release
 
@@ -41,13 +41,14 @@ class Announced(BaseModel):
     project: str = ""
     request_type: str = ""
     reason: str = ""
+    challenge: str = ""
 
 
 Taken = DeliveryAccepted | DeliveryCancelled | DeliveryIgnored
 
 
-@router.post("/v1/inbound/{tenant}/{connection}", status_code=status.HTTP_202_ACCEPTED)
-async def deliver(means: Having, tenant: str, connection: str, request: Request) -> Taken:
+@router.post("/v1/inbound/{tenant}/{connection}", status_code=status.HTTP_202_ACCEPTED, response_model=Taken)
+async def deliver(means: Having, tenant: str, connection: str, request: Request) -> Taken | Response:
     """Take a delivery."""
     async with means.database.reading() as tx:
         _addressee(await current_release(tx), tenant, connection)
@@ -58,13 +59,13 @@ async def deliver(means: Having, tenant: str, connection: str, request: Request)
         return await _take(means, tenant, connection, request)
 
 
-async def _take(
-    means: Means, tenant: str, connection: str, request: Request
-) -> DeliveryAccepted | DeliveryCancelled | DeliveryIgnored:
+async def _take(means: Means, tenant: str, connection: str, request: Request) -> Taken | Response:
     delivery = await _checked(means, tenant, connection, request)
     announced = Announced.model_validate(delivery.event)
     if announced.kind == "ticket_closed" and announced.ticket:
         return await _withdraw(means, tenant, connection, delivery)
+    if announced.kind in {"acknowledged", "decided"}:
+        return await _answer(means, tenant, connection, delivery, announced)
     if announced.kind != "ticket_created" or not announced.ticket:
         return DeliveryIgnored(reason=announced.reason or "it announces nothing we act on")
     async with means.database.transaction() as tx:
@@ -81,6 +82,19 @@ async def _take(
             return DeliveryIgnored(reason="no workflow starts with this kind of ticket")
         runs = [await _start(tx, means.engine, (tenant, connection), announced, each) for each in matching]
     return DeliveryAccepted(runs=runs)
+
+
+async def _answer(means: Means, tenant: str, connection: str, delivery: InboundEvent, announced: Announced) -> Response:
+    """Answer a chat as it wants it, whatever came of the press: only 200 counts, and nobody reads what is in it."""
+    reason = announced.reason
+    if announced.kind == "decided":
+        pressed = deciding.Pressed.model_validate(delivery.event)
+        async with means.database.transaction() as tx:
+            whose, _ = _addressee(await current_release(tx), tenant, connection)
+            domains = [domain for domain in whose.domains if domain in delivery.domains]
+            reason = await deciding.decide_for(tx, (tenant, connection), domains, delivery.delivery, pressed)
+    log.info("delivery:answered", event_kind=announced.kind, reason=reason)
+    return Response(announced.challenge, media_type="text/plain")
 
 
 async def _withdraw(means: Means, tenant: str, connection: str, delivery: InboundEvent) -> Taken:

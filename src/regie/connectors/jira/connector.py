@@ -9,13 +9,14 @@ Contract: developer.atlassian.com/cloud/jira/platform/rest/v3 (issues, comments,
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import Field, JsonValue, ValidationError
 
+from regie.connectors.jira.documents import document, fitting, one_line, plain_text, texts
 from regie.core.capabilities import ticket
 from regie.core.effect import Repeat
-from regie.core.errors import NotFound, Refused, Terminal, Unavailable
+from regie.core.errors import InvalidInput, NotFound, Refused, Terminal, Unavailable
 from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.connector import Connector, Read, Seen, Settings, Write, provides
 from regie.kit.inbound import InboundEvent
@@ -23,15 +24,6 @@ from regie.kit.paging import offsets
 from regie.kit.session import Answer, Session, Wild, segment
 
 _API = "/rest/api/3"
-
-_LONGEST_TEXT = 32_000
-"""Characters of a comment or description we write. Jira takes 32,767 (support.atlassian.com, "character limit"); the
-rest is room for our marker."""
-
-_LONGEST_TITLE = 255
-"""Characters of a summary (Jira's own message: "Summary can't exceed 255 characters.")."""
-
-_CUT = "... (cut: the text was longer than Jira takes)"
 
 _INDEX_S = 60.0
 """Seconds that a new issue may be missing from JQL search; Atlassian says seconds to minutes."""
@@ -87,6 +79,21 @@ class _PlacedIssue(Wild):
 
 class _FoundIssues(Wild):
     issues: list[_PlacedIssue]
+
+
+class _Priority(Wild):
+    name: str = ""
+
+
+class _Content(Wild):
+    summary: str = ""
+    status: _Status
+    description: JsonValue = None
+    priority: _Priority = _Priority()
+
+
+class _Updatable(Wild):
+    fields: _Content
 
 
 class _Made(Wild):
@@ -166,6 +173,30 @@ async def _issue(session: Session, key: str, *fields: str) -> Answer:
     return answer
 
 
+def _field_ids(settings: Settings, wanted: Iterable[str]) -> dict[str, str]:
+    """The site's ids of fields, by the names that the connection gives them.
+
+    Raises:
+        InvalidInput: The connection does not name one of them.
+    """
+    named = settings["fields"]
+    known = named if isinstance(named, dict) else {}
+    if unknown := sorted(set(wanted) - set(known)):
+        raise InvalidInput(
+            f"The connection names no field {', '.join(unknown)}.",
+            hint=f"Name its id in the connection's setting fields. Known there: {', '.join(sorted(known)) or 'none'}.",
+        )
+    return {name: str(known[name]) for name in sorted(wanted)}
+
+
+def _own_fields(settings: Settings, fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    return {each: fields[name] for name, each in _field_ids(settings, fields).items()}
+
+
+def _priority(name: str) -> dict[str, JsonValue]:
+    return {"priority": {"name": name}} if name else {}
+
+
 def _raw_fields(issue: JsonValue) -> dict[str, JsonValue]:
     fields = issue.get("fields") if isinstance(issue, dict) else None
     return fields if isinstance(fields, dict) else {}
@@ -185,69 +216,6 @@ def _plain(value: JsonValue) -> JsonValue:
     if isinstance(value, dict):
         return next((value[name] for name in ("emailAddress", "value") if isinstance(value.get(name), str)), value)
     return value
-
-
-def _cut(text: str, most: int) -> str:
-    """The text, or as much of it as fits with a note that it was cut. Jira counts UTF-16 units, as Java does."""
-    raw = text.encode("utf-16-le", "surrogatepass")
-    if len(raw) <= 2 * most:
-        return text
-    return raw[: 2 * (most - len(_CUT))].decode("utf-16-le", "ignore") + _CUT
-
-
-def _title(text: str) -> str:
-    """A summary: one line, not too long."""
-    return _cut(" ".join(text.split()), _LONGEST_TITLE)
-
-
-def _paragraph(lines: list[str]) -> JsonValue:
-    content: list[JsonValue] = []
-    for line in lines:
-        if content:
-            content.append({"type": "hardBreak"})
-        content.append({"type": "text", "text": line})
-    return {"type": "paragraph", "content": content}
-
-
-def _blocks(text: str) -> Iterator[JsonValue]:
-    """The nodes of a plain text: blank lines part paragraphs, `- ` starts a list item."""
-    lines: list[str] = []
-    items: list[JsonValue] = []
-    for line in [*text.splitlines(), ""]:
-        is_item = line.startswith("- ") and line[2:].strip() != ""
-        if lines and (is_item or not line.strip()):
-            yield _paragraph(lines)
-            lines = []
-        if items and not is_item:
-            yield {"type": "bulletList", "content": items}
-            items = []
-        if is_item:
-            items.append({"type": "listItem", "content": [_paragraph([line[2:].strip()])]})
-        elif line.strip():
-            lines.append(line.strip())
-
-
-def _document(text: str, small: str = "") -> JsonValue:
-    """An Atlassian document of a plain text, with a small last line if wanted."""
-    content = list(_blocks(text))
-    if small:
-        mark: JsonValue = {"type": "subsup", "attrs": {"type": "sub"}}
-        content.append({"type": "paragraph", "content": [{"type": "text", "text": small, "marks": [mark]}]})
-    return {"type": "doc", "version": 1, "content": content}
-
-
-def _texts(node: JsonValue) -> Iterator[str]:
-    """Every text in a document, however deep."""
-    waiting = [node]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, list):
-            waiting.extend(each)
-        elif isinstance(each, dict):
-            text = each.get("text")
-            if isinstance(text, str):
-                yield text
-            waiting.append(each.get("content"))
 
 
 class Jira(Connector):
@@ -326,22 +294,26 @@ class Jira(Connector):
         def plan(self, want: ticket.NewTicket, seen: Seen) -> NoChange | Change:
             if seen["ticket"]:
                 return self.no_change(f"ticket:{seen['ticket']}", f"{seen['ticket']} was already opened for this")
-            title = _title(want.title)
+            title = one_line(want.title)
             return self.change(
-                f"queue:{want.queue}",
+                f"queue:{want.queue}:{want.key}" if want.key else f"queue:{want.queue}",
                 f'New ticket "{title}" in {want.queue}',
                 ("title", None, title),
                 ("kind", None, want.kind),
-                ("text", None, _cut(want.text, _LONGEST_TEXT)),
+                ("text", None, fitting(want.text)),
+                *((("priority", None, want.priority),) if want.priority else ()),
+                *((name, None, value) for name, value in sorted(want.fields.items())),
             )
 
         async def apply(self, want: ticket.NewTicket, change: Change, marker: str) -> Receipt:
             fields: JsonValue = {
                 "project": {"key": want.queue},
                 "issuetype": {"name": want.kind},
-                "summary": _title(want.title),
-                "description": _document(_cut(want.text, _LONGEST_TEXT)),
+                "summary": one_line(want.title),
+                "description": document(fitting(want.text)),
                 "labels": [marker],
+                **_priority(want.priority),
+                **_own_fields(self.settings, want.fields),
             }
             answer = await self.session.post(f"{_API}/issue", json={"fields": fields})
             return Receipt(request_id=answer.request_id, remote_id=answer.read_as(_Made).key)
@@ -356,6 +328,64 @@ class Jira(Connector):
         def gives(self, want: ticket.NewTicket, seen: Seen) -> ticket.TicketState:
             return _state(seen)
 
+    @provides(ticket.UPDATE, permissions=["read:jira-work", "write:jira-work"])
+    class UpdateTicket(Write[ticket.TicketUpdate, ticket.TicketState]):
+        """Edit the fields of an issue that are not as wanted, and no others."""
+
+        repeat = Repeat.OBSERVABLE
+
+        async def observe(self, want: ticket.TicketUpdate, marker: str) -> Seen:
+            ids = _field_ids(self.settings, want.fields)
+            asked = ["summary", "status", "description", "priority", *ids.values()]
+            answer = await _issue(self.session, want.ticket, *asked)
+            found, raw = answer.read_as(_Updatable).fields, _raw_fields(answer.json)
+            return {
+                "ticket": want.ticket,
+                "status": found.status.name,
+                "is_done": found.status.is_done,
+                "name": f'{want.ticket} "{found.summary}"',
+                "title": found.summary,
+                "text": plain_text(found.description),
+                "priority": found.priority.name,
+                **{f"fields.{name}": _plain(raw.get(each)) for name, each in ids.items()},
+            }
+
+        def plan(self, want: ticket.TicketUpdate, seen: Seen) -> NoChange | Change:
+            target = f"ticket:{want.ticket}"
+            differing = [(name, seen[name], value) for name, value in self._wanted(want) if seen[name] != value]
+            if not differing:
+                return self.no_change(target, f"{want.ticket} already says so")
+            return self.change(target, str(seen["name"]), *differing)
+
+        def _wanted(self, want: ticket.TicketUpdate) -> Iterator[tuple[str, JsonValue]]:
+            """What the ticket should say, field by field, in the form in which it is observed."""
+            if want.title:
+                yield "title", one_line(want.title)
+            if want.text:
+                yield "text", plain_text(document(fitting(want.text)))
+            if want.priority:
+                yield "priority", want.priority
+            for name, value in sorted(want.fields.items()):
+                yield f"fields.{name}", _plain(value)
+
+        async def apply(self, want: ticket.TicketUpdate, change: Change, marker: str) -> Receipt:
+            named = {part.field for part in change.fields}
+            fields: dict[str, JsonValue] = {}
+            if "title" in named:
+                fields["summary"] = one_line(want.title)
+            if "text" in named:
+                fields["description"] = document(fitting(want.text))
+            if "priority" in named:
+                fields |= _priority(want.priority)
+            fields |= _own_fields(
+                self.settings, {name: value for name, value in want.fields.items() if f"fields.{name}" in named}
+            )
+            answer = await self.session.put(f"{_API}/issue/{segment(want.ticket)}", json={"fields": fields})
+            return Receipt(request_id=answer.request_id, remote_id=want.ticket)
+
+        def gives(self, want: ticket.TicketUpdate, seen: Seen) -> ticket.TicketState:
+            return _state(seen)
+
     @provides(ticket.COMMENT, permissions=["read:jira-work", "write:jira-work"])
     class CommentOnTicket(Write[ticket.Comment, ticket.CommentState]):
         """Leave a comment that ends with our marker in small letters, unless one with it is there."""
@@ -368,7 +398,7 @@ class Jira(Connector):
                 # Newest first: ours is mostly on the first page.
                 async for entry in offsets(self.session, path, items="comments", params={"orderBy": "-created"}):
                     found = _Comment.model_validate(entry)
-                    if any(marker in text for text in _texts(found.body)):
+                    if any(marker in text for text in texts(found.body)):
                         return {"id": found.id, "comment": "present"}
             except NotFound:
                 raise NotFound(f"There is no ticket {want.ticket}, or the connection may not see it") from None
@@ -380,10 +410,10 @@ class Jira(Connector):
             target = f"ticket:{want.ticket}"
             if seen["id"]:
                 return self.no_change(target, f"the comment already stands on {want.ticket}")
-            return self.change(target, f"Comment on {want.ticket}", ("comment", None, _cut(want.text, _LONGEST_TEXT)))
+            return self.change(target, f"Comment on {want.ticket}", ("comment", None, fitting(want.text)))
 
         async def apply(self, want: ticket.Comment, change: Change, marker: str) -> Receipt:
-            body = _document(_cut(want.text, _LONGEST_TEXT), small=marker)
+            body = document(fitting(want.text), small=marker)
             answer = await self.session.post(f"{_API}/issue/{segment(want.ticket)}/comment", json={"body": body})
             return Receipt(request_id=answer.request_id, remote_id=answer.read_as(_Comment).id)
 

@@ -43,12 +43,34 @@ class Ticket(Record):
 
 
 class NewTicket(Record):
-    """A ticket to open. `text` is plain text; blank lines part paragraphs."""
+    """A ticket to open.
+
+    Attributes:
+        text: Plain text; blank lines part paragraphs, `- ` starts a list item.
+        kind: The ticket system's name of the type.
+        priority: Its name of the priority; the queue's own when it is empty.
+        fields: Further fields, by the names that the tenant's connection gives them.
+        key: Names the ticket for good, such as what it is about and for which period: a ticket that was opened with the
+            same key is found instead of opening another, whichever run opened it. Without it each step opens its own.
+    """
 
     queue: str
     title: str
     text: str
     kind: str = "Task"
+    priority: str = ""
+    fields: dict[str, JsonValue] = {}
+    key: str = ""
+
+
+class TicketUpdate(Record):
+    """What a ticket should say; what is empty is left as it is. `text` and `fields` are as in a new ticket."""
+
+    ticket: str
+    title: str = ""
+    text: str = ""
+    priority: str = ""
+    fields: dict[str, JsonValue] = {}
 
 
 class TicketState(Record):
@@ -80,6 +102,7 @@ class Closing(Record):
 
 
 READ = Capability("ticket.read", Effect.READ, TicketQuery, Ticket, "Read a ticket back from the ticket system.")
-OPEN = Capability("ticket.open", Effect.WRITE, NewTicket, TicketState, "Open a ticket.")
+OPEN = Capability("ticket.open", Effect.WRITE, NewTicket, TicketState, "Open a ticket.", named_by="key")
+UPDATE = Capability("ticket.update", Effect.WRITE, TicketUpdate, TicketState, "Bring a ticket up to date.")
 COMMENT = Capability("ticket.comment", Effect.WRITE, Comment, CommentState, "Leave a comment on a ticket.")
 CLOSE = Capability("ticket.close", Effect.WRITE, Closing, TicketState, "Move a ticket to its finished status.")

@@ -1,0 +1,1 @@
+"""Slack: messages in channels and to people, and buttons that people press there."""
