@@ -37,7 +37,7 @@ from regie.worker.performer import BlockPerformer
 from regie.workspace.loading import load_release
 from tests.gateway.stage import Run
 
-from .shelf import FOUND
+from . import board, shelf
 
 TENANT, DOMAIN, TOKEN = "acme", "certificates", "token-of-the-worker-for-certificates"
 OWNER = "certificate.owner@example.com"
@@ -117,17 +117,21 @@ class Stage:
     engine: PostgresEngine
     worker: str
 
-    async def start(self, certificate: str, serial: str = "", *, dry: bool = False) -> RunKey:
-        """Start a renewal."""
+    async def begin(self, workflow: str, given: dict[str, JsonValue], *, dry: bool = False) -> RunKey:
+        """Start a run of any workflow of the domain."""
         request = StartRequest(
             tenant=TENANT,
-            workflow="certificates.renew",
-            trigger_key=f"renewal {next(_numbers)}",
+            workflow=f"{DOMAIN}.{workflow}",
+            trigger_key=f"by hand {next(_numbers)}",
             started_by=OPERATOR,
-            given={"certificate": certificate, "serial": serial},
+            given=given,
             dry=dry,
         )
         return (await self.engine.start(request)).key
+
+    async def start(self, certificate: str, serial: str = "", *, dry: bool = False) -> RunKey:
+        """Start a renewal."""
+        return await self.begin("renew", {"certificate": certificate, "serial": serial}, dry=dry)
 
     async def until(self, key: RunKey, holds: Callable[[RunState], bool]) -> RunState:
         """Wait until a run is as wanted."""
@@ -212,6 +216,8 @@ async def opened(
     gateway = build(database, vault, transport_for)
     stop = asyncio.Event()
     async with (
+        # Its end closes what the gateway keeps open, locks of targets included.
+        gateway.router.lifespan_context(gateway),
         client_of(gateway) as client,
         workers.registered(database, name="by hand", domains=[DOMAIN]) as by_hand,
     ):
@@ -233,7 +239,7 @@ def build(
     transport_for: Callable[[str], httpx2.AsyncBaseTransport] | None = None,
 ) -> FastAPI:
     """A gateway process of its own, on the same database and vault."""
-    known = {**connectors_in(shipped), "shelf": FOUND}
+    known = {**connectors_in(shipped), "shelf": shelf.FOUND, "board": board.FOUND}
     tokens: Mapping[str, str] = {worker_of(DOMAIN): TOKEN}
     return make_gateway(
         database,

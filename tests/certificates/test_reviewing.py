@@ -209,6 +209,14 @@ async def test_it_is_settled_when_the_endpoint_that_people_were_told_of_presents
     assert (settled.serial, settled.name) == ("a1", first)
 
 
+async def test_it_is_settled_when_all_its_endpoints_change_at_once() -> None:
+    days = Days()
+    hosts = [f"{name}.example.com" for name in "abc"]
+    await days.look(55, *(shows(host, lives=60) for host in hosts))
+    [settled] = (await days.look(56, *(shows(host, "b2", born=56) for host in hosts))).settled
+    assert settled.name == "a.example.com"
+
+
 async def test_a_name_asked_for_elsewhere_is_an_endpoint_of_its_own() -> None:
     days = Days()
     found = await days.look(1, shows("192.0.2.1", name="x.example.com"), shows("192.0.2.2", name="x.example.com"))

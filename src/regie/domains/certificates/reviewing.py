@@ -123,8 +123,8 @@ class _Seen:
 
     @property
     def certificate(self) -> str:
-        """Names the certificate and so its period: a renewed one has another serial."""
-        return f"{self.serial} {self.kept.value.get('issuer', '')}"
+        """Names the certificate and so its period."""
+        return _certificate(self.kept.value)
 
 
 @block("certificate.review", needs=(record.PUT, record.FIND, certificate.RENEWAL_WINDOW), timeout_s=120.0)
@@ -209,6 +209,11 @@ async def _look_at(  # noqa: PLR0917  everything that decides over one endpoint
     return _Seen(key, kept, name, str(last.get("serial", "")), marks, stage, owner, entry)
 
 
+def _certificate(value: dict[str, JsonValue]) -> str:
+    """Names the certificate that an endpoint presented: a renewed one has another serial, of one authority at least."""
+    return f"{value.get('serial', '')} {value.get('issuer', '')}"
+
+
 def _presented(shown: tls.Summary) -> dict[str, JsonValue]:
     return shown.model_dump(mode="json", include={"serial", "issuer", "not_before", "not_after"})
 
@@ -241,11 +246,11 @@ async def _people(
 ) -> tuple[list[Attention], list[Settled]]:
     """What people have to be told, and what they need not care about any more."""
     noted = {each.certificate: each for each in reversed(seen) if each.stage.needs_ticket and each.marks}
-    gone = {
-        f"{former.value.get('serial', '')} {former.value.get('issuer', '')}": each.key
-        for each in seen
-        if (former := formers[each.key]) is not None and former.value.get("serial", "") not in {"", each.serial}
-    }
+    gone: dict[str, set[str]] = {}
+    for each in seen:
+        former = formers[each.key]
+        if former is not None and former.value.get("serial", "") not in {"", each.serial}:
+            gone.setdefault(_certificate(former.value), set()).add(each.key)
     found = await ctx.call(record.FIND, record.RecordQuery(kind=REMINDER, keys=[*noted, *gone]))
     reminders = {each.key: each for each in found.records}
     fresh = [
@@ -258,8 +263,8 @@ async def _people(
     attention = [_attention(key, each, reminders.get(key), now, channel) for key, each in noted.items()]
     settled = [
         Settled(key=key, name=str(reminders[key].value["name"]), serial=key.partition(" ")[0])
-        for key, endpoint in gone.items()
-        if key in reminders and reminders[key].value["endpoint"] == endpoint
+        for key, endpoints in gone.items()
+        if key in reminders and reminders[key].value["endpoint"] in endpoints
     ]
     return attention, settled
 
