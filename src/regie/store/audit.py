@@ -6,10 +6,12 @@ run's row and advance under its lock, so engine, gateway and web can write to th
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -19,13 +21,11 @@ from pydantic import JsonValue
 from regie.core import audit
 from regie.core.audit import Event, Fact
 from regie.core.errors import AuditBroken, InvalidInput
-from regie.store.database import Transaction, explained
+from regie.store.database import Sent, Transaction
 from regie.store.keys import RunKey, as_json
 from regie.store.sealer import as_text
 
 NONCE_BYTES = 16
-PASSING = ("40", "53", "55", "57", "58")
-"""SQLSTATE classes of conflicts, full disks, locks, shutdowns and the machine: the same transaction succeeds later."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,17 @@ def chain_of(key: RunKey, row: DictRow) -> Chain:
 
 
 async def begin(
-    tx: Transaction, key: RunKey, *, corr: str, ticket: str, facts: Sequence[Fact]
+    tx: Transaction, key: RunKey, *, corr: str, ticket: str, facts: Sequence[Fact], at: datetime | None = None
 ) -> tuple[Chain, list[Entry]]:
     """The chain of a run that is about to be inserted, and its first leaves, to be written behind it.
+
+    Args:
+        at: The database's clock, when it has been read in this transaction.
 
     Raises:
         AuditBroken: A fact does not fit into a leaf.
     """
-    chain = Chain(key, corr, ticket, 0, b"", await _clock(tx))
+    chain = Chain(key, corr, ticket, 0, b"", at or await _clock(tx))
     try:
         return link(chain, facts)
     except AuditBroken as error:
@@ -124,6 +127,15 @@ def link(chain: Chain, facts: Sequence[Fact]) -> tuple[Chain, list[Entry]]:
     return Chain(chain.key, chain.corr, chain.ticket, n, head, chain.at), entries
 
 
+Addressed = tuple[str, str, str | None, Entry]
+"""A leaf with its tenant, its domain and perhaps its run."""
+
+
+def addressed(chains: Sequence[tuple[RunKey, Sequence[Entry]]]) -> list[Addressed]:
+    """The leaves of several runs."""
+    return [(key.tenant, key.domain, key.run, entry) for key, entries in chains for entry in entries]
+
+
 async def write_chains(tx: Transaction, chains: Sequence[tuple[RunKey, Sequence[Entry]]], at: datetime) -> None:
     """Insert leaves of several runs.
 
@@ -131,26 +143,46 @@ async def write_chains(tx: Transaction, chains: Sequence[tuple[RunKey, Sequence[
         AuditBroken: They cannot be written; the transaction can no longer be committed.
         Unavailable: The database asks to try again.
     """
-    await _write(tx, [(key.tenant, key.domain, key.run, entry) for key, entries in chains for entry in entries], at)
+    async with written_with(tx, addressed(chains), at):
+        pass
 
 
-async def _write(tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]], at: datetime) -> None:
-    """Insert leaves, each for a tenant, a domain and perhaps a run of theirs."""
-    if not leaves:
-        return
+@asynccontextmanager
+async def written_with(tx: Transaction, leaves: Sequence[Addressed], at: datetime) -> AsyncIterator[None]:
+    """Insert leaves in one round trip with what the block sends.
+
+    Raises:
+        AuditBroken: They cannot be written; the transaction can no longer be committed.
+        Unavailable: The database asks to try again.
+    """
+    sent: Sent | None = None
     try:
-        if await _insert(tx, leaves, at) != len(leaves):
-            # At least one has no log yet; the others are written.
-            for tenant, domain in {(tenant, domain) for tenant, domain, _, _ in leaves}:
-                await _make_log(tx, tenant, domain)
-            left = await _unwritten(tx, leaves)
-            if await _insert(tx, left, at) != len(left):
-                raise broken(tx, "The audit log of this tenant and domain is missing.")
-    except psycopg.Error as error:
-        if tx.connection.closed or (error.sqlstate or "")[:2] in PASSING:
-            with explained(tx.connection):
-                raise
+        async with tx.together():
+            if leaves:
+                # First, so that it shows whether it is they that cannot be written.
+                sent = await tx.send(_INSERT, {"at": at, "rows": _as_rows(leaves)})
+            yield
+    except (psycopg.Error, InvalidInput) as error:
+        if sent is None or sent.is_done:
+            raise
         raise broken(tx, f"The audit log does not take a leaf ({type(error).__name__}).") from error
+    if sent is not None:
+        await require_written(tx, leaves, at, sent.touched)
+
+
+async def require_written(tx: Transaction, leaves: Sequence[Addressed], at: datetime, touched: int) -> None:
+    """Make sure that all of these leaves are written, `touched` of them by now: the others have no log yet.
+
+    Raises:
+        AuditBroken: They cannot be; the transaction can no longer be committed.
+    """
+    if touched == len(leaves):
+        return
+    for tenant, domain in {(tenant, domain) for tenant, domain, _, _ in leaves}:
+        await _make_log(tx, tenant, domain)
+    left = await _unwritten(tx, leaves)
+    if await tx.change(_INSERT, {"at": at, "rows": _as_rows(left)}) != len(left):
+        raise broken(tx, "The audit log of this tenant and domain is missing.")
 
 
 async def append(tx: Transaction, key: RunKey, facts: Sequence[Fact]) -> None:
@@ -179,12 +211,12 @@ async def append(tx: Transaction, key: RunKey, facts: Sequence[Fact]) -> None:
     except AuditBroken as error:
         tx.doom = error
         raise
-    await write_chains(tx, [(key, entries)], chain.at)
-    await tx.change(
-        """update regie.run set audit_n = %(n)s, audit_head = %(head)s
-           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s""",
-        {**key._asdict(), "n": chain.n, "head": chain.head},
-    )
+    async with written_with(tx, addressed([(key, entries)]), chain.at):
+        await tx.change(
+            """update regie.run set audit_n = %(n)s, audit_head = %(head)s
+               where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s""",
+            {**key._asdict(), "n": chain.n, "head": chain.head},
+        )
 
 
 async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Sequence[Fact]) -> None:
@@ -208,7 +240,8 @@ async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Seque
     except AuditBroken as error:
         tx.doom = error
         raise
-    await _write(tx, [(tenant, domain, None, entry) for entry in entries], at)
+    async with written_with(tx, [(tenant, domain, None, entry) for entry in entries], at):
+        pass
 
 
 async def read(tx: Transaction, key: RunKey) -> list[Leaf]:
@@ -279,34 +312,29 @@ def broken(tx: Transaction, message: str) -> AuditBroken:
     return tx.doom
 
 
-async def _insert(tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]], at: datetime) -> int:
-    cursor = await tx.connection.execute(
-        """insert into audit.intake (entry_id, log_id, run_id, run_seq, leaf, at)
-           select e.entry_id, l.log_id, e.run, e.run_seq, decode(e.leaf, 'base64'), %(at)s
-           from json_to_recordset(%(rows)s::json)
-               as e (tenant text, domain text, entry_id uuid, run uuid, run_seq integer, leaf text)
-           join audit.log l on l.tenant = e.tenant and l.domain = e.domain""",
+LEAVES: LiteralString = """
+    select e.entry_id, l.log_id, e.run, e.run_seq, decode(e.leaf, 'base64'), %(at)s
+    from json_to_recordset(%(rows)s::json)
+        as e (tenant text, domain text, entry_id uuid, run uuid, run_seq integer, leaf text)
+    join audit.log l on l.tenant = e.tenant and l.domain = e.domain"""
+_INSERT: LiteralString = "insert into audit.intake (entry_id, log_id, run_id, run_seq, leaf, at)" + LEAVES
+
+
+def _as_rows(leaves: Sequence[Addressed]) -> str:
+    return as_json(
         {
-            "at": at,
-            "rows": as_json(
-                {
-                    "tenant": tenant,
-                    "domain": domain,
-                    "entry_id": entry.entry_id,
-                    "run": run,
-                    "run_seq": entry.run_seq,
-                    "leaf": as_text(entry.leaf),
-                }
-                for tenant, domain, run, entry in leaves
-            ),
-        },
+            "tenant": tenant,
+            "domain": domain,
+            "entry_id": entry.entry_id,
+            "run": run,
+            "run_seq": entry.run_seq,
+            "leaf": as_text(entry.leaf),
+        }
+        for tenant, domain, run, entry in leaves
     )
-    return cursor.rowcount
 
 
-async def _unwritten(
-    tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]]
-) -> list[tuple[str, str, str | None, Entry]]:
+async def _unwritten(tx: Transaction, leaves: Sequence[Addressed]) -> list[Addressed]:
     ids = [leaf[-1].entry_id for leaf in leaves]
     rows = await tx.rows("select entry_id from audit.intake where entry_id = any(%(ids)s::uuid[])", {"ids": ids})
     written = {str(row["entry_id"]) for row in rows}

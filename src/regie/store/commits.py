@@ -224,7 +224,8 @@ def _linked(tx: Transaction, claim: Claim, step: StepCommit, row: DictRow) -> _W
 async def _write(tx: Transaction, writings: Sequence[_Writing]) -> None:
     over = [writing.key for writing in writings if writing.step.status.is_final]
     alive = [writing for writing in writings if not writing.step.status.is_final]
-    async with tx.together():
+    leaves = audit.addressed([(writing.key, writing.entries) for writing in writings])
+    async with audit.written_with(tx, leaves, writings[0].chain.at):
         await tx.change(_UPDATE_RUNS, {"runs": as_json(_run_row(tx, writing) for writing in writings)})
         await steps.write(tx, [(writing.key, writing.seq, writing.step.steps) for writing in writings])
         await inbox.consume(tx, [(writing.key, writing.seq, writing.step.consumed) for writing in writings])
@@ -234,7 +235,6 @@ async def _write(tx: Transaction, writings: Sequence[_Writing]) -> None:
         await timers.clear_all(tx, over)
         await events.forget(tx, [(writing.key, writing.step.forgets) for writing in alive])
         await events.forget_all(tx, over)
-    await audit.write_chains(tx, [(writing.key, writing.entries) for writing in writings], writings[0].chain.at)
 
 
 def _reaches_out(step: StepCommit) -> bool:
