@@ -23,7 +23,7 @@ from regie.crashpoints import CrashPoint
 from regie.engine.committing import GroupCommit
 from regie.engine.live import LiveRun
 from regie.engine.working import WorkerLoop
-from regie.store import approvals, audit, inbox, runs, steps, workers
+from regie.store import approvals, audit, claims, inbox, runs, steps, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 from regie.store.runs import NewRun, RunRow
@@ -661,7 +661,7 @@ async def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_made_twice(
     try:
         async with workers.registered(postgres.database, name="it", domains=["things"]) as worker:
             async with postgres.database.transaction() as tx:
-                claimed = await runs.claim(tx, worker.id, ["things"], 1)
+                claimed = (await claims.take(tx, worker.id, ["things"], 1)).runs
             actor = Actor(type="worker", id=worker.id)
             await LiveRun(GroupCommit(forgetful), claimed[0], RELEASE, CATALOGUE, postgres.script, actor).live()
     finally:

@@ -14,11 +14,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from regie.core.errors import FencedOut, InvalidInput, OutcomeUnknown, Unavailable
 from regie.core.run import RunStatus
 from regie.store import commits, runs
+from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.migrating import MigrationRefused, migrate
-from regie.store.runs import Claimed, NewRun
+from regie.store.runs import NewRun
 from regie.store.sealer import SealBroken, Sealer
 
 pytestmark = pytest.mark.slow

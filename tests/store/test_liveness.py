@@ -6,7 +6,7 @@ import pytest
 
 from regie.core.audit import Actor, Event
 from regie.core.run import OpenApproval, Paused, Resumed, RunStatus
-from regie.store import audit, commits, inbox, liveness, runs
+from regie.store import audit, claims, commits, inbox, liveness, runs
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
@@ -59,7 +59,7 @@ async def test_what_will_move_a_run(database: Database, start: Start, claim: Cla
     claimed = await claim()
     assert await asleep(database) == [], "a worker has it"
     async with database.transaction() as tx:
-        await runs.park(tx, claimed.claim, -1)
+        await claims.park(tx, claimed.claim, -1)
     await park(database, claim, timers_set={"wait:a:0": 60.0})
     assert await asleep(database) == [], "a timer will fire"
     await start()
@@ -83,7 +83,7 @@ async def test_a_run_with_nothing_is_woken_once_and_then_set_aside(
     assert await sweep(database) == ([], []), "it is ready"
     claimed = await claim()
     async with database.transaction() as tx:
-        await runs.park(tx, claimed.claim, claimed.inbox_n)
+        await claims.park(tx, claimed.claim, claimed.inbox_n)
     assert await sweep(database) == ([], [key]), "it did nothing"
     [found] = await asleep(database)
     assert found.set_aside == liveness.STUCK
@@ -108,7 +108,7 @@ async def test_a_person_wakes_what_was_set_aside(database: Database, start: Star
     key = await start()
     claimed = await claim()
     async with database.transaction() as tx:
-        await runs.set_aside(tx, claimed.claim, "SealBroken")
+        await claims.set_aside(tx, claimed.claim, "SealBroken")
     [found] = await asleep(database)
     assert found.set_aside == "SealBroken"
     assert await sweep(database) == ([], [])
@@ -180,5 +180,5 @@ async def test_runs_that_repeat_each_other_stand_for_the_same(database: Database
     for expected in (first, second):
         claimed = await claim()
         async with database.reading() as tx:
-            held = await runs.held(tx, claimed.claim.key, claimed.claim.fence, lock=False)
+            held = await claims.held(tx, claimed.claim.key, claimed.claim.fence, lock=False)
         assert (claimed.claim.key, held.intent) == (expected, first.run)

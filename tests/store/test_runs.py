@@ -12,11 +12,12 @@ import pytest
 from regie.core.audit import Event
 from regie.core.errors import Failure, FencedOut, InvalidInput
 from regie.core.run import RunStatus, StepStatus
-from regie.store import audit, commits, inbox, runs, steps, timers
+from regie.store import audit, choosing, claims, commits, inbox, runs, steps, timers
+from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
-from regie.store.database import Database
+from regie.store.database import Database, Transaction
 from regie.store.keys import READY, Cursor, RunKey
-from regie.store.runs import Claimed, NewRun
+from regie.store.runs import NewRun
 from regie.store.steps import StepRow
 from regie.store.workers import Worker
 
@@ -25,6 +26,10 @@ pytestmark = pytest.mark.slow
 Start = Callable[..., Awaitable[RunKey]]
 Claim = Callable[..., Awaitable[Claimed]]
 MakeNew = Callable[..., NewRun]
+
+
+async def _due_in(tx: Transaction, domains: list[str]) -> float | None:
+    return (await choosing.choose(tx, str(uuid.uuid4()), domains, 0)).due_s
 
 
 async def events_of(database: Database, key: RunKey) -> list[Event]:
@@ -102,12 +107,12 @@ async def test_claims_go_by_priority_then_age_and_only_in_the_domain(
     later = await start()
     await start(domain="hr")
     async with database.transaction() as tx:
-        claimed = await runs.claim(tx, worker.id, ["identity"], 10)
+        claimed = (await claims.take(tx, worker.id, ["identity"], 10)).runs
     assert [each.claim.key for each in claimed] == [urgent, late, later]
     assert [each.claim[1:] for each in claimed] == [(1, 0)] * 3
     assert {each.state_json for each in claimed} == {'{"at": 0}'}
     async with database.transaction() as tx:
-        assert await runs.claim(tx, worker.id, ["identity"], 10) == []
+        assert (await claims.take(tx, worker.id, ["identity"], 10)).runs == []
 
 
 async def test_simultaneous_claims_share_without_overlap(database: Database, start: Start, worker: Worker) -> None:
@@ -115,7 +120,7 @@ async def test_simultaneous_claims_share_without_overlap(database: Database, sta
 
     async def claim_some() -> list[Claimed]:
         async with database.transaction() as tx:
-            return await runs.claim(tx, worker.id, ["identity"], 3)
+            return (await claims.take(tx, worker.id, ["identity"], 3)).runs
 
     claimed = [each.claim.key for batch in await asyncio.gather(*(claim_some() for _ in range(20))) for each in batch]
     assert len(claimed) == len(set(claimed))
@@ -128,7 +133,7 @@ async def test_simultaneous_claims_share_without_overlap(database: Database, sta
 async def test_nobody_unregistered_claims(database: Database, start: Start) -> None:
     await start()
     async with database.transaction() as tx:
-        assert await runs.claim(tx, str(uuid.uuid4()), ["identity"], 10) == []
+        assert (await claims.take(tx, str(uuid.uuid4()), ["identity"], 10)).runs == []
 
 
 async def test_a_commit_writes_everything(database: Database, start: Start, claim: Claim) -> None:
@@ -175,7 +180,7 @@ async def test_a_commit_writes_everything(database: Database, start: Start, clai
         row = await runs.get(tx, key)
         records = await steps.list_steps(tx, key)
         assert [event.key for event in await inbox.unconsumed(tx, key)] == ["b"]
-        assert 3590 < (await timers.next_due_in(tx, ["identity"]) or 0) <= 3600
+        assert 3590 < (await _due_in(tx, ["identity"]) or 0) <= 3600
         assert await runs.state_of(tx, key) == '{"at": 1}'
     assert row is not None
     assert (row.status, row.requester, row.seq) == (RunStatus.WAITING, "an.devries@example.com", 1)
@@ -213,7 +218,7 @@ async def test_a_later_commit_keeps_the_times_it_does_not_know(database: Databas
     [lambda c: c._replace(fence=c.fence + 1), lambda c: c._replace(fence=c.fence - 1), lambda c: c._replace(seq=5)],
 )
 async def test_a_commit_without_the_run_writes_nothing(
-    database: Database, start: Start, claim: Claim, wrong: Callable[[runs.Claim], runs.Claim]
+    database: Database, start: Start, claim: Claim, wrong: Callable[[claims.Claim], claims.Claim]
 ) -> None:
     key = await start()
     held = await claim()
@@ -227,7 +232,7 @@ async def test_a_commit_without_the_run_writes_nothing(
                 StepCommit(state_json="{}", status=RunStatus.DONE, steps=[step], timers_set={"t": 1}),
             )
         with pytest.raises(FencedOut):
-            await runs.park(tx, wrong(held.claim), 0)
+            await claims.park(tx, wrong(held.claim), 0)
     assert await everything_of(database, key) == before
 
 
@@ -274,10 +279,10 @@ async def test_the_end_of_a_run_frees_and_closes_everything(database: Database, 
     async with database.transaction() as tx:
         assert await inbox.deliver(tx, key, "late", "{}")
         row = await runs.get(tx, key)
-        assert await timers.next_due_in(tx, ["identity"]) is None
+        assert await _due_in(tx, ["identity"]) is None
         leaves = await audit.read(tx, key)
         with pytest.raises(FencedOut):
-            await runs.held(tx, key, held.claim.fence, lock=False)
+            await claims.held(tx, key, held.claim.fence, lock=False)
         assert await commits.was_committed(tx, first.claim)
     assert row is not None
     assert (row.status, row.owner, row.ended_at is not None) == (RunStatus.REFUSED, None, True)
@@ -314,7 +319,7 @@ async def test_parking_sleeps_unless_events_came(
         async with database.transaction() as tx:
             done = await commits.commit(tx, held.claim, state)
             if not together:
-                assert await runs.park(tx, done.claim, 0) is (done.inbox_n == 0)
+                assert await claims.park(tx, done.claim, 0) is (done.inbox_n == 0)
 
     await park(held)
     with pytest.raises(AssertionError):
@@ -337,7 +342,7 @@ async def test_an_event_for_an_owned_run_is_seen_when_it_parks(database: Databas
     with pytest.raises(AssertionError):
         await claim()
     async with database.transaction() as tx:
-        assert not await runs.park(tx, held.claim, held.inbox_n)
+        assert not await claims.park(tx, held.claim, held.inbox_n)
     assert [event.key for event in (await claim()).inbox] == ["a"]
 
 
@@ -351,17 +356,17 @@ async def test_held_asks_for_the_fence(database: Database, start: Start, claim: 
     key = await start(ticket="ITSM-7", dry=True)
     held = await claim()
     async with database.transaction() as tx:
-        run = await runs.held(tx, key, held.claim.fence, lock=True)
+        run = await claims.held(tx, key, held.claim.fence, lock=True)
         assert (run.workflow, run.ticket, run.dry) == ("identity.offboard_employee", "ITSM-7", True)
         assert run.started_by.id == "jan.janssen@example.com"
         for other in (key._replace(tenant="umbrella"), key._replace(domain="hr")):
             with pytest.raises(FencedOut):
-                await runs.held(tx, other, held.claim.fence, lock=False)
+                await claims.held(tx, other, held.claim.fence, lock=False)
         with pytest.raises(FencedOut):
-            await runs.held(tx, key, held.claim.fence + 1, lock=True)
-        await runs.park(tx, held.claim, 0)
+            await claims.held(tx, key, held.claim.fence + 1, lock=True)
+        await claims.park(tx, held.claim, 0)
         with pytest.raises(FencedOut):
-            await runs.held(tx, key, held.claim.fence, lock=True)
+            await claims.held(tx, key, held.claim.fence, lock=True)
 
 
 async def test_a_timer_may_be_set_for_a_moment(database: Database, start: Start, claim: Claim) -> None:
@@ -372,9 +377,9 @@ async def test_a_timer_may_be_set_for_a_moment(database: Database, start: Start,
         waits: dict[str, float | datetime] = {"past": past, "future": future, "soon": 3600.0}
         await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.WAITING, timers_set=waits))
     async with database.transaction() as tx:
-        assert await timers.next_due_in(tx, ["identity"]) == 0
+        assert await _due_in(tx, ["identity"]) == 0
         assert await timers.fire_due(tx, ["identity"]) == 1
-        assert 3590 < (await timers.next_due_in(tx, ["identity"]) or 0) <= 3600
+        assert 3590 < (await _due_in(tx, ["identity"]) or 0) <= 3600
     async with database.reading() as tx:
         (row,) = await tx.rows("select due_at from regie.timer where timer = 'future'")
     assert row["due_at"] == future
@@ -425,8 +430,8 @@ async def test_due_timers_become_events_once_per_setting(database: Database, sta
     assert await fire(asyncio.Barrier(1)) == 1
     assert [event.n for event in (await claim()).inbox] == [3]
     async with database.reading() as tx:
-        assert await timers.next_due_in(tx, ["hr"]) is None
-        assert 3500 < (await timers.next_due_in(tx, ["hr", "identity"]) or 0) <= 3600
+        assert await _due_in(tx, ["hr"]) is None
+        assert 3500 < (await _due_in(tx, ["hr", "identity"]) or 0) <= 3600
 
 
 async def test_lists_page_through_everything_once(database: Database, start: Start) -> None:
@@ -472,7 +477,7 @@ async def test_a_run_whose_state_was_altered_is_set_aside_and_the_others_are_cla
             altered._asdict(),
         )
     async with database.transaction() as tx:
-        claimed = await runs.claim(tx, worker.id, ["identity"], 10)
+        claimed = (await claims.take(tx, worker.id, ["identity"], 10)).runs
     assert [each.claim.key for each in claimed] == [whole]
     async with database.reading() as tx:
         row = await runs.get(tx, altered)
@@ -480,4 +485,4 @@ async def test_a_run_whose_state_was_altered_is_set_aside_and_the_others_are_cla
     assert row.owner is None
     assert (await events_of(database, altered))[-1] is Event.RUN_SET_ASIDE
     async with database.transaction() as tx:
-        assert await runs.claim(tx, worker.id, ["identity"], 10) == []
+        assert (await claims.take(tx, worker.id, ["identity"], 10)).runs == []

@@ -16,8 +16,8 @@ from regie.core.errors import Failure, Terminal
 from regie.core.outside_event import OutsideEvent
 from regie.core.release import Release
 from regie.core.run import Cancelled, Decided, Event, EventArrived, Failed, Paused, Resumed, RunFacts, RunState, Work
+from regie.store.claims import Claimed
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

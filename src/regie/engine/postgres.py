@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import structlog
 
@@ -11,7 +12,6 @@ from regie.core.audit import Actor
 from regie.core.errors import InvalidInput, OutcomeUnknown, Unavailable
 from regie.core.interpreter import begin
 from regie.core.outside_event import OutsideEvent
-from regie.core.release import Release
 from regie.core.repeating import kept_digest
 from regie.core.run import EVENT, Event, RunState
 from regie.engine.accepting import accept, accept_rerun, require_place
@@ -45,10 +45,10 @@ class PostgresEngine:
             InvalidInput: No such workflow or tenant, or the tenant does not have the domain.
             Throttled: The domain's queue is full, and the request is bounded by that; leave the transaction.
         """
-        release = await releases.current(tx)
-        state = begin(accept(request, release, str(uuid.uuid4())))
+        current = await releases.current_at(tx)
+        state = begin(accept(request, current.release, str(uuid.uuid4())))
         corr = request.corr or state.facts.id
-        started = await self._put(tx, state, (release, release.digest), request, corr=corr)
+        started = await self._put(tx, state, current, request, corr=corr)
         if request.is_bounded and started.is_new:
             await quotas.require_room(tx, started.key.domain)
         return started
@@ -69,8 +69,9 @@ class PostgresEngine:
             raise InvalidInput(f"There is no run {request.key.run}.")
         before = RunState.model_validate_json(await runs.state_of(tx, row.key))
         was = await releases.get(tx, row.release)
-        now = await releases.current(tx) if request.is_current else was
-        state = accept_rerun(request, before, was, now, str(uuid.uuid4()))
+        current = await releases.current_at(tx)
+        pinned = current if request.is_current else replace(current, release=was, digest=row.release)
+        state = accept_rerun(request, before, was, pinned.release, str(uuid.uuid4()))
         repeats = runs.Repeated(
             run=row.key.run,
             first_run=row.first_run or row.key.run,
@@ -78,28 +79,27 @@ class PostgresEngine:
             kept=sum(step.kept for step in state.steps.values()),
             kept_sha256=kept_digest(state),
         )
-        digest = now.digest if request.is_current else row.release
-        return await self._put(tx, state, (now, digest), request, corr=row.corr, repeats=repeats)
+        return await self._put(tx, state, pinned, request, corr=row.corr, repeats=repeats)
 
     async def _put(
         self,
         tx: Transaction,
         state: RunState,
-        pinned: tuple[Release, str],
+        pinned: releases.Current,
         request: StartRequest | RerunRequest,
         *,
         corr: str,
         repeats: runs.Repeated | None = None,
     ) -> Started:
-        """Write a new run down, pinned to a release and the name under which that was loaded."""
-        facts, (release, digest) = state.facts, pinned
-        definition = release.definition(facts.workflow)
+        """Write a new run down, pinned to a release."""
+        facts = state.facts
+        definition = pinned.release.definition(facts.workflow)
         started = await runs.start(
             tx,
             runs.NewRun(
                 key=RunKey(facts.tenant, facts.domain, facts.id),
                 workflow=facts.workflow,
-                release=digest,
+                release=pinned.digest,
                 definition_digest=definition.digest,
                 trigger_key=request.trigger_key,
                 started_by=request.started_by,
@@ -112,6 +112,7 @@ class PostgresEngine:
                 timers={timer.timer: timer.after_s for timer in stopping.timers(definition, facts)},
                 repeats=repeats,
                 trace=traces.current(),
+                now=pinned.now,
             ),
         )
         return Started(started.key, started.is_new)

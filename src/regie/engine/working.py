@@ -21,7 +21,7 @@ from regie.core.run import StepStatus
 from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer, Unwatched, Watcher
-from regie.store import choosing, events, liveness, releases, runs, timers, workers
+from regie.store import claims, events, liveness, releases, timers, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 
@@ -96,7 +96,6 @@ class WorkerLoop:
         async with workers.registered(self.database, name=self.name, domains=self.domains) as worker:
             self.actor = Actor(type="worker", id=worker.id)
             self._freed, self._timed, self._stop = asyncio.Event(), asyncio.Event(), stop
-            self._is_short = False
             claiming = asyncio.create_task(self._claiming(worker, stop))
             duties = {
                 claiming,
@@ -131,34 +130,46 @@ class WorkerLoop:
             self._timed.clear()
             # Before looking: what is let go of meanwhile may make room for what was left behind.
             self._freed.clear()
-            taken, due_s = await self._take_ready(worker)
-            for claimed, release in taken:
-                self._adopt(claimed, release)
-            if taken and len(self.hands) < self.slots:
+            taken = await self._take_ready(worker)
+            due_s = POLL_S if taken.due_s is None else taken.due_s
+            if due_s == 0 and await self._fire_due():
                 continue
-            await self._wait(worker, stop, min(POLL_S, POLL_S if due_s is None else due_s))
+            if not (taken.runs and taken.is_left_behind and len(self.hands) < self.slots):
+                await self._wait(worker, stop, min(POLL_S, due_s), is_short=taken.is_left_behind)
 
-    async def _take_ready(self, worker: workers.Worker) -> tuple[list[tuple[runs.Claimed, Release]], float | None]:
-        claimed: list[runs.Claimed] = []
+    async def _take_ready(self, worker: workers.Worker) -> claims.Taken:
+        """Take what is ready and see each of it through."""
+        taken = claims.NOTHING
         try:
             async with self.database.transaction() as tx:
-                await timers.fire_due(tx, self.domains)
                 free = self.slots - len(self.hands)
                 held = Counter(self.hands.values())
                 most = self._most(held, free)
-                claimed = await runs.claim(tx, worker.id, self.domains, free, held=held, most=most)
-                self._is_short = len(claimed) == free or await choosing.is_left_behind(tx, self.domains)
-                taken = [(run, release) for run in claimed if (release := await self._release_of(tx, run))]
-                return taken, await timers.next_due_in(tx, self.domains)
+                taken = await claims.take(tx, worker.id, self.domains, free, held=held, most=most)
+                readable = [(run, release) for run in taken.runs if (release := await self._release_of(tx, run))]
         except Unavailable as error:
             log.warning("worker:waits", reason=str(error))
-            return [], None
+            return claims.NOTHING
         except OutcomeUnknown:
-            # Whether timers were fired does not matter: they fire once, whoever looks next.
-            if claimed:
+            if taken.runs:
                 raise
             log.warning("worker:waits", reason="A look for work got no answer.")
-            return [], None
+            return claims.NOTHING
+        for run, release in readable:
+            self._adopt(run, release)
+        return taken
+
+    async def _fire_due(self) -> int:
+        """Turn due timers into events of their runs, which makes these ready; give how many.
+
+        Whether it was done is not asked when the answer is lost: a timer fires once, whoever looks next.
+        """
+        try:
+            async with self.database.transaction() as tx:
+                return await timers.fire_due(tx, self.domains)
+        except (Unavailable, OutcomeUnknown) as error:
+            log.warning("worker:waits", reason=str(error))
+            return 0
 
     def _most(self, held: Mapping[str, int], free: int) -> dict[str, int]:
         """How many runs of each domain it may have. Beyond its even share, a domain leaves some slots to the others.
@@ -170,20 +181,20 @@ class WorkerLoop:
         share, kept = max(1, self.slots // len(self.domains)), max(1, self.slots // KEPT_PART)
         return {domain: max(share, held[domain] + max(0, free - kept)) for domain in self.domains}
 
-    async def _release_of(self, tx: Transaction, run: runs.Claimed) -> Release | None:
+    async def _release_of(self, tx: Transaction, run: claims.Claimed) -> Release | None:
         """The release a run is pinned to; none when it cannot be read, and then the run is set aside."""
         try:
             return await releases.get(tx, run.release)
         except (InvalidInput, ValueError) as error:
             with logs.about(**run.claim.key._asdict(), corr=run.corr):
                 log.exception("run:set_aside", reason="its release cannot be read")
-            await runs.set_aside(tx, run.claim, type(error).__name__)
+            await claims.set_aside(tx, run.claim, type(error).__name__)
             return None
 
-    async def _wait(self, worker: workers.Worker, stop: asyncio.Event, most_s: float) -> None:
+    async def _wait(self, worker: workers.Worker, stop: asyncio.Event, most_s: float, *, is_short: bool) -> None:
         hint = asyncio.ensure_future(worker.wait(most_s))
         others = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._timed.wait())]
-        if self._is_short:
+        if is_short:
             others.append(asyncio.ensure_future(self._freed.wait()))
         try:
             await asyncio.wait({hint, *others}, return_when=asyncio.FIRST_COMPLETED)
@@ -202,7 +213,7 @@ class WorkerLoop:
             if any(step.status is StepStatus.WAITING for step in live.state.steps.values()):
                 live.nudged.set()
 
-    def _adopt(self, claimed: runs.Claimed, release: Release) -> None:
+    def _adopt(self, claimed: claims.Claimed, release: Release) -> None:
         task = asyncio.create_task(self._see_through(claimed, release))
         self.hands[task] = claimed.claim.key.domain
         task.add_done_callback(self._free)
@@ -211,7 +222,7 @@ class WorkerLoop:
         self.hands.pop(task, None)
         self._freed.set()
 
-    async def _see_through(self, claimed: runs.Claimed, release: Release) -> None:
+    async def _see_through(self, claimed: claims.Claimed, release: Release) -> None:
         key, claim = claimed.claim.key, claimed.claim
         live: LiveRun | None = None
         self.watcher.took(claimed)
@@ -239,13 +250,13 @@ class WorkerLoop:
             if live is not None and self.live.get(key) is live:
                 del self.live[key]
 
-    async def _give_back(self, claim: runs.Claim) -> None:
+    async def _give_back(self, claim: claims.Claim) -> None:
         """Make a dropped run ready again after a pause, so that it is neither stuck nor tried without end in a rush."""
         while True:
             await asyncio.sleep(GIVE_BACK_S)
             try:
                 async with self.database.transaction() as tx:
-                    await runs.park(tx, claim, NOTHING_SEEN)
+                    await claims.park(tx, claim, NOTHING_SEEN)
             except (Unavailable, OutcomeUnknown):
                 continue
             except RegieError as error:

@@ -25,7 +25,7 @@ from regie.core.starts import PollStart
 from regie.core.tenant import Grant
 from regie.gateway.identify import Caller
 from regie.gateway_client import PollQuestion, PollRef, Question, StepRef
-from regie.store import audit, effects, polls, releases, runs
+from regie.store import audit, claims, effects, polls, releases
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.schedules import StartKey
@@ -87,7 +87,7 @@ class Grants:
         if caller.domain != step.domain:
             await self._deny_stranger(caller, step, question.capability, {"asked_run": step.run})
         async with self._database.reading() as tx:
-            held = await runs.held(tx, key, step.fence, lock=False)
+            held = await claims.held(tx, key, step.fence, lock=False)
             release = await releases.get(tx, held.release)
             undone = undone_place(step.place)
             row = None if undone is None else await effects.find(tx, key, attempt_key(step.run, undone))
@@ -178,7 +178,7 @@ class Grants:
                 await audit.append_outside(tx, asked.tenant, asked.domain, [fact])
 
 
-def _intent(held: runs.HeldRun) -> str:
+def _intent(held: claims.HeldRun) -> str:
     """What was asked for. A ticket asks for each child by itself."""
     if held.ticket and held.lineage:
         return canonical.encode([held.ticket, *held.lineage]).decode()

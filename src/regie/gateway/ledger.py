@@ -22,7 +22,7 @@ from regie.core.plan import Change, NoChange, Pending, Receipt
 from regie.gateway.connections import Serving
 from regie.gateway.grants import Granted
 from regie.kit.connector import Seen, Write
-from regie.store import audit, effects, runs
+from regie.store import audit, claims, effects
 from regie.store.database import Database, Transaction
 
 UNCERTAIN = frozenset({EffectState.INTENDED, EffectState.UNKNOWN})
@@ -107,7 +107,7 @@ class Ledger:
         if approval:
             detail["approval"] = {"id": approval}
         async with self._writing() as tx:
-            held = await runs.held(tx, granted.key, granted.fence, lock=True)
+            held = await claims.held(tx, granted.key, granted.fence, lock=True)
             await _require_room(tx, meant, change, own=f"ticket:{held.ticket}")
             await self._leaf(tx, meant, Event.EFFECT_INTENDED, detail)
             known = await effects.find(tx, granted.key, meant.attempt_key)
@@ -141,7 +141,7 @@ class Ledger:
     async def leave(self, meant: Meant, planned: NoChange, seen: Seen) -> None:
         """Write down that nothing was needed."""
         async with self._writing() as tx:
-            await runs.held(tx, meant.granted.key, meant.granted.fence, lock=True)
+            await claims.held(tx, meant.granted.key, meant.granted.fence, lock=True)
             intent = _intent(meant, planned.target, None)
             await self._leaf(tx, meant, Event.EFFECT_UNCHANGED, _detail(meant, planned.target, ""))
             await effects.record_unchanged(tx, intent, observed=_observed(seen, planned.because))

@@ -6,8 +6,8 @@ run's row and advance under its lock, so engine, gateway and web can write to th
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -136,17 +136,6 @@ def addressed(chains: Sequence[tuple[RunKey, Sequence[Entry]]]) -> list[Addresse
     return [(key.tenant, key.domain, key.run, entry) for key, entries in chains for entry in entries]
 
 
-async def write_chains(tx: Transaction, chains: Sequence[tuple[RunKey, Sequence[Entry]]], at: datetime) -> None:
-    """Insert leaves of several runs.
-
-    Raises:
-        AuditBroken: They cannot be written; the transaction can no longer be committed.
-        Unavailable: The database asks to try again.
-    """
-    async with written_with(tx, addressed(chains), at):
-        pass
-
-
 @asynccontextmanager
 async def written_with(tx: Transaction, leaves: Sequence[Addressed], at: datetime) -> AsyncIterator[None]:
     """Insert leaves in one round trip with what the block sends.
@@ -160,7 +149,7 @@ async def written_with(tx: Transaction, leaves: Sequence[Addressed], at: datetim
         async with tx.together():
             if leaves:
                 # First, so that it shows whether it is they that cannot be written.
-                sent = await tx.send(_INSERT, {"at": at, "rows": _as_rows(leaves)})
+                sent = await tx.send(_INSERT, {"at": at, "rows": as_rows(leaves)})
             yield
     except (psycopg.Error, InvalidInput) as error:
         if sent is None or sent.is_done:
@@ -168,6 +157,21 @@ async def written_with(tx: Transaction, leaves: Sequence[Addressed], at: datetim
         raise broken(tx, f"The audit log does not take a leaf ({type(error).__name__}).") from error
     if sent is not None:
         await require_written(tx, leaves, at, sent.touched)
+
+
+@contextmanager
+def blamed(tx: Transaction) -> Iterator[None]:
+    """For a statement that writes a run and its leaves: what the database does not say of the run is about the leaves.
+
+    Raises:
+        AuditBroken: They cannot be written; the transaction can no longer be committed.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.diag.schema_name == "regie":
+            raise
+        raise broken(tx, f"The audit log does not take a leaf ({type(error).__name__}).") from error
 
 
 async def require_written(tx: Transaction, leaves: Sequence[Addressed], at: datetime, touched: int) -> None:
@@ -181,7 +185,7 @@ async def require_written(tx: Transaction, leaves: Sequence[Addressed], at: date
     for tenant, domain in {(tenant, domain) for tenant, domain, _, _ in leaves}:
         await _make_log(tx, tenant, domain)
     left = await _unwritten(tx, leaves)
-    if await tx.change(_INSERT, {"at": at, "rows": _as_rows(left)}) != len(left):
+    if await tx.change(_INSERT, {"at": at, "rows": as_rows(left)}) != len(left):
         raise broken(tx, "The audit log of this tenant and domain is missing.")
 
 
@@ -320,7 +324,8 @@ LEAVES: LiteralString = """
 _INSERT: LiteralString = "insert into audit.intake (entry_id, log_id, run_id, run_seq, leaf, at)" + LEAVES
 
 
-def _as_rows(leaves: Sequence[Addressed]) -> str:
+def as_rows(leaves: Sequence[Addressed]) -> str:
+    """Leaves as `LEAVES` reads them."""
     return as_json(
         {
             "tenant": tenant,

@@ -19,9 +19,10 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import AuditBroken, FencedOut, RegieError
 from regie.core.run import AwaitEvent, CloseApproval, OpenApproval, Remind, RunStatus
 from regie.store import approvals, audit, events, inbox, runs, steps, timers
+from regie.store.claims import Claim
 from regie.store.database import Transaction
 from regie.store.keys import RunKey, as_json
-from regie.store.runs import Claim, NewRun, sealed_state
+from regie.store.runs import NewRun, sealed_state
 from regie.store.sealer import as_text
 from regie.store.steps import StepRow
 
