@@ -40,8 +40,8 @@ class Bed:
 
     def __post_init__(self) -> None:
         """Set up the worker."""
-        self.engine = PostgresEngine(self.database)
         self.loop = WorkerLoop(self.database, CATALOGUE, Doer(self._note), [DOMAIN], name="bench", slots=SLOTS)
+        self.engine = PostgresEngine(self.database, self.loop)
 
     def _note(self, run: str, place: str, at_s: float) -> None:
         self.begun_s.setdefault(run, at_s)

@@ -129,7 +129,7 @@ async def test_a_start_without_an_answer_is_repeated_safely(
                 await runs.start(tx, new)
         line.cut = ""
         async with database.transaction() as tx:
-            assert await runs.start(tx, new) == (new.key, cut == "before")
+            assert await runs.start(tx, new) == runs.Started(new.key, is_new=cut == "before")
 
 
 async def test_reading_is_never_unknown(database_url: str, sealer: Sealer, tmp_path: Path) -> None:

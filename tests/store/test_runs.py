@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from regie.core.audit import Event
 from regie.core.errors import Failure, FencedOut, InvalidInput
 from regie.core.run import RunStatus, StepStatus
-from regie.store import audit, choosing, claims, commits, inbox, runs, steps, timers
+from regie.core.tenant import Domain, Quota
+from regie.store import audit, choosing, claims, commits, inbox, quotas, runs, steps, timers
 from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
 from regie.store.database import Database, Transaction
@@ -56,7 +58,7 @@ async def test_a_start_is_ready_audited_and_hinted(database: Database, make_new:
         async with database.transaction() as tx:
             started = await runs.start(tx, new)
         assert await listener.wait(5) == {"identity"}
-    assert started == (new.key, True)
+    assert started == runs.Started(new.key, is_new=True)
     async with database.reading() as tx:
         row = await runs.get(tx, new.key)
         assert await runs.state_of(tx, new.key) == '{"name": "é"}'
@@ -70,14 +72,54 @@ async def test_a_start_is_ready_audited_and_hinted(database: Database, make_new:
     }
 
 
+async def test_a_worker_gets_what_is_started_when_that_takes_nothing_from_anybody(
+    database: Database, make_new: MakeNew, worker: Worker
+) -> None:
+    async with database.transaction() as tx:
+        first = await runs.start(tx, replace(make_new(), worker=worker.id))
+        row = await runs.get(tx, first.key)
+    assert first.held_at is not None
+    assert row is not None
+    assert (row.owner, row.fence) == (worker.id, 1)
+    assert (await events_of(database, first.key)) == [Event.TRIGGER_ACCEPTED, Event.RUN_STARTED]
+    async with database.transaction() as tx:
+        assert (await claims.take(tx, worker.id, ["identity"], 10)).runs == []
+
+
+@pytest.mark.parametrize("why", ["a quota", "a tenant's quota", "another is ready", "a worker that is gone"])
+async def test_else_it_is_ready_for_any_worker(
+    database: Database, make_new: MakeNew, start: Start, worker: Worker, why: str
+) -> None:
+    wanted = worker.id
+    match why:
+        case "a quota" | "a tenant's quota":
+            quota = Quota(runs=5) if why == "a quota" else Quota(per_tenant=5)
+            domain = Domain(domain="identity", title="Identity", owner="team:x", classification="internal", quota=quota)
+            async with database.transaction() as tx:
+                await quotas.keep(tx, {"identity": domain})
+        case "another is ready":
+            await start()
+        case _:
+            wanted = str(uuid.uuid4())
+    async with database.transaction() as tx:
+        started = await runs.start(tx, replace(make_new(), worker=wanted))
+        row = await runs.get(tx, started.key)
+    assert started.held_at is None
+    assert row is not None
+    assert (row.owner, row.fence) == (None, 0)
+    async with database.transaction() as tx:
+        taken = (await claims.take(tx, worker.id, ["identity"], 10)).runs
+    assert started.key in [each.claim.key for each in taken]
+
+
 async def test_a_repeated_trigger_gives_the_run_it_started(database: Database, make_new: MakeNew) -> None:
     first, second = make_new(trigger="hook:1"), make_new(trigger="hook:1")
     other_tenant = make_new(tenant="umbrella", trigger="hook:1")
     async with database.transaction() as tx:
         await runs.start(tx, first)
     async with database.transaction() as tx:
-        assert await runs.start(tx, second) == (first.key, False)
-        assert await runs.start(tx, other_tenant) == (other_tenant.key, True)
+        assert await runs.start(tx, second) == runs.Started(first.key, is_new=False)
+        assert await runs.start(tx, other_tenant) == runs.Started(other_tenant.key, is_new=True)
     assert await events_of(database, first.key) == [
         Event.TRIGGER_ACCEPTED,
         Event.RUN_STARTED,
@@ -301,7 +343,7 @@ async def test_a_trigger_repeated_after_the_end_leaves_the_closed_chain_alone(
     held = await claim()
     async with database.transaction() as tx:
         await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.DONE))
-        assert await runs.start(tx, make_new(trigger="hook:1")) == (key, False)
+        assert await runs.start(tx, make_new(trigger="hook:1")) == runs.Started(key, is_new=False)
         outside = (await audit.read_outside(tx, "acme", "identity"))[0]
     assert (outside.event, outside.fields["closed_run"]) == (Event.TRIGGER_REPEATED, key.run)
     assert (await events_of(database, key))[-1] is Event.RUN_CLOSED

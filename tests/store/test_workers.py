@@ -118,7 +118,7 @@ async def test_a_killed_process_is_noticed_within_moments(
         """
         import asyncio, sys
         from pathlib import Path
-        from regie.store import runs, workers
+        from regie.store import claims, workers
         from regie.store.database import Database
         from regie.store.sealer import Sealer
 

@@ -91,7 +91,9 @@ class GroupCommit:
         """Write a group in one transaction, and settle each; what is raised is every one's."""
         try:
             async with self.database.transaction() as tx:
-                outcomes = await commits.commit_all(tx, [(waiting.claim, waiting.step) for waiting in group])
+                outcomes = await commits.commit_all(
+                    tx, [(waiting.claim, waiting.step) for waiting in group], is_last=True
+                )
         except (Unavailable, OutcomeUnknown):
             raise
         except (RegieError, ValueError):

@@ -131,6 +131,18 @@ class Unwatched:
         """Nobody is told."""
 
 
+class Hands(Protocol):
+    """A worker in the process that starts runs: what it has room for, it takes at once."""
+
+    def room_for(self, domain: str) -> str | None:
+        """The worker's id, when it could take a run of that domain now."""
+        ...
+
+    def adopt(self, claimed: Claimed, release: Release) -> None:
+        """See a run through that is this worker's."""
+        ...
+
+
 class Engine(Protocol):
     """Makes runs durable."""
 

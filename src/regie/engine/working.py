@@ -66,7 +66,7 @@ class WorkerLoop:
         domains: Whose runs to move.
         name: For people, in the list of workers.
         slots: How many runs at the same time; parked runs take none.
-        hands: What sees each run through, with the run's domain.
+        hands: What sees each run through, with its key.
         watcher: Is told which runs are taken and let go.
     """
 
@@ -79,7 +79,8 @@ class WorkerLoop:
     watcher: Watcher = field(default_factory=Unwatched)
     group: GroupCommit = field(init=False)
     live: dict[RunKey, LiveRun] = field(default_factory=dict)
-    hands: dict[asyncio.Task[None], str] = field(default_factory=dict)
+    hands: dict[asyncio.Task[None], RunKey] = field(default_factory=dict)
+    _id: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         """Make the place where its runs bring their commits."""
@@ -90,17 +91,18 @@ class WorkerLoop:
 
         Raises:
             Unavailable: The connection that carries this worker's lock is gone: it counts as dead, and must be.
-            OutcomeUnknown: Runs may have been claimed and nobody knows which: only another life finds out.
             FencedOut: It was declared dead.
         """
         async with workers.registered(self.database, name=self.name, domains=self.domains) as worker:
             self.actor = Actor(type="worker", id=worker.id)
+            self._id = worker.id
+            self._strays: set[claims.Claim] = set()
             self._freed, self._timed, self._stop = asyncio.Event(), asyncio.Event(), stop
             claiming = asyncio.create_task(self._claiming(worker, stop))
             duties = {
                 claiming,
                 asyncio.create_task(self._repeat(BEAT_S, lambda: self._beat(worker.id))),
-                asyncio.create_task(self._repeat(RESCUE_S, self._rescue)),
+                asyncio.create_task(self._repeat(RESCUE_S, lambda: self._rescue(worker.id))),
                 asyncio.create_task(self._repeat(ROUTE_S, self._route)),
                 asyncio.create_task(self._repeat(CLEAR_S, self._clear)),
                 asyncio.create_task(self._repeat(SWEEP_S, self._sweep)),
@@ -113,6 +115,7 @@ class WorkerLoop:
                 while self.hands:
                     await self._until(asyncio.gather(*self.hands), duties - {claiming})
             finally:
+                self._id = ""
                 for task in (*duties, *self.hands):
                     task.cancel()
                 await asyncio.gather(*duties, *self.hands, return_exceptions=True)
@@ -139,24 +142,18 @@ class WorkerLoop:
 
     async def _take_ready(self, worker: workers.Worker) -> claims.Taken:
         """Take what is ready and see each of it through."""
-        taken = claims.NOTHING
         try:
             async with self.database.transaction() as tx:
-                free = self.slots - len(self.hands)
-                held = Counter(self.hands.values())
+                free, held = self._room()
                 most = self._most(held, free)
                 taken = await claims.take(tx, worker.id, self.domains, free, held=held, most=most)
                 readable = [(run, release) for run in taken.runs if (release := await self._release_of(tx, run))]
-        except Unavailable as error:
+        except (Unavailable, OutcomeUnknown) as error:
+            # What it may have taken without knowing is found among its strays.
             log.warning("worker:waits", reason=str(error))
             return claims.NOTHING
-        except OutcomeUnknown:
-            if taken.runs:
-                raise
-            log.warning("worker:waits", reason="A look for work got no answer.")
-            return claims.NOTHING
         for run, release in readable:
-            self._adopt(run, release)
+            self.adopt(run, release)
         return taken
 
     async def _fire_due(self) -> int:
@@ -213,9 +210,21 @@ class WorkerLoop:
             if any(step.status is StepStatus.WAITING for step in live.state.steps.values()):
                 live.nudged.set()
 
-    def _adopt(self, claimed: claims.Claimed, release: Release) -> None:
+    def room_for(self, domain: str) -> str | None:
+        """See `port.Hands`."""
+        if not self._id or self._stop.is_set() or domain not in self.domains:
+            return None
+        free, held = self._room()
+        return self._id if free > 0 and held[domain] < self._most(held, free)[domain] else None
+
+    def _room(self) -> tuple[int, Counter[str]]:
+        """How many slots are free, and how many runs of each domain it has."""
+        return self.slots - len(self.hands), Counter(key.domain for key in self.hands.values())
+
+    def adopt(self, claimed: claims.Claimed, release: Release) -> None:
+        """See `port.Hands`."""
         task = asyncio.create_task(self._see_through(claimed, release))
-        self.hands[task] = claimed.claim.key.domain
+        self.hands[task] = claimed.claim.key
         task.add_done_callback(self._free)
 
     def _free(self, task: asyncio.Task[None]) -> None:
@@ -268,9 +277,19 @@ class WorkerLoop:
         async with self.database.transaction() as tx:
             await workers.beat(tx, worker)
 
-    async def _rescue(self) -> None:
+    async def _rescue(self, worker: str) -> None:
+        """Make runs ready again whose worker is gone, and those that are this worker's without its knowing.
+
+        The answer to a claim may have been lost. What seems to be such a run may just be on its way here, so it is
+        given back when it was seen before.
+        """
         async with self.database.transaction() as tx:
             rescued = await workers.rescue(tx)
+            strays = set(await claims.strays(tx, worker, list(self.hands.values())))
+            for stray in strays & self._strays:
+                with contextlib.suppress(FencedOut):
+                    await claims.park(tx, stray, NOTHING_SEEN)
+        self._strays = strays - self._strays
         if rescued:
             log.info("runs:rescued", runs=len(rescued))
 

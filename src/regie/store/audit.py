@@ -137,8 +137,13 @@ def addressed(chains: Sequence[tuple[RunKey, Sequence[Entry]]]) -> list[Addresse
 
 
 @asynccontextmanager
-async def written_with(tx: Transaction, leaves: Sequence[Addressed], at: datetime) -> AsyncIterator[None]:
+async def written_with(
+    tx: Transaction, leaves: Sequence[Addressed], at: datetime, *, is_last: bool = False
+) -> AsyncIterator[None]:
     """Insert leaves in one round trip with what the block sends.
+
+    Args:
+        is_last: Commit with it. Then each leaf must have its log, as those of a run have that was started.
 
     Raises:
         AuditBroken: They cannot be written; the transaction can no longer be committed.
@@ -146,16 +151,17 @@ async def written_with(tx: Transaction, leaves: Sequence[Addressed], at: datetim
     """
     sent: Sent | None = None
     try:
-        async with tx.together():
+        async with tx.together(is_last=is_last):
             if leaves:
                 # First, so that it shows whether it is they that cannot be written.
-                sent = await tx.send(_INSERT, {"at": at, "rows": as_rows(leaves)})
+                insert = INSERT_ALL if is_last else INSERT
+                sent = await tx.send(insert, {"at": at, "rows": as_rows(leaves)})
             yield
     except (psycopg.Error, InvalidInput) as error:
         if sent is None or sent.is_done:
             raise
         raise broken(tx, f"The audit log does not take a leaf ({type(error).__name__}).") from error
-    if sent is not None:
+    if sent is not None and not is_last:
         await require_written(tx, leaves, at, sent.touched)
 
 
@@ -185,7 +191,7 @@ async def require_written(tx: Transaction, leaves: Sequence[Addressed], at: date
     for tenant, domain in {(tenant, domain) for tenant, domain, _, _ in leaves}:
         await _make_log(tx, tenant, domain)
     left = await _unwritten(tx, leaves)
-    if await tx.change(_INSERT, {"at": at, "rows": as_rows(left)}) != len(left):
+    if await tx.change(INSERT, {"at": at, "rows": as_rows(left)}) != len(left):
         raise broken(tx, "The audit log of this tenant and domain is missing.")
 
 
@@ -316,16 +322,20 @@ def broken(tx: Transaction, message: str) -> AuditBroken:
     return tx.doom
 
 
-LEAVES: LiteralString = """
+_ROWS: LiteralString = """
     select e.entry_id, l.log_id, e.run, e.run_seq, decode(e.leaf, 'base64'), %(at)s
     from json_to_recordset(%(rows)s::json)
-        as e (tenant text, domain text, entry_id uuid, run uuid, run_seq integer, leaf text)
-    join audit.log l on l.tenant = e.tenant and l.domain = e.domain"""
-_INSERT: LiteralString = "insert into audit.intake (entry_id, log_id, run_id, run_seq, leaf, at)" + LEAVES
+        as e (tenant text, domain text, entry_id uuid, run uuid, run_seq integer, leaf text)"""
+_LOG: LiteralString = " join audit.log l on l.tenant = e.tenant and l.domain = e.domain"
+_INTO: LiteralString = "insert into audit.intake (entry_id, log_id, run_id, run_seq, leaf, at)"
+INSERT: LiteralString = _INTO + _ROWS + _LOG
+"""Leaves without a log are left out."""
+INSERT_ALL: LiteralString = _INTO + _ROWS + " left" + _LOG
+"""A leaf without a log breaks the statement."""
 
 
 def as_rows(leaves: Sequence[Addressed]) -> str:
-    """Leaves as `LEAVES` reads them."""
+    """Leaves as `INSERT` takes them."""
     return as_json(
         {
             "tenant": tenant,

@@ -108,7 +108,7 @@ async def choose(
     held: Mapping[str, int] = NONE,
     most: Mapping[str, int] = NONE,
 ) -> Looked:
-    """Hand up to `limit` ready runs to a worker, in one round trip.
+    """Hand up to `limit` ready runs to a worker: a transaction of its own, in one round trip.
 
     Within a domain the most urgent go first (`prio`), among those the tenant that has least in hands, then the oldest.
     Among domains the one goes first of which the worker has least.
@@ -116,11 +116,14 @@ async def choose(
     Args:
         held: How many runs of each domain the worker has already.
         most: How many of each domain it may have; no bound for one that is not named.
+
+    Raises:
+        OutcomeUnknown: Some may have been handed to it and nobody knows which; `claims.strays` finds them.
     """
     # Always in the same order, or two workers could wait for each other.
     ordered = sorted(domains)
     chosen: Sent | None = None
-    async with tx.together():
+    async with tx.together(is_last=True):
         if limit > 0:
             await tx.send(_TAKE_TURNS, {"within": TURN_WITHIN, "turns": TURNS, "domains": ordered})
             chosen = await tx.send(

@@ -20,7 +20,7 @@ from regie.store.choosing import NONE, choose
 from regie.store.database import Transaction
 from regie.store.inbox import InboxEvent
 from regie.store.keys import READY, RunKey
-from regie.store.runs import BARE, THIS, key_of, opened_state
+from regie.store.runs import BARE, THIS, NewRun, key_of, opened_state
 from regie.store.sealer import SealBroken
 
 
@@ -113,12 +113,16 @@ async def take(
 ) -> Taken:
     """Take up to `limit` ready runs of these domains, within their quotas, fair between tenants and domains.
 
+    They are taken once this comes back, whatever becomes of the transaction then: they went in one before it.
     A worker taken for dead gets none. What cannot be opened any more is set aside, so that one altered row does not
     stop the others.
 
     Args:
         held: How many runs of each domain the worker has already.
         most: How many of each domain it may have; of one that is not named, as many as there are.
+
+    Raises:
+        OutcomeUnknown: Some may have been taken and nobody knows which; `strays` finds them.
     """
     looked = await choose(tx, worker, domains, limit, held=held, most=most)
     rows = sorted(looked.rows, key=lambda row: (row["prio"], row["ready_since"]))
@@ -158,6 +162,38 @@ def _claimed(tx: Transaction, key: RunKey, row: DictRow, arrived: list[InboxEven
         age_s=max(0.0, row["age_s"]),
         started_by=Actor.model_validate(row["started_by"]),
     )
+
+
+def from_start(new: NewRun, at: datetime) -> Claimed:
+    """A run that was in a worker's hands from its start."""
+    return Claimed(
+        claim=Claim(new.key, 1, 0),
+        workflow=new.workflow,
+        release=new.release,
+        definition_digest=new.definition_digest,
+        state_json=new.state_json,
+        inbox=[],
+        inbox_n=0,
+        ticket=new.ticket,
+        corr=new.corr,
+        dry=new.dry,
+        prio=new.prio,
+        started_at=at,
+        trace=new.trace,
+        waited_s=0.0,
+        age_s=0.0,
+        started_by=new.started_by,
+    )
+
+
+async def strays(tx: Transaction, worker: str, known: Sequence[RunKey]) -> list[Claim]:
+    """The runs that are this worker's by their rows, and of which it does not know."""
+    rows = await tx.rows(
+        """select tenant, domain, id, fence, seq from regie.run
+           where owner = %(worker)s::uuid and id <> all(%(known)s::uuid[])""",
+        {"worker": worker, "known": [key.run for key in known]},
+    )
+    return [Claim(key_of(row), row["fence"], row["seq"]) for row in rows]
 
 
 async def set_aside(tx: Transaction, claim: Claim, kind: str) -> None:

@@ -92,12 +92,27 @@ class Transaction:
                 await self.connection.cursor().executemany(query, values)
 
     @asynccontextmanager
-    async def together(self) -> AsyncIterator[None]:
-        """Send the statements inside without waiting for each answer; an error shows at the end."""
+    async def together(self, *, is_last: bool = False) -> AsyncIterator[None]:
+        """Send the statements inside without waiting for each answer; an error shows at the end.
+
+        Args:
+            is_last: Commit with them, in the same round trip. What comes behind is a transaction of its own.
+
+        Raises:
+            OutcomeUnknown: The connection was lost while committing with them.
+        """
         self._is_begun = True
         with explained(self.connection):
             async with self.connection.pipeline():
                 yield
+                if is_last:
+                    await self.commit()
+
+    async def commit(self) -> None:
+        """Make it so; `Database.transaction` does at its end. What comes behind is a transaction of its own."""
+        _require_whole(self)
+        await _commit(self.connection, may_have_written=not self.connection.read_only)
+        self._is_begun = False
 
     async def _run(self, query: LiteralString, values: Mapping[str, object] | None) -> AsyncCursor[DictRow]:
         with explained(self.connection):
@@ -244,12 +259,11 @@ class Database:
             tx = Transaction(connection, self._sealer, self._releases)
             try:
                 yield tx
-                _require_whole(tx)
+                await tx.commit()
             except BaseException:
                 with suppress(psycopg.Error):
                     await connection.rollback()
                 raise
-            await _commit(connection, may_have_written=not read_only)
         finally:
             await self._pool.putconn(connection)
 

@@ -75,6 +75,8 @@ class NewRun:
         timers: Seconds from now, by timer.
         repeats: What it repeats, if it does.
         now: The database's clock, when it has been read in the same transaction.
+        worker: Gets it at once, if that takes nothing from anybody: no other run of the domain is ready, and no quota
+            has to be counted.
     """
 
     key: RunKey
@@ -95,13 +97,20 @@ class NewRun:
     timers: Mapping[str, float] = field(default_factory=dict)
     repeats: Repeated | None = None
     now: datetime | None = None
+    worker: str | None = None
 
 
 class Started(NamedTuple):
-    """The run of a trigger; `is_new` is false when the trigger had started it before."""
+    """The run of a trigger.
+
+    Attributes:
+        is_new: The trigger had not started it before.
+        held_at: When it was started, if it is in the hands of the worker that was named.
+    """
 
     key: RunKey
     is_new: bool
+    held_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,26 +157,40 @@ class RunRow:
 
 
 _INSERT: LiteralString = """
-    with started as (
+    with hand as materialized (
+        select w.id from regie.worker w
+        where w.id = %(worker)s::uuid
+          and not exists (select from regie.quota q
+                          where q.domain = %(domain)s and (q.runs is not null or q.per_tenant is not null))
+          and not exists (select from regie.run r
+                          where r.domain = %(domain)s and r.owner is null and r.ready_at is not null)),
+    started as (
         insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket, corr,
                                started_by, requester, dry, prio, trace, status, state, audit_n, audit_head, parent,
-                               parent_place, lineage, detached, finish_by, rerun_of, first_run)
+                               parent_place, lineage, detached, finish_by, rerun_of, first_run, owner, fence,
+                               ready_at)
         values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s, %(trigger_key)s,
                 %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s, %(trace)s, 'running',
                 %(state)s, %(audit_n)s, %(audit_head)s, %(parent)s, %(parent_place)s, %(lineage)s, %(detached)s,
-                clock_timestamp() + make_interval(secs => %(finish_within_s)s::float8), %(rerun_of)s, %(first_run)s)
+                clock_timestamp() + make_interval(secs => %(finish_within_s)s::float8), %(rerun_of)s, %(first_run)s,
+                (select id from hand), (select count(*) from hand),
+                case when not exists (select from hand) then clock_timestamp() end)
         on conflict (tenant, domain, trigger_key) do nothing
-        returning domain),
-    leaves as (
-        insert into audit.intake (entry_id, log_id, run_id, run_seq, leaf, at)"""
-_ANSWER: LiteralString = """
-        where exists (select from started) returning true)
-    select (select count(*) from leaves) as leaves, pg_notify(%(channel)s, domain) from started"""
-_START: LiteralString = _INSERT + audit.LEAVES + _ANSWER
+        returning domain, owner, started_at),
+    leaves as ("""
+_ANSWER: LiteralString = """ where exists (select from started) returning true)
+    select (select count(*) from leaves) as leaves, case when owner is not null then started_at end as held_at,
+           case when owner is null then pg_notify(%(channel)s, domain) end
+    from started"""
+_START: LiteralString = _INSERT + audit.INSERT + _ANSWER
+_START_ALL: LiteralString = _INSERT + audit.INSERT_ALL + _ANSWER
 
 
-async def start(tx: Transaction, new: NewRun) -> Started:
+async def start(tx: Transaction, new: NewRun, *, is_last: bool = False) -> Started:
     """Start a run, ready for any worker; a trigger that came before gives the run it started then.
+
+    Args:
+        is_last: There is nothing else in the transaction: it may be committed with it. The run's log must be there.
 
     Raises:
         InvalidInput: Something in it cannot be stored.
@@ -210,12 +233,15 @@ async def start(tx: Transaction, new: NewRun) -> Started:
         "finish_within_s": new.finish_within_s,
         "rerun_of": new.repeats and new.repeats.run,
         "first_run": new.repeats and new.repeats.first_run,
+        "worker": new.worker,
         "at": chain.at,
         "rows": audit.as_rows(leaves),
     }
+    is_last = is_last and not new.timers and new.repeats is None
     with audit.blamed(tx):
-        row = await tx.row(_START, values)
-    if row is not None:
+        async with tx.together(is_last=is_last):
+            sent = await tx.send(_START_ALL if is_last else _START, values)
+    for row in await sent.rows():
         await audit.require_written(tx, leaves, chain.at, row["leaves"])
         if new.timers:
             await timers.set_(tx, [(key, 0, new.timers)])
@@ -223,7 +249,7 @@ async def start(tx: Transaction, new: NewRun) -> Started:
             again: dict[str, JsonValue] = {"run": key.run, "from_step": new.repeats.from_step}
             repeated = Fact(event=Event.RUN_REPEATED, actor=new.started_by, detail={"rerun": again})
             await audit.append(tx, key._replace(run=new.repeats.run), [repeated])
-        return Started(key, is_new=True)
+        return Started(key, is_new=True, held_at=row["held_at"])
     before = await tx.row(
         "select id from regie.run where tenant = %(t)s and domain = %(d)s and trigger_key = %(k)s",
         {"t": key.tenant, "d": key.domain, "k": new.trigger_key},
