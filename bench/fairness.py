@@ -25,7 +25,9 @@ QUIET, FLOODED = "hr", "support"
 QUOTA = 10
 """Runs of the flooded domain in hands at the same time."""
 EVERY_S = 0.1
-STARTERS = 8
+STARTERS = 4
+TOGETHER = 100
+"""Runs of the flood that are started in one transaction."""
 LOOK_S = 0.1
 PATIENCE_S = 60.0
 ONE_WORKER: Sequence[Sequence[str]] = ((QUIET, FLOODED),)
@@ -80,8 +82,10 @@ async def _bed(
         engine, numbers = PostgresEngine(database), itertools.count()
 
         async def start() -> None:
-            while (n := next(numbers)) < flood:
-                await engine.start(request("five", f"f{n}", FLOODED))
+            while (first := next(numbers) * TOGETHER) < flood:
+                async with database.transaction() as tx:
+                    for n in range(first, min(first + TOGETHER, flood)):
+                        await engine.start_in(tx, request("five", f"f{n}", FLOODED))
 
         await asyncio.gather(*(start() for _ in range(STARTERS)))
         working = [
