@@ -26,7 +26,10 @@ KEEPALIVES = "keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_us
 """A cut network is noticed in about half a minute, not in two hours."""
 LIMITS = "-c idle_in_transaction_session_timeout=60s -c lock_timeout=20s -c statement_timeout=60s"
 """No statement of ours takes long: what does is stuck, and must not keep others from their rows."""
-BY_KEY = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan"
+BY_KEY = (
+    "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
+    "-c plan_cache_mode=force_generic_plan"
+)
 """For processes whose statements ask for a few rows by their keys, as they must not be planned otherwise.
 
 A table that has never been analysed counts as small: the look for due timers read every run there was. And since there
