@@ -14,7 +14,7 @@ from regie.core.audit import Event
 from regie.core.errors import Failure, FencedOut, InvalidInput
 from regie.core.run import RunStatus, StepStatus
 from regie.core.tenant import Domain, Quota
-from regie.store import audit, choosing, claims, commits, inbox, quotas, runs, steps, timers
+from regie.store import audit, choosing, claims, commits, inbox, quotas, run_lists, runs, steps, timers
 from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
 from regie.store.database import Database, Transaction
@@ -485,7 +485,7 @@ async def test_lists_page_through_everything_once(database: Database, start: Sta
         before: Cursor | None = None
         while True:
             async with database.reading() as tx:
-                page = await runs.list_runs(tx, limit=2, before=before, **which)  # type: ignore[arg-type]  # texts
+                page = await run_lists.list_runs(tx, limit=2, before=before, **which)  # type: ignore[arg-type]  # texts
             if not page:
                 return found
             found += [row.key for row in page]
@@ -497,8 +497,8 @@ async def test_lists_page_through_everything_once(database: Database, start: Sta
     assert sorted(await walk(workflow="identity.other")) == sorted(others)
     assert await walk(tenant="nobody") == []
     async with database.reading() as tx:
-        assert await runs.count_by_status(tx, tenant="acme") == {RunStatus.RUNNING: 7}
-        newest = (await runs.list_runs(tx, limit=1))[0]
+        assert await run_lists.count_by_status(tx, tenant="acme") == {RunStatus.RUNNING: 7}
+        newest = (await run_lists.list_runs(tx, limit=1))[0]
     assert newest.key == everything[0]
 
 

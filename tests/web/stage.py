@@ -20,7 +20,7 @@ from regie.core.tenant import Connection, Domain, Tenant
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient, InboundEvent
-from regie.store import accounts, approvals, claims, commits, effects, inbox, runs, workers
+from regie.store import accounts, approvals, claims, commits, effects, inbox, run_lists, workers
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.effects import Intent
@@ -258,7 +258,7 @@ class Stage:
 
     async def count_runs(self) -> int:
         async with self.database.reading() as tx:
-            return sum((await runs.count_by_status(tx)).values())
+            return sum((await run_lists.count_by_status(tx)).values())
 
     async def add_people(self) -> None:
         async with self.database.transaction() as tx:

@@ -4,7 +4,7 @@ Workers take them from it (`claims.py`) and move them (`commits.py`); lists are 
 touch a run and something of it lock the run's row first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import LiteralString, NamedTuple
@@ -28,20 +28,6 @@ BARE: LiteralString = """
     from regie.run where """
 """What a list shows: everything but the sealed state."""
 _STATE: LiteralString = "select state from regie.run where "
-_LISTED: LiteralString = """
-    (%(tenant)s::text is null or tenant = %(tenant)s)
-    and (%(domain)s::text is null or domain = %(domain)s)
-    and (%(status)s::text is null or status = %(status)s)
-    and (%(workflow)s::text is null or workflow = %(workflow)s)
-    and (%(ticket)s::text is null or ticket = %(ticket)s)
-    and (not %(late)s or finish_by < coalesce(ended_at, clock_timestamp()))
-    and (%(seen_by)s::text is null or lower(requester) = lower(%(seen_by)s)
-         or (started_by->>'type' = 'person' and lower(started_by->>'id') = lower(%(seen_by)s))
-         or exists (select from regie.approval a
-                    where a.tenant = run.tenant and a.domain = run.domain and a.run = run.id
-                      and exists (select from unnest(a.approvers) p where lower(p) = lower(%(seen_by)s))))
-    and (%(at)s::timestamptz is null or (started_at, id) < (%(at)s, %(id)s::uuid))
-    order by started_at desc, id desc limit %(limit)s"""
 
 
 class Repeated(NamedTuple):
@@ -346,77 +332,10 @@ async def wake(tx: Transaction, key: RunKey, by: Actor) -> bool:
     return touched == 1
 
 
-async def reruns(tx: Transaction, key: RunKey) -> list[str]:
-    """The ids of the runs that repeat this one, the oldest first."""
-    rows = await tx.rows(
-        """select id from regie.run
-           where tenant = %(tenant)s and domain = %(domain)s and rerun_of = %(run)s order by started_at, id""",
-        key._asdict(),
-    )
-    return [str(row["id"]) for row in rows]
-
-
-async def unfinished_of_ticket(tx: Transaction, tenant: str, domains: Sequence[str], ticket: str) -> list[RunRow]:
-    """The runs for a ticket that are not over, oldest first, locked until the end of the transaction."""
-    query: LiteralString = (
-        BARE
-        + """tenant = %(tenant)s and domain = any(%(domains)s) and ticket = %(ticket)s and ticket <> ''
-           and ended_at is null
-           order by started_at, id for no key update"""
-    )
-    rows = await tx.rows(query, {"tenant": tenant, "domains": list(domains), "ticket": ticket})
-    return [_run_row(row) for row in rows]
-
-
-async def list_runs(
-    tx: Transaction,
-    *,
-    tenant: str | None = None,
-    domain: str | None = None,
-    status: RunStatus | None = None,
-    workflow: str | None = None,
-    ticket: str | None = None,
-    is_late: bool = False,
-    seen_by: str | None = None,
-    limit: int = 50,
-    before: Cursor | None = None,
-) -> list[RunRow]:
-    """Runs, newest first, from behind `before`.
-
-    `is_late` leaves those that are or were not finished when they should have been, `seen_by` those that concern a
-    person: asked for by them, or with an approval they were asked for.
-    """
-    rows = await tx.rows(
-        BARE + _LISTED,
-        {
-            "tenant": tenant,
-            "domain": domain,
-            "status": status and status.value,
-            "workflow": workflow,
-            "ticket": ticket,
-            "late": is_late,
-            "seen_by": seen_by,
-            "at": before and before.at,
-            "id": before and before.id,
-            "limit": limit,
-        },
-    )
-    return [_run_row(row) for row in rows]
-
-
-async def children_of(tx: Transaction, key: RunKey) -> list[RunRow]:
-    """The runs that a run has started, in the order in which it did."""
-    rows = await tx.rows(
-        BARE + "tenant = %(tenant)s and domain = %(domain)s and parent = %(run)s order by started_at, id",
-        key._asdict(),
-    )
-    return [_run_row(row) for row in rows]
-
-
 async def get(tx: Transaction, key: RunKey) -> RunRow | None:
     """One run, without its state."""
     row = await tx.row(BARE + THIS, key._asdict())
-    return None if row is None else _run_row(row)
+    return None if row is None else row_of(row)
 
 
 async def find(tx: Transaction, run: str) -> RunKey | None:
@@ -432,16 +351,6 @@ async def find(tx: Transaction, run: str) -> RunKey | None:
         {"low": span[0], "high": span[1]},
     )
     return key_of(rows[0]) if len(rows) == 1 else None
-
-
-async def known_triggers(tx: Transaction, tenant: str, domain: str, triggers: Sequence[str]) -> set[str]:
-    """Those of these triggers that have started a run before."""
-    rows = await tx.rows(
-        """select trigger_key from regie.run
-           where tenant = %(tenant)s and domain = %(domain)s and trigger_key = any(%(triggers)s)""",
-        {"tenant": tenant, "domain": domain, "triggers": list(triggers)},
-    )
-    return {row["trigger_key"] for row in rows}
 
 
 async def state_of(tx: Transaction, key: RunKey, *, lock: bool = False) -> str:
@@ -460,26 +369,13 @@ async def state_of(tx: Transaction, key: RunKey, *, lock: bool = False) -> str:
     return opened_state(tx, key, row)
 
 
-async def count_by_status(
-    tx: Transaction, *, tenant: str | None = None, domain: str | None = None
-) -> dict[RunStatus, int]:
-    """How many runs stand where; a status without runs is left out."""
-    rows = await tx.rows(
-        """select status, count(*) as n from regie.run
-           where (%(tenant)s::text is null or tenant = %(tenant)s)
-             and (%(domain)s::text is null or domain = %(domain)s)
-           group by status""",
-        {"tenant": tenant, "domain": domain},
-    )
-    return {RunStatus(row["status"]): row["n"] for row in rows}
-
-
 def key_of(row: DictRow) -> RunKey:
     """Its key from a run's row."""
     return RunKey(row["tenant"], row["domain"], str(row["id"]))
 
 
-def _run_row(row: DictRow) -> RunRow:
+def row_of(row: DictRow) -> RunRow:
+    """A run without its state from its row."""
     return RunRow(
         key=key_of(row),
         workflow=row["workflow"],

@@ -16,7 +16,7 @@ from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.run import ANSWER, START, EffectNote, Paused, RunState, RunStatus, StepState, StepStatus, written_place
-from regie.store import approvals, audit, effects, quotas, releases, runs, steps
+from regie.store import approvals, audit, effects, quotas, releases, run_lists, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.database import Transaction
@@ -203,7 +203,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
         faults=await audit.verify(tx, row.key),
         paused=paused,
         acts=_acts(caller, row, paused),
-        reruns=await runs.reruns(tx, row.key),
+        reruns=await run_lists.reruns(tx, row.key),
         repeated_from=state.facts.rerun_from,
     )
 
