@@ -133,11 +133,13 @@ class WorkerLoop:
             self._timed.clear()
             # Before looking: what is let go of meanwhile may make room for what was left behind.
             self._freed.clear()
+            free = self.slots - len(self.hands)
             taken = await self._take_ready(worker)
             due_s = POLL_S if taken.due_s is None else taken.due_s
             if due_s == 0 and await self._fire_due():
                 continue
-            if not (taken.runs and taken.is_left_behind and len(self.hands) < self.slots):
+            # Few were taken of many that are left: a quota is used up, and looking again finds nothing.
+            if not (taken.is_left_behind and 0 < len(taken.runs) < free <= 2 * len(taken.runs)):
                 await self._wait(worker, stop, min(POLL_S, due_s), is_short=taken.is_left_behind)
 
     async def _take_ready(self, worker: workers.Worker) -> claims.Taken:
