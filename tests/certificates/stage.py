@@ -30,7 +30,7 @@ from regie.gateway.identify import Callers, worker_of
 from regie.gateway.vault import VaultFile
 from regie.gateway_client import GatewayClient
 from regie.kit.discovery import connectors_in
-from regie.store import audit, effects, releases, runs, workers
+from regie.store import audit, claims, effects, releases, runs, workers
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.worker.performer import BlockPerformer
@@ -162,14 +162,14 @@ class Stage:
                     parent=None,
                 ),
             )
-            [claimed] = await runs.claim(tx, self.worker, [DOMAIN], 1)
+            [claimed] = (await claims.take(tx, self.worker, [DOMAIN], 1)).runs
         return Run(self.database, claimed.claim)
 
     async def pass_on(self, run: Run) -> Run:
         """Let go of a run and claim it again."""
         async with self.database.transaction() as tx:
-            await runs.park(tx, run.claim, -1)
-            [claimed] = await runs.claim(tx, self.worker, [DOMAIN], 1)
+            await claims.park(tx, run.claim, -1)
+            [claimed] = (await claims.take(tx, self.worker, [DOMAIN], 1)).runs
         return Run(self.database, claimed.claim)
 
     def served(self, target: str = "site") -> x509.Certificate:
