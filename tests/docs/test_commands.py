@@ -16,6 +16,8 @@ pytestmark = pytest.mark.slow
 PROVE = ".venv/bin/regie prove idempotent identity.offboard_employee"
 TORTURE = "docs/how-to/break-it-on-purpose.md"
 CUSTOMER = "docs/how-to/add-a-customer.md"
+CERTIFICATES = "docs/how-to/renew-certificates.md"
+NO_AUTHORITY = "asks an authority that is not there; tests/certificates runs the workflow at a real one"
 NOT_RUN: dict[tuple[str, str], str] = {
     ("README.md", "make test"): "this test is one of them",
     ("README.md", PROVE): "half a minute; tests/e2e/test_main_job.py runs it",
@@ -28,6 +30,8 @@ NOT_RUN: dict[tuple[str, str], str] = {
         CUSTOMER,
         ".venv/bin/regie plan identity.offboard_employee --tenant example-north --input employee.yaml",
     ): "asks vendors that are not there",
+    (CERTIFICATES, ".venv/bin/regie plan certificates.renew --tenant example-east --input shop.yaml"): NO_AUTHORITY,
+    (CERTIFICATES, ".venv/bin/regie start certificates.renew --tenant example-east --input shop.yaml"): NO_AUTHORITY,
     (TORTURE, "make torture"): "minutes; tests/torture has a short storm",
     (TORTURE, "make torture-long"): "twenty minutes",
     (TORTURE, ".venv/bin/python -m torture --seed 4711 --seconds 180 --logs /tmp/storm"): "three minutes",
