@@ -19,6 +19,7 @@ class Nginx:
     Attributes:
         config: Its configuration file; `PROGRAM -t -c CONFIG` tests it, `-s reload` in place of `-t` reloads.
         certificate, key: What it serves; files in `tls`.
+        bundle: The same for the name `bundled.test`, chain and key in one file.
         port, http_port: Where it speaks TLS, and where plain HTTP with `webroot`.
         webroot: Served at plain HTTP, for http-01 proofs.
     """
@@ -27,6 +28,7 @@ class Nginx:
     config: Path
     certificate: Path
     key: Path
+    bundle: Path
     port: int
     http_port: int
     webroot: Path
@@ -41,6 +43,7 @@ def nginx(folder: Path, first: Issued) -> Iterator[Nginx]:
     tls.mkdir()
     (webroot / ".well-known" / "acme-challenge").mkdir(parents=True)
     certificate, key = first.write(tls, "site")
+    bundle = first.write_bundle(tls, "bundled")
     config = folder / "nginx.conf"
     # Under root its workers would be somebody else, who may not enter a test's folder.
     same_user = "user root;" if os.geteuid() == 0 else ""
@@ -67,6 +70,13 @@ http {{
     location / {{ return 200 "served\\n"; }}
   }}
   server {{
+    listen 127.0.0.1:{port} ssl;
+    server_name bundled.test;
+    ssl_certificate {bundle};
+    ssl_certificate_key {bundle};
+    location / {{ return 200 "served\n"; }}
+  }}
+  server {{
     listen 127.0.0.1:{http_port};
     root {webroot};
   }}
@@ -75,4 +85,4 @@ http {{
     )
     arguments = (program, "-c", str(config), "-p", str(folder), "-e", "stderr")
     with running(arguments, log=folder / "nginx.log", is_ready=lambda: answers(port) and answers(http_port)):
-        yield Nginx(program, config, certificate, key, port, http_port, webroot)
+        yield Nginx(program, config, certificate, key, bundle, port, http_port, webroot)

@@ -236,4 +236,5 @@ def _local_host(asked: Asked, calls: Calls) -> LocalHost:
         resolve=asked.keyring.resolve,
         folders=folders,
         commands=commands,
+        sockets={name: asked.setting(name) for name in rules.sockets},
     )

@@ -163,10 +163,12 @@ class HostRules(Record):
     Attributes:
         folders: Names of the settings that hold folders (a text, or a list of them).
         commands: Argument vectors by name. `{SETTING}` in an argument stands for a setting's text.
+        sockets: Names of the settings that hold the path of a socket; it is spoken to under that name.
     """
 
     folders: tuple[str, ...]
     commands: dict[str, tuple[str, ...]] = {}
+    sockets: tuple[str, ...] = ()
 
 
 Authentication = Annotated[
