@@ -33,13 +33,13 @@ class Haproxy:
 
 
 @contextmanager
-def haproxy(folder: Path, first: Issued) -> Iterator[Haproxy]:
-    """HAProxy with a first certificate."""
+def haproxy(folder: Path, first: Issued, *, target: str = "site") -> Iterator[Haproxy]:
+    """HAProxy with a first certificate; `target` is its file without the ending."""
     program = require("haproxy", "haproxy")
     port = free_port()
     tls = folder / "tls"
     tls.mkdir()
-    bundle = first.write_bundle(tls, "site")
+    bundle = first.write_bundle(tls, target)
     config, socket, master = folder / "haproxy.cfg", folder / "stats.sock", folder / "master.sock"
     config.write_text(
         f"""

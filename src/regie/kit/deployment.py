@@ -1,9 +1,9 @@
 """Certificates as files that a server reads: how one is put in place without a lost handshake or a half-written pair.
 
 For connectors of servers that read chain and private key from one file, which takes its place by one rename. A target
-`shop` is the file `shop.pem` in the connection's folder. Beside it lie `.shop.original`, the latest one that was in place
-without being Regie's, and while somebody works on it `.shop.fresh`. Wherever an attempt is cut off, `shop.pem` is a file
-that the server can load.
+`shop` is the file `shop.pem` in the connection's folder. Beside it lie `.shop.original`, the latest one that was in
+place without being Regie's, and while somebody works on it `.shop.fresh`. Wherever an attempt is cut off, `shop.pem` is
+a file that the server can load.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class DeployBundle(Write[Deployment, DeployedState]):
         """Put it in place. See `Write.apply`."""
         bundle = bundle_of(self.settings, want.target)
         wanted = (await self._wanted(bundle, want)).serial
-        source = Material(want.certificate, Part.EVERYTHING) if want.certificate else Stored(bundle.original)
+        source = await self._source(bundle, want)
         before = await _look(self.host, self.keys, bundle)
         await self.host.write(bundle.fresh, source, mode=PRIVATE)
         try:
@@ -220,7 +220,8 @@ class DeployBundle(Write[Deployment, DeployedState]):
             Refused: It is for other names than the target's.
         """
         if not want.certificate:
-            return await self._original(bundle)
+            _, found = await self._original(bundle)
+            return KeptCertificate(certificate="", serial=_serial(found), names=[], not_after=found.not_valid_after_utc)
         kept = await self.keys.get(want.certificate)
         name = bundle.place.server_name
         # One that is only planned has no names yet.
@@ -233,12 +234,18 @@ class DeployBundle(Write[Deployment, DeployedState]):
             )
         return kept
 
-    async def _original(self, bundle: Bundle) -> KeptCertificate:
-        """What was in place before Regie came; what is, where Regie has not come yet."""
-        found = await _in_file(self.host, bundle.original) or await _in_file(self.host, bundle.live)
-        if found is None or await self.keys.with_serial(_serial(found)) is not None:
-            raise NotFound(f"{bundle.title} had no certificate before Regie put one in place")
-        return KeptCertificate(certificate="", serial=_serial(found), names=[], not_after=found.not_valid_after_utc)
+    async def _source(self, bundle: Bundle, want: Deployment) -> Material | Stored:
+        if want.certificate:
+            return Material(want.certificate, Part.EVERYTHING)
+        return Stored((await self._original(bundle))[0])
+
+    async def _original(self, bundle: Bundle) -> tuple[str, x509.Certificate]:
+        """What was in place before Regie came, and its file. Where one is in place that is not Regie's, it is that."""
+        for path in (bundle.live, bundle.original):
+            found = await _in_file(self.host, path)
+            if found is not None and await self.keys.with_serial(_serial(found)) is None:
+                return path, found
+        raise NotFound(f"{bundle.title} had no certificate before Regie put one in place")
 
     async def _keep_original(self, bundle: Bundle, installed: str, wanted: str) -> None:
         """Keep what is about to be replaced, if nobody else does."""
@@ -252,11 +259,12 @@ class DeployBundle(Write[Deployment, DeployedState]):
         """
         original = await _in_file(self.host, bundle.original)
         for serial in (before.serial, before.installed):
-            if serial and serial != wanted:
-                if kept := await self.keys.with_serial(serial):
-                    return Material(kept.certificate, Part.EVERYTHING)
-                if original is not None and _serial(original) == serial:
-                    return Stored(bundle.original)
+            if serial in {"", wanted}:
+                continue
+            if kept := await self.keys.with_serial(serial):
+                return Material(kept.certificate, Part.EVERYTHING)
+            if _serial(original) == serial:
+                return Stored(bundle.original)
         return None
 
     async def _until_served(self, bundle: Bundle, serial: str) -> None:
