@@ -7,6 +7,7 @@ manifest spells out.
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import re
 import secrets
@@ -91,9 +92,11 @@ class Host(ABC):
         self._sockets = sockets or {}
         self._permissions = permissions
 
-    @abstractmethod
     def needing(self, permissions: tuple[str, ...]) -> Self:
         """The same, for a capability that needs these permissions."""
+        other = copy.copy(self)
+        other._permissions = permissions  # noqa: SLF001  of its own class
+        return other
 
     async def read(self, path: str) -> bytes | None:
         """What a file holds; none when there is no such file.
@@ -211,18 +214,6 @@ class Host(ABC):
 class LocalHost(Host):
     """The machine that the gateway runs on."""
 
-    def needing(self, permissions: tuple[str, ...]) -> LocalHost:
-        """The same, for a capability that needs these permissions."""
-        return LocalHost(
-            network=self.network,
-            calls=self._calls,
-            resolve=self._resolve,
-            folders=self._folders,
-            commands=self._commands,
-            sockets=self._sockets,
-            permissions=permissions,
-        )
-
     @property
     def name(self) -> str:
         """The host's name."""
@@ -312,7 +303,17 @@ class LocalHost(Host):
             raise self._forbidden(path, "spoken to") from None
         except (OSError, TimeoutError) as error:
             raise Unavailable(f"nobody listens at {path}: {type(error).__name__}") from None
-        return await converse(path, reader, writer, content)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                writer.write(content)
+                await writer.drain()
+                writer.write_eof()
+                answer = await reader.read()
+        except (OSError, TimeoutError) as error:
+            raise OutcomeUnknown(f"what was sent to {path} got no answer: {type(error).__name__}") from None
+        finally:
+            writer.close()
+        return answer.decode("utf-8", "replace")[:LONGEST_OUTPUT]
 
     def _allow_where_it_leads(self, place: Path) -> None:
         """Refuse what a link leads out of the folders. What is replaced may be a link itself, so its folder counts."""
@@ -322,25 +323,6 @@ class LocalHost(Host):
     def _forbidden(self, path: str, verb: str) -> AuthFailed:
         needed = ", ".join(self._permissions)
         return AuthFailed(f"{path} may not be {verb}", hint=f"does the gateway have {needed}?" if needed else None)
-
-
-async def converse(path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, content: bytes) -> str:
-    """Send everything, end our side, and read until theirs ends.
-
-    Raises:
-        OutcomeUnknown: That did not come about in time.
-    """
-    try:
-        async with asyncio.timeout(ANSWER_S):
-            writer.write(content)
-            await writer.drain()
-            writer.write_eof()
-            answer = await reader.read()
-    except (OSError, TimeoutError) as error:
-        raise OutcomeUnknown(f"what was sent to {path} got no answer: {type(error).__name__}") from None
-    finally:
-        writer.close()
-    return answer.decode("utf-8", "replace")[:LONGEST_OUTPUT]
 
 
 def _blocks(content: bytes, only: bytes | None = None) -> list[bytes]:
