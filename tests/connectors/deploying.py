@@ -24,17 +24,17 @@ import pytest
 from cryptography import x509
 from pydantic import JsonValue
 
-from regie import connectors
 from regie.core.capabilities.certificate import DeployedState, Deployment, KeptCertificate, KeyKind, Target
 from regie.core.errors import NotFound, Refused, RegieError
 from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.access import Calls
 from regie.kit.connector import Read, Write
-from regie.kit.discovery import connectors_in
 from regie.kit.host import LocalHost
 from regie.kit.keys import Material, Part, SigningRequest
 from regie.kit.network import Network
 from tests.counterparts.authority import Authority, Issued
+
+from .conftest import all_connectors
 
 NAME = "shop.example.test"
 TARGET = "shop"
@@ -105,6 +105,7 @@ class Site:
     test: tuple[str, ...]
     settings: dict[str, JsonValue]
     kept: Kept = field(default_factory=Kept)
+    calls: type[Calls] = Calls
 
     @property
     def live(self) -> Path:
@@ -114,11 +115,11 @@ class Site:
         return {TARGET: {"server_name": NAME, "address": f"127.0.0.1:{port}"}}
 
     def host(self, kind: type[LocalHost] = LocalHost, **settings: JsonValue) -> LocalHost:
-        manifest = dict(connectors_in(connectors))[self.connector].manifest
+        manifest = all_connectors()[self.connector].manifest
         assert manifest.host is not None
         effective = manifest.effective({**self.settings, **settings})
         texts = {name: str(value) for name, value in effective.items()}
-        calls = Calls(manifest.title)
+        calls = self.calls(manifest.title)
         return kind(
             network=Network(calls),
             calls=calls,
@@ -133,7 +134,7 @@ class Site:
     def implementation(
         self, capability: str, kind: type[LocalHost] = LocalHost, **settings: JsonValue
     ) -> Read[Any, Any] | Write[Any, Any]:
-        found = dict(connectors_in(connectors))[self.connector]
+        found = all_connectors()[self.connector]
         effective = found.manifest.effective({**self.settings, **settings})
         return found.connector(self.host(kind, **settings), effective, self.kept).implementation(capability)
 
@@ -166,7 +167,7 @@ class Site:
     def issue(self, **more: Any) -> str:
         return self.kept.put(AUTHORITY.issue([NAME], lifetime=SHORT, **more))
 
-    def cut_off(self, certificate: str, at: int) -> bool:
+    def cut_off(self, executioner: subprocess.Popen[str], certificate: str, at: int) -> bool:
         """Deploy in a process that is killed before its call number `at` of the host; whether it came to that."""
         issued = {reference: [each.chain, each.key] for reference, each in self.kept.issued.items()}
         order = {
@@ -176,11 +177,23 @@ class Site:
             "certificate": certificate,
             "at": at,
         }
-        ended = subprocess.run(
-            (sys.executable, "-m", "tests.connectors.cut_off"), input=json.dumps(order).encode(), check=False
-        ).returncode
+        assert executioner.stdin is not None
+        assert executioner.stdout is not None
+        executioner.stdin.write(json.dumps(order) + "\n")
+        executioner.stdin.flush()
+        ended = int(executioner.stdout.readline())
         assert ended in {0, -signal.SIGKILL}
         return ended != 0
+
+
+@contextmanager
+def executions() -> Iterator[subprocess.Popen[str]]:
+    """Who carries out `Site.cut_off`."""
+    arguments = (sys.executable, "-m", "tests.connectors.cut_off")
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
+        yield started
+        assert started.stdin is not None
+        started.stdin.close()
 
 
 class Client(threading.Thread):
@@ -360,11 +373,11 @@ class Deploying(ABC):
 
     async def test_killed_before_any_call_the_next_attempt_finishes(self, site: Site) -> None:
         at = 0
-        with clients(site.port):
+        with clients(site.port, 1), executions() as executioner:
             while True:
                 at += 1
                 reference, before = site.issue(), await site.found()
-                was_cut_off = site.cut_off(reference, at)
+                was_cut_off = site.cut_off(executioner, reference, at)
                 assert site.could_start(), f"call {at}"
                 serial = (await site.found()).serial
                 assert serial in {before.serial, site.kept.issued[reference].serial}
@@ -374,7 +387,7 @@ class Deploying(ABC):
                 # And the same where the next one has to go back.
                 bad = site.kept.put(Issued(AUTHORITY.issue([NAME]).chain, AUTHORITY.issue([NAME]).key))
                 before = await site.found()
-                site.cut_off(bad, at)
+                site.cut_off(executioner, bad, at)
                 assert site.could_start(), f"call {at} of one that cannot be loaded"
                 with pytest.raises(Refused):
                     await site.deploy(bad)

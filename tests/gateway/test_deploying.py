@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from fastapi import FastAPI
 from regie import connectors
 from regie.core.capabilities import certificate
 from regie.core.definition import Definition
-from regie.core.errors import Refused
-from regie.core.tenant import Connection
+from regie.core.errors import Denied, Refused
+from regie.core.tenant import Connection, SecretRef
 from regie.crashpoints import CrashPoint, arm
 from regie.gateway.app import make_gateway
 from regie.gateway.identify import Callers, worker_of
@@ -25,8 +26,9 @@ from regie.kit.discovery import connectors_in
 from regie.store import releases, workers
 from regie.store.database import Database
 from tests.connectors.deploying import NAME, TARGET, clients
-from tests.counterparts.haproxy import haproxy
-from tests.counterparts.nginx import nginx
+from tests.counterparts.haproxy import Haproxy, haproxy
+from tests.counterparts.nginx import Nginx, nginx
+from tests.counterparts.sshd import sshd
 
 from .conftest import REREADS_S, client_of, pauser
 from .stage import OPERATOR, Stage, release_of, step
@@ -37,6 +39,7 @@ from .vendor import Vendor
 pytestmark = pytest.mark.slow
 
 SIGNER = Signer()
+SSH_KEY = SecretRef(domain="identity", name="web-key")
 DEFINITION = Definition(
     workflow="identity.offboard_employee",
     title="Deploy",
@@ -58,31 +61,33 @@ class Server:
 
 
 def connection(connector: str, port: int, **settings: str) -> Connection:
+    over_ssh = "address" in settings
     return Connection(
         connector=connector,
         domains=("identity",),
         settings={"targets": {TARGET: {"server_name": NAME, "address": f"127.0.0.1:{port}"}}, **settings},
-        secrets={},
+        secrets={"ssh_key": SSH_KEY} if over_ssh else {},
     )
 
 
 @pytest.fixture(params=["nginx", "haproxy"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    first = SIGNER.issue([NAME])
-    if request.param == "nginx":
-        with nginx(tmp_path, first, name=NAME, target=TARGET) as web:
-            made = connection("nginx", web.port, folder=str(web.bundle.parent), config=str(web.config))
-            yield Server(web.port, web.bundle, made)
-        return
-    with haproxy(tmp_path, first, target=TARGET) as proxy:
-        made = connection(
-            "haproxy",
-            proxy.port,
-            folder=str(proxy.bundle.parent),
-            config=str(proxy.config),
-            socket=str(proxy.socket),
-        )
-        yield Server(proxy.port, proxy.bundle, made)
+def server(request: pytest.FixtureRequest, tmp_path: Path, vault: VaultFile) -> Iterator[Server]:
+    """A server, reached on this machine or over SSH."""
+    connector, _, way = request.param.partition(" ")
+    with ExitStack() as stack:
+        settings: dict[str, str] = {}
+        if way:
+            host = stack.enter_context(sshd(tmp_path))
+            vault.put("acme", SSH_KEY, host.private_key)
+            settings = {"address": host.address, "user": host.user, "host_key": host.host_key}
+        web: Nginx | Haproxy
+        if connector == "nginx":
+            web = stack.enter_context(nginx(tmp_path, SIGNER.issue([NAME]), name=NAME, target=TARGET))
+        else:
+            web = stack.enter_context(haproxy(tmp_path, SIGNER.issue([NAME]), target=TARGET))
+            settings["socket"] = str(web.socket)
+        settings |= {"folder": str(web.bundle.parent), "config": str(web.config)}
+        yield Server(web.port, web.bundle, connection(connector, web.port, **settings))
 
 
 @pytest.fixture
@@ -176,3 +181,28 @@ async def test_a_certificate_that_does_not_fit_its_target_is_refused_and_said_so
         await stage.client.apply(run.at("deploy"), certificate.DEPLOY, wanting(other.certificate))
     assert server.bundle.read_bytes() == content
     assert await run.leaves() == []
+
+
+@pytest.mark.parametrize("server", ["nginx over SSH", "haproxy over SSH"], indirect=True)
+async def test_over_ssh_with_a_key_from_the_vault(stage: Stage, server: Server, keyring: Keyring) -> None:
+    run = await stage.start()
+    with clients(server.port, 1, SIGNER.pem):
+        new = await kept(keyring, "order 3")
+        answer = await stage.client.apply(run.at("deploy"), certificate.DEPLOY, wanting(new.certificate))
+    assert answer.state == "received"
+    assert answer.output is not None
+    assert answer.output.serial == answer.output.installed == new.serial
+    assert server.bundle.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("server", ["nginx over SSH"], indirect=True)
+async def test_over_ssh_nobody_signs_in_without_the_pinned_key(
+    stage: Stage, server: Server, keyring: Keyring, database: Database
+) -> None:
+    changed = server.connection.model_copy(update={"settings": {**server.connection.settings, "host_key": ""}})
+    async with database.transaction() as tx:
+        await releases.put(tx, release_of({"web-1": changed}, DEFINITION, BLOCKS), by=OPERATOR)
+    run = await stage.start()
+    new = await kept(keyring, "order 4")
+    with pytest.raises(Denied, match="host_key is missing"):
+        await stage.client.apply(run.at("deploy"), certificate.DEPLOY, wanting(new.certificate))
