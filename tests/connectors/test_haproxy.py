@@ -27,6 +27,8 @@ def ask(path: str, line: str) -> str:
 
 
 class TestHaproxy(Deploying):
+    program = "/usr/sbin/haproxy"
+
     def serving(self, folder: Path, first: Issued) -> Iterator[Site]:
         with haproxy(folder, first, target=TARGET) as server:
             site = Site(

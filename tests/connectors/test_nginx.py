@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
 
 
 class TestNginx(Deploying):
+    program = "/usr/sbin/nginx"
+
     def serving(self, folder: Path, first: Issued) -> Iterator[Site]:
         with nginx(folder, first, name=NAME, target=TARGET) as server:
             site = Site(

@@ -16,8 +16,17 @@ PUTTING = [*LOOKING, "run nginx -s reload", "run nginx -t", "write FOLDER/*"]
 _TRIAL = """pid /dev/null;
 error_log stderr;
 events {{ }}
-http {{ server {{ listen unix:{folder}/.trial.sock ssl; ssl_certificate {fresh}; ssl_certificate_key {fresh}; }} }}
+http {{
+  access_log off;
+  client_body_temp_path {folder};
+  proxy_temp_path {folder};
+  fastcgi_temp_path {folder};
+  uwsgi_temp_path {folder};
+  scgi_temp_path {folder};
+  server {{ listen unix:{folder}/.trial.sock ssl; ssl_certificate {fresh}; ssl_certificate_key {fresh}; }}
+}}
 """
+"""Nothing in it needs a right beyond the folder, so that nobody becomes root to try out what we wrote."""
 
 
 class Nginx(Connector):
