@@ -38,6 +38,8 @@ from regie.kit.host import LocalHost
 from regie.kit.keys import Material, Part, SigningRequest
 from regie.kit.network import Network
 from tests.counterparts.authority import Authority, Issued
+from tests.counterparts.haproxy import Haproxy
+from tests.counterparts.nginx import Nginx
 
 from .conftest import all_connectors
 
@@ -111,6 +113,17 @@ class Site:
     settings: dict[str, JsonValue]
     kept: Kept = field(default_factory=Kept)
     calls: type[Calls] = Calls
+
+    @classmethod
+    def of(cls, connector: str, server: Nginx | Haproxy, *test: str, **settings: str) -> Site:
+        """The target at a running server; its program with `test` says whether it could be started."""
+        folder = server.bundle.parent
+        known = {"folder": str(folder), "config": str(server.config), "program": server.program, **settings}
+        made = cls(
+            connector, server.port, folder, server.config, (server.program, *test, str(server.config)), {**known}
+        )
+        made.settings["targets"] = made.address(server.port)
+        return made
 
     @property
     def live(self) -> Path:
@@ -393,7 +406,9 @@ class Deploying(ABC):
         before, content = await site.found(), site.live.read_bytes()
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
-        for other in self.serving(elsewhere, AUTHORITY.issue([NAME])):
+        theirs = AUTHORITY.issue([NAME])
+        site.kept.put(theirs)  # kept by us as well, and still not what the file is to hold afterwards
+        for other in self.serving(elsewhere, theirs):
             shown = (await other.found()).serial
             with clients(site.port), pytest.raises(Refused) as caught:
                 await site.deploy(site.issue(), targets=site.address(other.port))

@@ -31,21 +31,7 @@ class TestHaproxy(Deploying):
 
     def serving(self, folder: Path, first: Issued) -> Iterator[Site]:
         with haproxy(folder, first, target=TARGET) as server:
-            site = Site(
-                connector="haproxy",
-                port=server.port,
-                folder=server.bundle.parent,
-                config=server.config,
-                test=(server.program, "-c", "-q", "-f", str(server.config)),
-                settings={
-                    "folder": str(server.bundle.parent),
-                    "config": str(server.config),
-                    "program": server.program,
-                    "socket": str(server.socket),
-                },
-            )
-            site.settings["targets"] = site.address(server.port)
-            yield site
+            yield Site.of("haproxy", server, "-c", "-q", "-f", socket=str(server.socket))
 
     async def no_reload(self, site: Site) -> RegieError:
         with pytest.raises(Unavailable, match="nobody listens") as caught:

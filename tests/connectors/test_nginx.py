@@ -21,20 +21,7 @@ class TestNginx(Deploying):
 
     def serving(self, folder: Path, first: Issued) -> Iterator[Site]:
         with nginx(folder, first, name=NAME, target=TARGET) as server:
-            site = Site(
-                connector="nginx",
-                port=server.port,
-                folder=server.bundle.parent,
-                config=server.config,
-                test=(server.program, "-t", "-q", "-c", str(server.config)),
-                settings={
-                    "folder": str(server.bundle.parent),
-                    "config": str(server.config),
-                    "program": server.program,
-                },
-            )
-            site.settings["targets"] = site.address(server.port)
-            yield site
+            yield Site.of("nginx", server, "-t", "-q", "-c")
 
     async def no_reload(self, site: Site) -> RegieError:
         pid = site.config.parent / "nginx.pid"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -182,6 +182,7 @@ class DeployBundle(Write[Deployment, DeployedState]):
         wanted = (await self._wanted(bundle, want)).serial
         source = await self._source(bundle, want)
         before = await _look(self.host, self.keys, bundle)
+        was_cut_off = await _in_file(self.host, bundle.fresh) is not None
         await self.host.write(bundle.fresh, source, mode=PRIVATE)
         try:
             await self.try_out(bundle)
@@ -189,7 +190,9 @@ class DeployBundle(Write[Deployment, DeployedState]):
             await self.host.remove(bundle.fresh)
             raise
         await self._keep_original(bundle, before.installed, wanted)
-        former = await self._former(bundle, before, wanted)
+        # A cut-off attempt may have left a file that was never served; otherwise what is served may be somebody else's.
+        order = (before.serial, before.installed) if was_cut_off else (before.installed, before.serial)
+        former = await self._former(bundle, [serial for serial in order if serial not in {"", wanted}])
         await self.host.write(bundle.live, Stored(bundle.fresh), mode=PRIVATE)
         try:
             await self.serve(bundle)
@@ -252,15 +255,10 @@ class DeployBundle(Write[Deployment, DeployedState]):
         if installed and installed != wanted and await self.keys.with_serial(installed) is None:
             await self.host.write(bundle.original, Stored(bundle.live), mode=PRIVATE)
 
-    async def _former(self, bundle: Bundle, before: DeployedState, wanted: str) -> Material | Stored | None:
-        """What comes back if this fails: what is served now, or else what its file holds.
-
-        They differ where an earlier attempt was cut off, or where another process answers.
-        """
+    async def _former(self, bundle: Bundle, serials: Sequence[str]) -> Material | Stored | None:
+        """What comes back if this fails: the first of these certificates that somebody keeps."""
         original = await _in_file(self.host, bundle.original)
-        for serial in (before.serial, before.installed):
-            if serial in {"", wanted}:
-                continue
+        for serial in serials:
             if kept := await self.keys.with_serial(serial):
                 return Material(kept.certificate, Part.EVERYTHING)
             if _serial(original) == serial:
