@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,11 +109,18 @@ def build(database: Database, vault: VaultFile, tokens: dict[str, str]) -> FastA
     )
 
 
+@asynccontextmanager
+async def running(app: FastAPI, tokens: dict[str, str]) -> AsyncIterator[GatewayClient]:
+    """A client of a gateway that ends as its process does."""
+    async with app.router.lifespan_context(app), client_of(app, tokens[worker_of("identity")]) as made:
+        yield made
+
+
 @pytest.fixture
 async def client(
     database: Database, vault: VaultFile, tokens: dict[str, str], gateway: None
 ) -> AsyncIterator[GatewayClient]:
-    async with client_of(build(database, vault, tokens), tokens[worker_of("identity")]) as made:
+    async with running(build(database, vault, tokens), tokens) as made:
         yield made
 
 
@@ -121,7 +128,7 @@ async def client(
 async def neighbour(
     database: Database, vault: VaultFile, tokens: dict[str, str], gateway: None
 ) -> AsyncIterator[GatewayClient]:
-    async with client_of(build(database, vault, tokens), tokens[worker_of("identity")]) as made:
+    async with running(build(database, vault, tokens), tokens) as made:
         yield made
 
 
