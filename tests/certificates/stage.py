@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import yaml
 from cryptography import x509
 from fastapi import FastAPI
@@ -200,7 +200,7 @@ async def opened(
     folder: Path,
     world: World,
     *,
-    transport_for: Callable[[str], httpx.AsyncBaseTransport] | None = None,
+    transport_for: Callable[[str], httpx2.AsyncBaseTransport] | None = None,
     works: bool = True,
 ) -> AsyncIterator[Stage]:
     """A stage; a worker moves its runs if it works."""
@@ -230,7 +230,7 @@ async def opened(
 def build(
     database: Database,
     vault: VaultFile,
-    transport_for: Callable[[str], httpx.AsyncBaseTransport] | None = None,
+    transport_for: Callable[[str], httpx2.AsyncBaseTransport] | None = None,
 ) -> FastAPI:
     """A gateway process of its own, on the same database and vault."""
     known = {**connectors_in(shipped), "shelf": FOUND}
@@ -247,4 +247,4 @@ def build(
 
 def client_of(gateway: FastAPI) -> GatewayClient:
     """A worker's way to a gateway."""
-    return GatewayClient("http://gateway", TOKEN, transport=httpx.ASGITransport(gateway))
+    return GatewayClient("http://gateway", TOKEN, transport=httpx2.ASGITransport(gateway))

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Literal
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.run import RunState, RunStatus
@@ -117,8 +117,8 @@ async def test_a_wrong_chain_is_not_put_in_place(stage: Stage, between: Between)
     serial = await serve_one(stage)
     other = Authority().issue(["shop.example.test", "www.shop.example.test"])
 
-    def another(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-        return httpx.Response(200, headers=response.headers, content=other.chain.encode(), request=request)
+    def another(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
+        return httpx2.Response(200, headers=response.headers, content=other.chain.encode(), request=request)
 
     between.spoil("POST", "/certZ/", another, times=100)
     assert_failed(await stage.renew("site", serial), "NotVerified", "another key")
@@ -140,7 +140,7 @@ async def test_an_authority_that_has_lost_the_account_is_told_who_we_are(
             between = Between(first.trust)
             stage = await later.enter_async_context(opened(database, tmp_path, world, transport_for=lambda _: between))
             serial = await serve_one(stage)
-        port = httpx.URL(first.directory).port
+        port = httpx2.URL(first.directory).port
         with pebble(folders[1], dns_port=dns_port, http_port=http_port, port=port, authority=first.authority) as second:
             assert second.directory == first.directory
             state = await stage.renew("site", serial)

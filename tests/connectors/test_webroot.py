@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie.connectors.webroot.connector import Webroot
@@ -54,7 +54,7 @@ async def bring_about(made: Write[Any, Any], want: certificate.Publication) -> C
 
 
 def shown(server: Nginx) -> tuple[int, str]:
-    answer = httpx.get(f"http://127.0.0.1:{server.http_port}{PROOF.path}", trust_env=False)
+    answer = httpx2.get(f"http://127.0.0.1:{server.http_port}{PROOF.path}", trust_env=False)
     return answer.status_code, answer.text
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import httpx
+import httpx2
 
 from .process import free_port, running
 
@@ -49,8 +49,8 @@ def aws(folder: Path, allowed: Sequence[str]) -> Iterator[Aws]:
 
     def is_ready() -> bool:
         try:
-            return httpx.get(f"{endpoint}/moto-api/", timeout=1, trust_env=False).is_success
-        except httpx.HTTPError:
+            return httpx2.get(f"{endpoint}/moto-api/", timeout=1, trust_env=False).is_success
+        except httpx2.HTTPError:
             return False
 
     arguments = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
@@ -60,7 +60,7 @@ def aws(folder: Path, allowed: Sequence[str]) -> Iterator[Aws]:
         admin = _user(iam, "admin", ["*"])
         ours = _user(iam, "regie", allowed)
         # From now on keys count. The body must be plain text, see moto's documentation of IAM authentication.
-        httpx.post(
+        httpx2.post(
             f"{endpoint}/moto-api/reset-auth", content="0", headers={"Content-Type": "text/plain"}, trust_env=False
         ).raise_for_status()
         yield Aws(endpoint, *ours, admin=boto3.Session(*admin, region_name=REGION))

@@ -7,9 +7,9 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 
-Spoil = Callable[[httpx.Request, httpx.Response], httpx.Response]
+Spoil = Callable[[httpx2.Request, httpx2.Response], httpx2.Response]
 """Makes another answer of the server's."""
 
 
@@ -22,7 +22,7 @@ class _Fault:
 
 
 @dataclass
-class Between(httpx.AsyncBaseTransport):
+class Between(httpx2.AsyncBaseTransport):
     """A transport to one server.
 
     Attributes:
@@ -34,7 +34,7 @@ class Between(httpx.AsyncBaseTransport):
     _faults: list[_Fault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._way = httpx.AsyncHTTPTransport(verify=ssl.create_default_context(cadata=self.trust), trust_env=False)
+        self._way = httpx2.AsyncHTTPTransport(verify=ssl.create_default_context(cadata=self.trust), trust_env=False)
 
     def spoil(self, method: str, part: str, by: Spoil, *, times: int = 1) -> None:
         """Have the next answers to such requests spoilt; the server does what was asked."""
@@ -48,18 +48,18 @@ class Between(httpx.AsyncBaseTransport):
         """How many requests of a kind the server carried out."""
         return sum(each == method and part in path for each, path in self.done)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         fault = next((each for each in self._faults if self._fits(each, request)), None)
         if fault is not None:
             fault.times -= 1
             if fault.part.startswith("!") and fault.spoil is not None:
-                return fault.spoil(request, httpx.Response(200, request=request))
+                return fault.spoil(request, httpx2.Response(200, request=request))
         response = await self._way.handle_async_request(request)
         await response.aread()
         await response.aclose()
         if response.is_success:
             self.done.append((request.method, request.url.path))
-        plain = httpx.Response(
+        plain = httpx2.Response(
             response.status_code,
             headers=[pair for pair in response.headers.raw if pair[0].lower() != b"content-length"],
             content=response.content,
@@ -70,7 +70,7 @@ class Between(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         await self._way.aclose()
 
-    def _fits(self, fault: _Fault, request: httpx.Request) -> bool:
+    def _fits(self, fault: _Fault, request: httpx2.Request) -> bool:
         part = fault.part.removeprefix("!")
         return fault.times > 0 and fault.method == request.method and part in request.url.path
 
@@ -82,12 +82,12 @@ def problem(status: int, kind: str, **headers: str) -> Spoil:
         name.replace("_", "-"): value for name, value in headers.items()
     }
 
-    def answer(request: httpx.Request, _: httpx.Response) -> httpx.Response:
-        return httpx.Response(status, headers=named, content=content, request=request)
+    def answer(request: httpx2.Request, _: httpx2.Response) -> httpx2.Response:
+        return httpx2.Response(status, headers=named, content=content, request=request)
 
     return answer
 
 
-def cut(request: httpx.Request, _: httpx.Response) -> httpx.Response:
+def cut(request: httpx2.Request, _: httpx2.Response) -> httpx2.Response:
     """No answer comes."""
-    raise httpx.ReadError("cut", request=request)
+    raise httpx2.ReadError("cut", request=request)

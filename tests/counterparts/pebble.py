@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from .authority import Authority
 from .process import answers, free_port, require, running
@@ -45,9 +45,9 @@ class Pebble:
         answer = self._get(f"/cert-status-by-serial/{serial}")
         return str(answer.json()["Status"]) if answer.is_success else ""
 
-    def _get(self, path: str) -> httpx.Response:
+    def _get(self, path: str) -> httpx2.Response:
         context = ssl.create_default_context(cadata=self.trust)
-        with httpx.Client(verify=context, trust_env=False) as client:
+        with httpx2.Client(verify=context, trust_env=False) as client:
             return client.get(self.management + path)
 
 
@@ -76,7 +76,7 @@ class Challenges:
         self._post("/set-servfail", {"host": f"{name}."})
 
     def _post(self, path: str, body: dict[str, str]) -> None:
-        httpx.post(self.management + path, json=body, trust_env=False).raise_for_status()
+        httpx2.post(self.management + path, json=body, trust_env=False).raise_for_status()
 
 
 @contextmanager

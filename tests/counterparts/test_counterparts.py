@@ -8,7 +8,7 @@ from pathlib import Path
 import dns.query
 import dns.tsigkeyring
 import dns.update
-import httpx
+import httpx2
 import pytest
 from botocore.exceptions import ClientError
 
@@ -28,7 +28,7 @@ SITE = AUTHORITY.issue(["localhost"])
 
 def served(port: int) -> str:
     context = ssl.create_default_context(cadata=AUTHORITY.pem)
-    with httpx.Client(verify=context, trust_env=False) as client:
+    with httpx2.Client(verify=context, trust_env=False) as client:
         return client.get(f"https://localhost:{port}/").text.strip()
 
 
@@ -38,13 +38,13 @@ def test_pebble_tells_its_directory_and_root(tmp_path: Path) -> None:
         pebble(tmp_path, dns_port=proofs.dns_port, http_port=proofs.http_port) as authority,
     ):
         context = ssl.create_default_context(cadata=authority.trust)
-        found = httpx.get(authority.directory, verify=context, trust_env=False).json()
+        found = httpx2.get(authority.directory, verify=context, trust_env=False).json()
         assert {"newNonce", "newAccount", "newOrder"} <= set(found)
         assert "BEGIN CERTIFICATE" in authority.root()
         proofs.answer_http("token", "content")
         path = f"http://127.0.0.1:{proofs.http_port}/.well-known/acme-challenge/token"
-        assert httpx.get(path, trust_env=False).text == "content"
-        port = httpx.URL(authority.directory).port
+        assert httpx2.get(path, trust_env=False).text == "content"
+        port = httpx2.URL(authority.directory).port
     assert port is not None
     assert not answers(port)
 

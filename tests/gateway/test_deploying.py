@@ -7,7 +7,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 
@@ -103,7 +103,7 @@ def build(database: Database, vault: VaultFile, tokens: dict[str, str]) -> FastA
         vault,
         Callers(lambda: tokens),
         connectors=dict(connectors_in(connectors)),
-        transport_for=lambda _: httpx.MockTransport(lambda _: httpx.Response(500)),
+        transport_for=lambda _: httpx2.MockTransport(lambda _: httpx2.Response(500)),
         rereads_s=REREADS_S,
         pause=pauser([]),
     )

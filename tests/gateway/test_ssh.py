@@ -125,6 +125,13 @@ async def test_what_is_missing_too_large_or_outside(host: Host, tmp_path: Path) 
             await host.remove(str(path))
 
 
+async def test_the_files_of_its_folders_are_listed(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("b.pem", "a.pem", "łódź.pem"):
+        (tmp_path / name).touch()
+    assert sorted(await host.list_files()) == [str(tmp_path / name) for name in ("a.pem", "b.pem", "łódź.pem")]
+
+
 async def test_only_its_commands_are_run(host: Host) -> None:
     outcome = await host.run("test")
     assert (outcome.code, outcome.said) == (3, "it is; fine\n")

@@ -6,19 +6,22 @@ that a new release does not ask for a new token.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Protocol, TypeVar
 
 import dns.exception
 import dns.tsig
-import httpx
+import httpx2
 from pydantic import JsonValue
 
 from regie.core import canonical
-from regie.core.errors import AuthFailed, Denied
+from regie.core.errors import AuthFailed, Denied, InvalidInput
 from regie.core.tenant import Connection, SecretRef
 from regie.gateway.acme_account import AccountKey, AcmeAccount, new_account_key
 from regie.gateway.authentication import Basic, ClientCredentials, Secret
@@ -30,18 +33,26 @@ from regie.gateway.vault import SecretBackend, SecretText
 from regie.kit import manifest as declared
 from regie.kit.access import Access, Calls
 from regie.kit.aws import Aws
+from regie.kit.connector import Settings
 from regie.kit.discovery import Found
 from regie.kit.dns import Dns, Server
 from regie.kit.host import Host, LocalHost
 from regie.kit.network import Network
 from regie.kit.rates import Pace
 from regie.kit.session import Session
+from regie.kit.tls.asking import Answers, GuardedFetch, Revocation
+from regie.kit.tls.handshake import MOST_HANDSHAKES, Client
+from regie.kit.tls.looking import Tls
+from regie.kit.tls.reaching import Reach
+from regie.kit.tls.roots import roots
+from regie.kit.tls.scanning import Scanner
+from regie.kit.tls.trust import Roots
 
-TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 """Seconds one request to a vendor may take."""
 DNS_PORT = 53
 
-TransportFor = Callable[[str], httpx.AsyncBaseTransport]
+TransportFor = Callable[[str], httpx2.AsyncBaseTransport]
 """How an address is reached: the network, or an imitation in tests."""
 
 
@@ -65,7 +76,7 @@ class Asked:
     name: str
     connection: Connection
     found: Found
-    settings: dict[str, JsonValue]
+    settings: Settings
     keyring: Keyring
     pace: Pace
 
@@ -87,12 +98,17 @@ class Accesses:
         self._vault = vault
         self._transport_for = transport_for
         self._open: dict[tuple[str, str, str, str], _Closable] = {}
+        self._latest: dict[tuple[str, str, str], tuple[Connection, _Closable]] = {}
+        # Shared by all connections, so that the memory of a gateway is bounded however many customers it looks for.
+        self._answers = Answers(_clock)
+        self._handshakes = asyncio.Semaphore(MOST_HANDSHAKES)
 
     async def aclose(self) -> None:
         """Close everything that is open."""
         for each in self._open.values():
             await each.aclose()
         self._open.clear()
+        self._latest.clear()
 
     def of(self, asked: Asked) -> Access:
         """The access of a connection, for one question."""
@@ -109,6 +125,8 @@ class Accesses:
                 return self._host(asked, calls)
             case "network":
                 return Network(calls)
+            case "tls":
+                return Tls(self._scanner(asked), calls, self._host(asked, calls))
 
     def account(self, tenant: str, connection: Connection, found: Found) -> AccountKey | None:
         """The key of a connection's account at an ACME authority, if it has one; made when it is first looked up."""
@@ -119,17 +137,22 @@ class Accesses:
         return AccountKey(partial(self._vault.make, tenant, reference, new_account_key))
 
     def _kept(self, asked: Asked, kind: type[Kept], make: Callable[[], Kept]) -> Kept:
-        digest = canonical.digest(asked.connection.model_dump(mode="json"))
-        key = (kind.__name__, asked.tenant, asked.name, digest)
+        place = (kind.__name__, asked.tenant, asked.name)
+        connection, latest = self._latest.get(place, (None, None))
+        # The very same object: a release is read once and never changes.
+        if connection is asked.connection and isinstance(latest, kind):
+            return latest
+        key = (*place, canonical.digest(asked.connection.model_dump(mode="json")))
         found = self._open.get(key)
         if not isinstance(found, kind):
             self._open[key] = found = make()
+        self._latest[place] = (asked.connection, found)
         return found
 
-    def _client(self, asked: Asked) -> httpx.AsyncClient:
-        def make() -> httpx.AsyncClient:
+    def _client(self, asked: Asked) -> httpx2.AsyncClient:
+        def make() -> httpx2.AsyncClient:
             address = asked.setting(asked.found.manifest.address)
-            return httpx.AsyncClient(
+            return httpx2.AsyncClient(
                 base_url=address,
                 auth=self._authentication(asked),
                 transport=self._way_to(address, asked),
@@ -138,7 +161,7 @@ class Accesses:
                 trust_env=False,
             )
 
-        return self._kept(asked, httpx.AsyncClient, make)
+        return self._kept(asked, httpx2.AsyncClient, make)
 
     def _aws(self, asked: Asked) -> AwsClients:
         how = asked.found.manifest.authentication
@@ -153,6 +176,24 @@ class Accesses:
         )
         secret = self._secret(asked.tenant, asked.connection.secrets[how.secret_key])
         return self._kept(asked, AwsClients, lambda: AwsClients(place, secret))
+
+    def _scanner(self, asked: Asked) -> Scanner:
+        manifest = asked.found.manifest
+        if manifest.looking is None:
+            raise Denied(f"{manifest.title} does not say where it may look")
+        rules = manifest.looking
+
+        def make() -> Scanner:
+            reach = Reach(_networks(asked.settings.get(rules.networks)))
+            with_public = asked.settings.get(rules.public_roots) is not False
+            return Scanner(
+                Client(reach, places=self._handshakes),
+                _roots(asked.setting(manifest.trusts), with_public=with_public),
+                _clock,
+                Revocation(GuardedFetch(reach), self._answers),
+            )
+
+        return self._kept(asked, Scanner, make)
 
     async def _tsig(self, asked: Asked) -> dns.tsig.Key | None:
         how = asked.found.manifest.authentication
@@ -188,7 +229,7 @@ class Accesses:
             sockets={name: asked.setting(name) for name in rules.sockets},
         )
 
-    def _authentication(self, asked: Asked) -> httpx.Auth | None:
+    def _authentication(self, asked: Asked) -> httpx2.Auth | None:
         secrets = asked.connection.secrets
         match asked.found.manifest.authentication:
             case declared.Basic() as basic:
@@ -214,13 +255,13 @@ class Accesses:
             case _:
                 return None
 
-    def _way_to(self, address: str, asked: Asked) -> httpx.AsyncBaseTransport:
+    def _way_to(self, address: str, asked: Asked) -> httpx2.AsyncBaseTransport:
         """How an address is reached; what goes there is counted and traced."""
         if self._transport_for:
             return Observed(self._transport_for(address), asked.found.name)
         trusted = asked.setting(asked.found.manifest.trusts)
         verify = _trusting(trusted) if trusted else True
-        return Observed(httpx.AsyncHTTPTransport(verify=verify, trust_env=False), asked.found.name)
+        return Observed(httpx2.AsyncHTTPTransport(verify=verify, trust_env=False), asked.found.name)
 
     def _secret(self, tenant: str, reference: SecretRef) -> Secret:
         async def look_up() -> SecretText:
@@ -234,6 +275,25 @@ def _trusting(pem: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cadata=pem)
     except ssl.SSLError:
+        raise Denied("the setting with the authorities to trust holds no certificates in PEM") from None
+
+
+def _clock() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251  a lifetime is compared with the machine's clock, as every TLS client does
+
+
+def _networks(named: JsonValue) -> list[IPv4Network | IPv6Network]:
+    try:
+        return [ip_network(str(each)) for each in named] if isinstance(named, list) else []
+    except ValueError:
+        message = "The setting with the networks that may be reached holds something else."
+    raise Denied(message, hint="Write each as 10.20.0.0/16 or 2001:db8::/32.")
+
+
+def _roots(pem: str, *, with_public: bool) -> Roots:
+    try:
+        return roots(pem, with_public=with_public)
+    except InvalidInput:
         raise Denied("the setting with the authorities to trust holds no certificates in PEM") from None
 
 

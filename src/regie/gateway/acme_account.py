@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 from acme import jws
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -27,7 +27,7 @@ from regie.kit.session import retry_after_s
 _PROBLEM = "urn:ietf:params:acme:error:"
 _SIGNED = "application/jose+json"
 _OF_THE_BODY = {"content-length", "content-type", "transfer-encoding"}
-_TIMEOUT = httpx.Timeout(15.0).as_dict()
+_TIMEOUT = httpx2.Timeout(15.0).as_dict()
 NONCE_TRIES = 10
 """Requests sent again because the authority did not like the nonce; it may have forgotten those that we have."""
 MOST_NONCES = 20
@@ -74,7 +74,7 @@ def new_account_key() -> str:
     )
 
 
-class AcmeAccount(httpx.Auth):
+class AcmeAccount(httpx2.Auth):
     """Signs each POST of a connection with its account key; what is read with GET is open to all.
 
     A body becomes the payload, and none an empty payload, which is how an authority is asked (RFC 8555, 6.3). A request
@@ -89,7 +89,7 @@ class AcmeAccount(httpx.Auth):
     """
 
     def __init__(
-        self, *, directory: str, account: AccountKey, contact: str, transport: httpx.AsyncBaseTransport
+        self, *, directory: str, account: AccountKey, contact: str, transport: httpx2.AsyncBaseTransport
     ) -> None:
         self._directory = directory
         self._account = account
@@ -100,8 +100,8 @@ class AcmeAccount(httpx.Auth):
         self._nonces: deque[str] = deque(maxlen=MOST_NONCES)
         self._registering = asyncio.Lock()
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Send a request in the account's name; httpx calls this for each one."""
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        """Send a request in the account's name; httpx2 calls this for each one."""
         if request.method != "POST":
             self._keep_nonce((yield request))
             return
@@ -112,7 +112,7 @@ class AcmeAccount(httpx.Auth):
             # Whoever asks about the account itself proves the key, not the account (RFC 8555, 7.3.1).
             named = None if url == await self._place("newAccount") else kid
             content = await self._signed(url, payload, nonce=await self._nonce(), kid=named)
-            response = yield httpx.Request(
+            response = yield httpx2.Request(
                 "POST",
                 request.url,
                 headers={
@@ -152,7 +152,7 @@ class AcmeAccount(httpx.Auth):
             problem = await _problem_of(answer)
             if problem == "badNonce":
                 continue
-            if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            if answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
                 raise Throttled("The authority opens no more accounts now.", after_s=retry_after_s(answer.headers))
             if answer.is_server_error:
                 raise Unavailable(f"The authority answers {answer.status_code} to a new account.")
@@ -183,13 +183,13 @@ class AcmeAccount(httpx.Auth):
                 raise Unavailable(f"{self._directory} is no directory of an authority.") from None
         return self._places[name]
 
-    async def _ask(self, method: str, url: str, content: bytes | None = None) -> httpx.Response:
+    async def _ask(self, method: str, url: str, content: bytes | None = None) -> httpx2.Response:
         headers = {"Content-Type": _SIGNED} if content else {}
-        request = httpx.Request(method, url, headers=headers, content=content, extensions={"timeout": _TIMEOUT})
+        request = httpx2.Request(method, url, headers=headers, content=content, extensions={"timeout": _TIMEOUT})
         try:
             answer = await self._transport.handle_async_request(request)
             await answer.aread()
-        except httpx.TransportError:
+        except httpx2.TransportError:
             raise Unavailable(f"The authority at {request.url.host} does not answer.") from None
         return answer
 
@@ -199,19 +199,19 @@ class AcmeAccount(httpx.Auth):
         written: str = signed.json_dumps()
         return written.encode()
 
-    def _keep_nonce(self, response: httpx.Response) -> None:
+    def _keep_nonce(self, response: httpx2.Response) -> None:
         if nonce := response.headers.get("replay-nonce"):
             self._nonces.append(nonce)
 
 
-async def _problem_of(response: httpx.Response) -> str:
+async def _problem_of(response: httpx2.Response) -> str:
     """The authority's word for what was wrong (RFC 8555, 6.7), without its prefix; empty where nothing was."""
     if response.is_success:
         return ""
     try:
         await response.aread()
         kind = str(response.json().get("type", ""))
-    except (httpx.HTTPError, ValueError, AttributeError):
+    except (httpx2.HTTPError, ValueError, AttributeError):
         return ""
     found = kind.removeprefix(_PROBLEM)
     return found if found != kind and found.isalnum() else ""

@@ -20,6 +20,7 @@ from regie.gateway.vault import SecretBackend, SecretText
 from regie.kit.connector import Connector, Provided, Settings, provided
 from regie.kit.discovery import Found
 from regie.kit.inbound import InboundRule
+from regie.kit.manifest import Manifest
 from regie.kit.session import Session
 from regie.store.database import Database
 
@@ -32,6 +33,21 @@ class Serving:
     connection: str
     connector: Connector
     provided: Provided
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A connection that fits its connector, and what follows from it for every question.
+
+    Attributes:
+        connection: As configured; another release may have another one under the same name.
+        manifest: With what the vendor allows this very connection.
+        settings: With the defaults filled in.
+    """
+
+    connection: Connection
+    manifest: Manifest
+    settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +85,12 @@ class Connections:
         self._budgets = budgets
         self._database = database
         self._accesses = Accesses(vault, transport_for)
+        self._checked: dict[tuple[str, str], _Checked] = {}
 
     async def aclose(self) -> None:
         """Close every connection to a vendor."""
         await self._accesses.aclose()
+        self._checked.clear()
 
     def serving(
         self,
@@ -210,18 +228,17 @@ class Connections:
     ) -> Connector:
         """The connector of a connection, at the pace of one question."""
         found = self._connectors[connection.connector]
-        tenant, name = place
-        self._check(tenant, name, connection, found)
-        settings = found.manifest.effective(connection.settings)
+        known = self._check_once(connection, place, found)
         pace = ConnectionPace(
             self._budgets,
-            found.manifest.allowing(connection.limits),
+            known.manifest,
             connection=place,
-            settings=settings,
+            settings=known.settings,
             capability=capability,
-            asker=Asker(tenant, priority),
+            asker=Asker(place[0], priority),
             is_patient=is_patient,
         )
+        tenant, name = place
         keyring = Keyring(
             self._database,
             self._vault,
@@ -229,8 +246,19 @@ class Connections:
             domain=domain,
             account=self._accesses.account(tenant, connection, found),
         )
-        asked = Asked(tenant, name, connection, found, settings, keyring, pace)
-        return found.connector(self._accesses.of(asked), settings, keyring)
+        asked = Asked(tenant, name, connection, found, known.settings, keyring, pace)
+        return found.connector(self._accesses.of(asked), known.settings, keyring)
+
+    def _check_once(self, connection: Connection, place: tuple[str, str], found: Found) -> _Checked:
+        """What is known of a connection, worked out again when a release has another one there."""
+        known = self._checked.get(place)
+        # The very same object: a release is read once and never changes.
+        if known is None or known.connection is not connection:
+            self._check(*place, connection, found)
+            known = self._checked[place] = _Checked(
+                connection, found.manifest.allowing(connection.limits), found.manifest.effective(connection.settings)
+            )
+        return known
 
     def _check(self, tenant: str, name: str, connection: Connection, found: Found) -> None:
         """Refuse a connection whose configuration does not fit, before anything is sent through it."""

@@ -153,6 +153,14 @@ class SshHost(Host):
             raise Terminal(f"{path} is larger than {LARGEST_FILE} bytes")
         return content
 
+    async def _list_files(self, folder: str) -> list[str]:
+        async with self._speaking(folder, "looked into") as files:
+            try:
+                found = [str(each.filename) for each in await files.readdir(folder)]
+                return [path for name in found if await files.isfile(path := f"{folder}/{name}")]
+            except asyncssh.SFTPNoSuchFile:
+                return []
+
     async def _write(self, path: str, content: bytes, mode: int) -> None:
         place = PurePosixPath(path)
         fresh = str(place.with_name(f".{place.name}.{secrets.token_hex(4)}.new"))

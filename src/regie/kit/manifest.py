@@ -177,6 +177,18 @@ class SshKey(Credentials):
     private_key: str
 
 
+class LookingRules(Record):
+    """What a connection that looks at TLS servers goes by: names of settings.
+
+    Attributes:
+        networks: Holds the networks, as CIDR texts, that may be reached besides the public internet.
+        public_roots: Says whether the authorities count that the machine trusts.
+    """
+
+    networks: str
+    public_roots: str
+
+
 class HostRules(Record):
     """What a connection may touch on a host.
 
@@ -200,6 +212,7 @@ _FITTING: Mapping[AccessKind, frozenset[str]] = {
     "dns": frozenset({"tsig", "nobody"}),
     "host": frozenset({"nobody", "ssh_key"}),
     "network": frozenset({"nobody"}),
+    "tls": frozenset({"nobody"}),
 }
 """Which ways of proving who one is a kind of access has."""
 
@@ -214,10 +227,11 @@ class Manifest(RateModel):
         access: How the vendor is reached; see `access`.
         address: Name of the setting that holds the address: a URL for http, `HOST:PORT` for dns, for aws a URL in place
             of the vendor's own (the setting may be empty), for host `HOST:PORT` of its SSH server (empty: this
-            machine). Without meaning for network.
-        host: What may be touched, for access `host`.
+            machine). Without meaning for network and tls.
+        host: What may be touched, for access `host` and `tls`.
+        looking: Where TLS servers may be looked at, for access `tls`.
         trusts: Name of the setting with the authorities, in PEM, that vouch for an http address in place of the public
-            ones; the setting may be empty.
+            ones, or for TLS servers besides them; the setting may be empty.
         secrets: What each secret is, by name.
         permissions: Everything a connection's account needs for all capabilities; equals what the code declares.
         limits, endpoints, reason_header, priority_header: How fast it may be asked; see `rates`.
@@ -233,6 +247,7 @@ class Manifest(RateModel):
     address: str = ""
     authentication: Authentication
     host: HostRules | None = None
+    looking: LookingRules | None = None
     trusts: str = ""
     settings: dict[str, Setting]
     secrets: dict[str, str]
@@ -255,8 +270,10 @@ class Manifest(RateModel):
             raise ValueError(f"access {self.access} needs the name of the setting with its address")
         if isinstance(self.authentication, SshKey) and not self.address:
             raise ValueError("an SSH key needs the name of the setting with the host's address")
-        if (self.access == "host") != (self.host is not None):
-            raise ValueError("access host and only that says under `host` what may be touched")
+        if (self.access in {"host", "tls"}) != (self.host is not None):
+            raise ValueError("access host and tls, and only they, say under `host` what may be touched")
+        if (self.access == "tls") != (self.looking is not None):
+            raise ValueError("access tls and only that says under `looking` where to look")
         return self
 
     def effective(self, settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
