@@ -58,9 +58,9 @@ clock:  ## libfaketime for storms, from Debian; without it no clock is turned in
 		|| echo "There is no libfaketime: storms cannot turn a clock. On Debian: apt-get install libfaketime"
 
 # RUNLEVEL=1, so that Debian starts none of them as a service.
-COUNTERPARTS := pebble knot nginx-light haproxy
+COUNTERPARTS := pebble knot nginx-light haproxy openssh-server openssh-sftp-server
 counterparts:  ## servers for the tests of certificates, from Debian; without them they are skipped, on CI they fail
-	@for each in pebble knotd nginx haproxy; do PATH="$$PATH:/usr/sbin" command -v $$each >/dev/null || missing=1; done; test -z "$$missing" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	@for each in pebble knotd nginx haproxy sshd; do PATH="$$PATH:/usr/sbin" command -v $$each >/dev/null || missing=1; done; test -z "$$missing" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 		&& echo "Installing $(COUNTERPARTS) for the tests of certificates ..." && apt-get update -qq >/dev/null \
 		&& RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(COUNTERPARTS) >/dev/null; } \
 		|| echo "Servers for the tests of certificates are missing. On Debian: apt-get install $(COUNTERPARTS)"

@@ -35,6 +35,13 @@ class Issued:
         key.chmod(0o600)
         return chain, key
 
+    def write_bundle(self, folder: Path, name: str) -> Path:
+        """Write both as one file."""
+        bundle = folder / f"{name}.pem"
+        bundle.write_text(self.chain + self.key)
+        bundle.chmod(0o600)
+        return bundle
+
 
 class Authority:
     """Signs whatever a test asks for."""

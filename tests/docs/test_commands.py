@@ -42,6 +42,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
 
 GIVEN = {
     "README.md": {"FILE": "employee: zoe.dubois@example.com\n"},
+    "docs/how-to/deploy-certificates.md": {"proxy-key": "a private key that nobody signs in with\n"},
 }
 """Files that a reader of a page is taken to have."""
 
