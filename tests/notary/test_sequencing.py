@@ -8,10 +8,11 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from regie.core import merkle
 from regie.core.audit import leaf_hash
-from regie.core.errors import AuthFailed, Unavailable
+from regie.core.errors import AuditBroken, AuthFailed, Unavailable
 from regie.core.merkle import Edge, Span
 from regie.core.signed_note import Checkpoint, VerifierKey
 from regie.notary.keys import KeyFile
@@ -183,7 +184,7 @@ async def test_even_the_owner_must_take_the_seat_belt_off_first(
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as owner:
         for statement in ("delete from audit.{}", "truncate audit.{}", "update audit.{} set log_id = 9"):
             with pytest.raises(psycopg.errors.RaiseException):
-                await owner.execute(sql.SQL(statement).format(sql.Identifier(table)))  # type: ignore[arg-type]
+                await owner.execute(sql.SQL(statement).format(sql.Identifier(table)))
 
 
 async def test_a_new_key_is_named_by_the_old_one_and_both_sign_for_a_month(
@@ -243,7 +244,8 @@ async def test_what_is_taken_in_twice_is_logged_once(
     await sequencer.step()
     async with await psycopg.AsyncConnection.connect(database_url) as owner:
         await owner.execute(
-            "insert into audit.intake (entry_id, log_id, leaf, at) select entry_id, log_id, leaf, at from audit.leaf limit 1"
+            """insert into audit.intake (entry_id, log_id, leaf, at)
+               select entry_id, log_id, leaf, at from audit.leaf limit 1"""
         )
     await sequencer.step()
     log = await log_of(database)
@@ -266,3 +268,30 @@ async def test_proofs_from_the_database_hold(database: Database, sequencer: Sequ
         assert after is not None
         proof = await logs.proof(tx.connection, log.log_id, log.size, merkle.consistency(600, log.size))
     assert merkle.continues(600, before.root, 1000, after.root, proof)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "delete from audit.leaf where idx = 259",
+        "insert into audit.leaf (log_id, idx, entry_id, leaf, leaf_hash, at) "
+        "select log_id, 260, gen_random_uuid(), leaf, leaf_hash, at from audit.leaf where idx = 0 limit 1",
+        "update audit.leaf set leaf = 'x', leaf_hash = sha256('\\x0078'::bytea) where idx = 259",
+        "update audit.tile set data = sha256('') || substr(data, 33)",
+    ],
+)
+async def test_a_log_that_was_changed_is_not_signed_any_more(
+    *, database_url: str, postgres_dsn: str, log_database: LogDatabase, keys: KeyFile, write: Write, change: str
+) -> None:
+    await write(260)
+    await Sequencer(log_database, keys).step()
+    async with await psycopg.AsyncConnection.connect(postgres_dsn_of(postgres_dsn, database_url)) as superuser:
+        await superuser.execute("set session_replication_role = replica")
+        await superuser.execute(change.encode())
+    await write(1)
+    with pytest.raises(AuditBroken):
+        await Sequencer(log_database, keys).step()
+
+
+def postgres_dsn_of(superuser: str, database_url: str) -> str:
+    return make_conninfo(superuser, dbname=conninfo_to_dict(database_url)["dbname"])

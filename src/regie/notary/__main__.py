@@ -16,7 +16,7 @@ import httpx
 import structlog
 
 from regie import crashpoints, logs
-from regie.core.errors import InvalidInput, RegieError, Unavailable
+from regie.core.errors import AuditBroken, InvalidInput, RegieError, Unavailable
 from regie.notary.keys import KeyFile
 from regie.notary.sequencing import Sequencer
 from regie.notary.witnessing import ANSWER_WITHIN_S, Witnesses, WitnessPolicy
@@ -57,14 +57,21 @@ async def _sequence(sequencer: Sequencer, settings: Settings, stop: asyncio.Even
             done = await sequencer.step()
         except Unavailable as error:
             log.warning("notary:waiting", reason=error.message)
+        except AuditBroken as error:
+            # Others go on with their work, whose leaves wait; a person must look at the log.
+            log.critical("notary:refused", reason=error.message, hint=error.hint)
+            is_announced = is_announced or _announce()
         else:
-            if not is_announced:
-                is_announced = True
-                sys.stdout.write(json.dumps({"ready": True}) + "\n")
-                sys.stdout.flush()
+            is_announced = is_announced or _announce()
             if done.is_full:
                 continue
         await _pause(stop, settings.notary_every_s)
+
+
+def _announce() -> bool:
+    sys.stdout.write(json.dumps({"ready": True}) + "\n")
+    sys.stdout.flush()
+    return True
 
 
 async def _ask(witnesses: Witnesses, settings: Settings, stop: asyncio.Event) -> None:

@@ -12,19 +12,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
 from uuid import uuid4
 
 from pydantic import JsonValue
 
 from regie import crashpoints
 from regie.core.audit import Actor, Event, Fact, Place, encode_leaf, written
-from regie.core.errors import AuthFailed
+from regie.core.errors import AuditBroken, AuthFailed
 from regie.core.merkle import Edge
 from regie.core.signed_note import Checkpoint, SignedNote, SigningKey
 from regie.crashpoints import CrashPoint
 from regie.notary.keys import KeyFile
-from regie.store.sequencing import AT_ONCE, Grown, LogDatabase, Taken, Turn
+from regie.store.sequencing import AT_ONCE, Grown, LogDatabase, Standing, Taken, Turn
 
 BOTH_SIGN = timedelta(days=30)
 """How long the key before still signs beside a new one, so that whoever knows only the old one has time to learn."""
@@ -39,15 +38,6 @@ class Sequenced:
     leaves: int = 0
     logs: int = 0
     is_full: bool = False
-
-
-class _Log(NamedTuple):
-    """A log before a turn, and where the anchor log will hold its checkpoint."""
-
-    log_id: int
-    origin: str
-    size: int
-    anchor_idx: int | None
 
 
 class Sequencer:
@@ -69,6 +59,7 @@ class Sequencer:
         Raises:
             Unavailable: The database does not answer; nothing is lost, and the next turn goes on.
             AuthFailed: The signing key is gone or cannot be used.
+            AuditBroken: A log is not what was signed; leaves stay in the intake.
         """
         try:
             async with self._database.turn() as turn:
@@ -88,33 +79,42 @@ class Sequencer:
         self, turn: Turn, taken: Sequence[Taken], news: Sequence[bytes], signers: Sequence[SigningKey]
     ) -> list[tuple[Grown, Edge]]:
         """Put leaves into their logs, and those logs' checkpoints and news of the notary into the anchor log."""
-        anchor_id, anchor_name = await turn.anchor()
+        anchor_id, _ = await turn.anchor()
         by_log: dict[int, list[Taken]] = defaultdict(list)
         for leaf in taken:
             by_log[leaf.log_id].append(leaf)
         found = await turn.logs([*by_log, anchor_id])
         now = await turn.now()
-        anchor_size = found[anchor_id][1]
+        anchor = found[anchor_id]
         held: list[Taken] = [_own(anchor_id, leaf, now) for leaf in news]
         grown = []
         for log_id, leaves in by_log.items():
-            origin, size = found[log_id]
-            log, edge = await self._grown(turn, _Log(log_id, origin, size, anchor_size + len(held)), leaves, signers)
+            log, edge = await self._grown(turn, found[log_id], leaves, signers, anchor.size + len(held))
             held.append(_own(anchor_id, log.checkpoint.body.encode(), now))
             grown.append((log, edge))
-        grown.append(await self._grown(turn, _Log(anchor_id, anchor_name, anchor_size, None), held, signers))
+        grown.append(await self._grown(turn, anchor, held, signers, None))
         return grown
 
     async def _grown(
-        self, turn: Turn, log: _Log, leaves: Sequence[Taken], signers: Sequence[SigningKey]
+        self,
+        turn: Turn,
+        log: Standing,
+        leaves: Sequence[Taken],
+        signers: Sequence[SigningKey],
+        anchor_idx: int | None,
     ) -> tuple[Grown, Edge]:
         known = self._edges.get(log.log_id)
         edge = known.copy() if known and known.size == log.size else await turn.edge(log.log_id, log.size)
+        if log.leaves != log.size or edge.root() != log.root:
+            raise AuditBroken(
+                f"The log {log.origin} is not what was signed: nothing is signed any more.",
+                hint="Find what was changed: regie audit verify. Restore it from a backup.",
+            )
         tiles = edge.grow(leaf.hash for leaf in leaves)
         checkpoint = Checkpoint(log.origin, edge.size, edge.root())
         lines = [key.sign(checkpoint.body, log.origin) for key in signers]
         note = SignedNote(checkpoint.body).with_signatures(*lines)
-        return Grown(log.log_id, log.size, leaves, tiles, checkpoint, note, log.anchor_idx), edge
+        return Grown(log.log_id, log.size, leaves, tiles, checkpoint, note, anchor_idx), edge
 
     async def _signers(self, turn: Turn) -> tuple[list[SigningKey], list[bytes]]:
         """Who signs now, the current key first, and leaves that tell of keys that have come since the last turn."""
@@ -135,7 +135,7 @@ class Sequencer:
             return [ring[-1]], news
         if ring[last + 1 :]:
             anchor_id, anchor_name = await turn.anchor()
-            size = (await turn.logs([anchor_id]))[anchor_id][1]
+            size = (await turn.logs([anchor_id]))[anchor_id].size
             for at, (old, key) in enumerate(itertools.pairwise(ring[last:]), start=size):
                 news.append(_rotation(old, key, anchor_name, at, now))
                 await turn.add_key(key.public, at)

@@ -34,13 +34,22 @@ class Log:
 
 @dataclass(frozen=True)
 class Signed:
-    """A checkpoint as stored; `anchor_idx` is none for the anchor log's own."""
+    """A checkpoint as stored; `raw` should be a signed note, `anchor_idx` is none for the anchor log's own."""
 
     size: int
     root: bytes
-    note: SignedNote
+    raw: str
     anchor_idx: int | None
     at: datetime
+
+    @property
+    def note(self) -> SignedNote:
+        """The signed note.
+
+        Raises:
+            InvalidInput: What is stored is none.
+        """
+        return SignedNote.parse(self.raw)
 
 
 async def list_logs(tx: Transaction) -> list[Log]:
@@ -199,4 +208,4 @@ async def _leaf_hashes(connection: Connection, log_id: int, first: int, count: i
 
 
 def _signed(row: dict[str, Any]) -> Signed:
-    return Signed(row["size"], bytes(row["root"]), SignedNote.parse(row["note"]), row["anchor_idx"], row["at"])
+    return Signed(row["size"], bytes(row["root"]), row["note"], row["anchor_idx"], row["at"])

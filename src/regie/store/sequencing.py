@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 
 from regie.core.audit import leaf_hash
 from regie.core.errors import Unavailable
-from regie.core.merkle import Edge, Span, TilePlace
+from regie.core.merkle import EMPTY_ROOT, Edge, Span, TilePlace
 from regie.core.signed_note import Checkpoint, SignedNote
 from regie.store import logs, migrating
 from regie.store.database import CONNECTION, KEEPALIVES, LIMITS, explained
@@ -47,6 +47,17 @@ class Taken:
     def hash(self) -> bytes:
         """RFC 6962 leaf hash, 32 bytes."""
         return leaf_hash(self.leaf)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A log before a turn: its name, its newest checkpoint's size and root, and how many leaves it holds."""
+
+    log_id: int
+    origin: str
+    size: int
+    root: bytes
+    leaves: int
 
 
 @dataclass(frozen=True)
@@ -84,15 +95,18 @@ class Turn:
             for row in await cursor.fetchall()
         ]
 
-    async def logs(self, log_ids: Sequence[int]) -> dict[int, tuple[str, int]]:
-        """Name and number of leaves of some logs."""
+    async def logs(self, log_ids: Sequence[int]) -> dict[int, Standing]:
+        """How some logs stand."""
         cursor = await self._connection.execute(
-            """select log_id, origin,
-                      coalesce((select max(idx) + 1 from audit.leaf f where f.log_id = l.log_id), 0) as size
-               from audit.log l where log_id = any(%s)""",
-            [list(log_ids)],
+            """select l.log_id, l.origin, coalesce(c.size, 0) as size, coalesce(c.root, %s) as root,
+                      coalesce((select max(idx) + 1 from audit.leaf f where f.log_id = l.log_id), 0) as leaves
+               from audit.log l left join lateral (
+                   select size, root from audit.checkpoint c where c.log_id = l.log_id order by size desc limit 1
+               ) c on true
+               where l.log_id = any(%s)""",
+            [EMPTY_ROOT, list(log_ids)],
         )
-        return {row["log_id"]: (row["origin"], row["size"]) for row in await cursor.fetchall()}
+        return {row["log_id"]: Standing(**row) for row in await cursor.fetchall()}
 
     async def anchor(self) -> tuple[int, str]:
         """Number and name of the anchor log."""
