@@ -274,8 +274,8 @@ async def test_proofs_from_the_database_hold(database: Database, sequencer: Sequ
     "change",
     [
         "delete from audit.leaf where idx = 259",
-        "insert into audit.leaf (log_id, idx, entry_id, leaf, leaf_hash, at) "
-        "select log_id, 260, gen_random_uuid(), leaf, leaf_hash, at from audit.leaf where idx = 0 limit 1",
+        """insert into audit.leaf (log_id, idx, entry_id, leaf, leaf_hash, at)
+           select log_id, 260, gen_random_uuid(), leaf, leaf_hash, at from audit.leaf where idx = 0 limit 1""",
         "update audit.leaf set leaf = 'x', leaf_hash = sha256('\\x0078'::bytea) where idx = 259",
         "update audit.tile set data = sha256('') || substr(data, 33)",
     ],
