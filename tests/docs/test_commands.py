@@ -14,8 +14,13 @@ from .reading import ROOT, Command, Write, commands_of, name_of, pages, steps
 pytestmark = pytest.mark.slow
 
 PROVE = ".venv/bin/regie prove idempotent identity.offboard_employee"
+PROOF = "docs/how-to/prove-it-to-an-auditor.md"
 TORTURE = "docs/how-to/break-it-on-purpose.md"
 CUSTOMER = "docs/how-to/add-a-customer.md"
+WITNESS = (
+    ".venv/bin/regie witness witness-folder --name witness.example "
+    """--log "$(sed -n 's/^log //p' policy)" --port 8330"""
+)
 NOT_RUN: dict[tuple[str, str], str] = {
     ("README.md", "make test"): "this test is one of them",
     ("README.md", PROVE): "half a minute; tests/e2e/test_main_job.py runs it",
@@ -28,6 +33,8 @@ NOT_RUN: dict[tuple[str, str], str] = {
         CUSTOMER,
         ".venv/bin/regie plan identity.offboard_employee --tenant example-north --input employee.yaml",
     ): "asks vendors that are not there",
+    (PROOF, WITNESS): "runs until it is interrupted; tests/notary/test_processes.py starts one",
+    (TORTURE, ".venv/bin/python -m torture.notary --seed 4711 --seconds 60"): "a minute; tests/torture/test_notary.py",
     (TORTURE, "make torture"): "minutes; tests/torture has a short storm",
     (TORTURE, "make torture-long"): "twenty minutes",
     (TORTURE, ".venv/bin/python -m torture --seed 4711 --seconds 180 --logs /tmp/storm"): "three minutes",

@@ -27,7 +27,7 @@ def witness(
     Its first line is what the file of witnesses (REGIE_WITNESSES) needs to say about it.
     """
     memory = Memory(folder, name)
-    watched = [VerifierKey.parse(text) for text in log]
+    watched = [VerifierKey.parse(line) for text in log for line in text.split()]
     at = port or free_port()
     with memory.alone():
         out.print(f"witness {memory.name} {memory.verifier} http://127.0.0.1:{at}", markup=False, soft_wrap=True)
