@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regie.core.errors import InvalidInput
@@ -35,6 +35,7 @@ def test_a_known_key_has_the_text_form_of_the_specification() -> None:
     assert str(VerifierKey.parse(text)) == text
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(BODY.encode()) - 1), st.integers(1, 255))
 def test_a_changed_text_is_not_signed(at: int, by: int) -> None:
     changed = bytearray(BODY.encode())
@@ -45,6 +46,7 @@ def test_a_changed_text_is_not_signed(at: int, by: int) -> None:
     assert text == BODY or not KEY.verifier(WITNESS, KeyKind.WITNESS).has_signed(other)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 71), st.integers(1, 255))
 def test_a_changed_cosignature_does_not_count_its_time_included(at: int, by: int) -> None:
     line = KEY.cosign(BODY, WITNESS, 1_800_000_000)
@@ -83,6 +85,7 @@ def test_what_is_no_checkpoint_is_refused(body: str) -> None:
         Checkpoint.parse(body)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_whatever_is_read_as_a_note_never_breaks_the_reader(text: str) -> None:
     for read in (SignedNote.parse, Checkpoint.parse, VerifierKey.parse, Signature.parse):
