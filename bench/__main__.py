@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.effects import effects
+from bench.effects import EffectFigures, effects
 from bench.engine import loaded, one_at_a_time
 from bench.fairness import A_WORKER_EACH, ONE_WORKER, Fairness, fairness
 from bench.parked import parked
@@ -55,16 +55,16 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
     for name, domains in (("one_worker", ONE_WORKER), ("a_worker_each", A_WORKER_EACH)):
         say(f"A quiet domain beside a flood of {given.flood} runs: {name.replace('_', ' ')}")
         fair[name] = await fairness(stand, given.flood, given.quiet_s, given.rounds, domains)
+    told = _changes(changed)
     ratios = {
         "one_at_a_time / pgbench_1": ratio(rounds["one_at_a_time"], rounds["pgbench_1"]),
         "moved / pgbench_8": ratio(rounds["moved"], rounds["pgbench_8"]),
-        "gateway_ms / bare_ms": ratio(changed.gateway_ms, changed.bare_ms),
-        "gateway_per_s / bare_per_s": ratio(changed.gateway_per_s, changed.bare_per_s),
+        **told.pop("ratios"),
     }
     return {
         "engine": rounded(rounds),
         "first_step_ms": spread(first_step_s),
-        "effects": rounded(vars(changed)),
+        **told,
         "parked": {
             "runs": waited.runs,
             "worker_mb": round(waited.memory_mb, 1),
@@ -78,6 +78,27 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
         "fairness": {"flood": given.flood, **{name: _fairness(each) for name, each in fair.items()}},
         "ratios": ratios,
     }
+
+
+def _changes(measured: EffectFigures) -> dict[str, Any]:
+    return {
+        "effects": rounded({name: values for name, values in vars(measured).items() if name != "parts_ms"}),
+        "effect_parts_ms": rounded(measured.parts_ms),
+        "ratios": {
+            "gateway_ms / bare_ms": ratio(measured.gateway_ms, measured.bare_ms),
+            "gateway_per_s / bare_per_s": ratio(measured.gateway_per_s, measured.bare_per_s),
+        },
+    }
+
+
+def renew_changes(report: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Measure only the changes through the gateway, and put them beside what the report has of the rest."""
+    figures: dict[str, Any] = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    about = conditions()
+    told = _changes(asyncio.run(effects(given.rounds, given.few, given.many)))
+    about["load_average_after"] = [round(value, 1) for value in os.getloadavg()]
+    ratios = {**figures.get("ratios", {}), **told.pop("ratios")}
+    return {**figures, **told, "ratios": ratios, "effects_conditions": about}
 
 
 def _fairness(measured: Fairness) -> dict[str, Any]:
@@ -95,7 +116,7 @@ def _fairness(measured: Fairness) -> dict[str, Any]:
 def show(figures: dict[str, Any], console: Console) -> None:
     """The table for people."""
     table = Table("What", "Median", "Least", "Most")
-    for group in ("engine", "effects"):
+    for group in ("engine", "effects", "effect_parts_ms"):
         for name, values in figures[group].items():
             table.add_row(
                 name, *(f"{digits(value):g}" for value in (statistics.median(values), min(values), max(values)))
@@ -146,7 +167,12 @@ def main() -> None:
     parser.add_argument("--flood", type=int, help="runs of the flooded domain, in each round")
     parser.add_argument("--quiet-s", type=float, default=10.0, help="how long the quiet domain is measured alone")
     parser.add_argument("--report", type=Path, default=REPORT, help="where the JSON goes")
+    parser.add_argument("--effects", action="store_true", help="measure only the changes; keep the rest of the report")
     given = parser.parse_args()
+    if given.effects:
+        figures = renew_changes(given.report, given)
+        given.report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        return
     given.parked = given.parked or (50_000 if given.long else 5_000)
     given.flood = given.flood or (8_000 if given.long else 1_000)
     # A pool that closes says so for every connection.

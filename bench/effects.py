@@ -11,8 +11,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import httpx2
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.workload import OPERATOR
 from regie import connectors
@@ -31,6 +32,10 @@ from regie.store.postgres_server import PostgresServer
 DOMAIN = "bench"
 BEAT_S = 4.0
 AT_ONCE = 16
+FIRST = 100
+"""Changes before it is measured: a gateway that has just been started prepares each statement once a connection."""
+PARTS = ("grant", "approval", "budget", "lock", "ledger", "audit", "vendor")
+"""What the gateway tells apart of a change."""
 GRAPH = "/graph/v1.0"
 WORKFLOW = """\
 workflow: bench.switch_off
@@ -45,13 +50,43 @@ PLENTY = {"limit": 10**9, "seconds": 1}
 
 
 @dataclass(frozen=True)
+class Metrics:
+    """What the gateway tells of where its time goes."""
+
+    http: httpx2.AsyncClient
+    token: str
+
+    async def spent_s(self) -> dict[str, float]:
+        """Seconds since its start, by part; `whole` is all of its answers to changes, `vendor` the waiting for that."""
+        answer = await self.http.get("/metrics", headers={"Authorization": f"Bearer {self.token}"})
+        spent = dict.fromkeys((*PARTS, "whole"), 0.0)
+        for family in text_string_to_metric_families(answer.raise_for_status().text):
+            for sample in family.samples:
+                match sample.name, sample.labels:
+                    case "regie_change_part_duration_seconds_sum", {"part": part}:
+                        spent[part] += sample.value
+                    case "regie_vendor_request_duration_seconds_sum", _:
+                        spent["vendor"] += sample.value
+                    case "regie_http_request_duration_seconds_sum", {"route": "/v1/apply"}:
+                        spent["whole"] += sample.value
+        return spent
+
+
+@dataclass(frozen=True)
 class Asking:
     """Everything that asks the gateway and the outside world."""
 
     gateway: GatewayClient
-    vendor: httpx.AsyncClient
+    metrics: Metrics
+    vendor: httpx2.AsyncClient
     hired: list[str]
     steps: list[StepRef]
+    database: Database
+
+    async def look_over(self) -> None:
+        """Have the database take stock of its tables, as it does by itself within seconds of work."""
+        async with self.database.apart() as connection:
+            await connection.execute("analyze")
 
     async def change(self, number: int) -> None:
         """Have a change planned and applied by the gateway."""
@@ -59,10 +94,9 @@ class Asking:
         await self.gateway.apply(self.steps[number], identity.DISABLE_ACCOUNT, want)
 
     async def change_bare(self, number: int) -> None:
-        """The requests that the gateway makes for that: look, look under the lock, change, look again."""
+        """The requests that the gateway makes for that: look, change, look again."""
         path = f"{GRAPH}/users/{self.hired[number]}"
-        for _ in range(2):
-            (await self.vendor.get(path, params={"$select": "id,accountEnabled"})).raise_for_status()
+        (await self.vendor.get(path, params={"$select": "id,accountEnabled"})).raise_for_status()
         (await self.vendor.patch(path, json={"accountEnabled": False})).raise_for_status()
         (await self.vendor.get(path, params={"$select": "id,accountEnabled"})).raise_for_status()
 
@@ -75,6 +109,18 @@ class EffectFigures:
     bare_ms: list[float] = field(default_factory=list)
     gateway_per_s: list[float] = field(default_factory=list)
     bare_per_s: list[float] = field(default_factory=list)
+    parts_ms: dict[str, list[float]] = field(default_factory=dict)
+    """Of one change after the other, by part: what each costs on average."""
+
+    def add_parts(self, before: dict[str, float], after: dict[str, float], changes: int) -> None:
+        """Take in what so many changes have spent between two readings."""
+        ms = {part: (after[part] - before[part]) * 1000 / changes for part in after}
+        # The ledger's transactions write the leaves too; here each stands by itself.
+        ms["ledger"] -= ms["audit"]
+        whole = ms.pop("whole")
+        ms["rest"] = whole - sum(ms.values())
+        for part, value in ms.items():
+            self.parts_ms.setdefault(part, []).append(value)
 
 
 async def effects(rounds: int, few: int, many: int) -> EffectFigures:
@@ -85,15 +131,19 @@ async def effects(rounds: int, few: int, many: int) -> EffectFigures:
         many: Changes with `AT_ONCE` under way.
     """
     figures = EffectFigures()
-    async with asking(rounds * 2 * (few + many)) as hands:
+    async with asking(rounds * 2 * (few + many) + FIRST) as hands:
         left = iter(range(len(hands.hired)))
 
         def some(number: int) -> list[int]:
             return [next(left) for _ in range(number)]
 
+        await _at_once(hands.change, some(FIRST))
+        await hands.look_over()
         for _ in range(rounds):
             figures.bare_ms.append(await _one_by_one(hands.change_bare, some(few)))
+            before = await hands.metrics.spent_s()
             figures.gateway_ms.append(await _one_by_one(hands.change, some(few)))
+            figures.add_parts(before, await hands.metrics.spent_s(), few)
             figures.bare_per_s.append(await _at_once(hands.change_bare, some(many)))
             figures.gateway_per_s.append(await _at_once(hands.change, some(many)))
     return figures
@@ -135,15 +185,15 @@ async def asking(number: int) -> AsyncIterator[Asking]:
                 database = await stack.enter_async_context(installation.running_database())
                 await _load(installation, database)
                 vendor = await stack.enter_async_context(
-                    httpx.AsyncClient(base_url=services.sandbox, timeout=60, trust_env=False)
+                    httpx2.AsyncClient(base_url=services.sandbox, timeout=60, trust_env=False)
                 )
                 rules = {"graph_resource_units": PLENTY, "graph_writes": PLENTY}
                 (await vendor.patch("/sandbox/rules", json=rules)).raise_for_status()
                 vendor.headers["Authorization"] = f"Bearer {await _token(vendor)}"
                 hired = [await _hire(vendor, each) for each in range(number)]
                 steps = await stack.enter_async_context(_held(database, hired))
-                gateway = await stack.enter_async_context(_gateway(services))
-                yield Asking(gateway, vendor, hired, steps)
+                gateway, metrics = await stack.enter_async_context(_gateway(services))
+                yield Asking(gateway, metrics, vendor, hired, steps, database)
         finally:
             PostgresServer(settings.home / "postgres").remove()
 
@@ -166,7 +216,7 @@ async def _load(installation: Installation, database: Database) -> None:
     await installation.load(database)
 
 
-async def _token(vendor: httpx.AsyncClient) -> str:
+async def _token(vendor: httpx2.AsyncClient) -> str:
     app = (await vendor.get("/sandbox/credentials")).raise_for_status().json()["graph"]
     form = {name: app[name] for name in ("client_id", "client_secret")}
     form |= {"grant_type": "client_credentials", "scope": "https://graph.microsoft.com/.default"}
@@ -174,7 +224,7 @@ async def _token(vendor: httpx.AsyncClient) -> str:
     return str(answer.raise_for_status().json()["access_token"])
 
 
-async def _hire(vendor: httpx.AsyncClient, number: int) -> str:
+async def _hire(vendor: httpx2.AsyncClient, number: int) -> str:
     person = f"b{number:05}@example.com"
     new = {"upn": person, "given_name": "Person", "surname": f"{number:05}"}
     (await vendor.post("/sandbox/people", json=new)).raise_for_status()
@@ -221,8 +271,12 @@ async def _beat(database: Database, worker: str) -> None:
 
 
 @asynccontextmanager
-async def _gateway(services: Services) -> AsyncIterator[GatewayClient]:
+async def _gateway(services: Services) -> AsyncIterator[tuple[GatewayClient, Metrics]]:
     address = next(each.ready["address"] for each in services.supervisor.processes if each.name == "gateway")
     token = read_or_make_token(services.settings.worker_token_file(DOMAIN))
-    async with GatewayClient(address, token) as gateway:
-        yield gateway
+    reading = read_or_make_token(services.settings.metrics_token_file)
+    async with (
+        GatewayClient(address, token) as gateway,
+        httpx2.AsyncClient(base_url=address, timeout=60, trust_env=False) as http,
+    ):
+        yield gateway, Metrics(http, reading)

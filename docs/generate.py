@@ -84,8 +84,11 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
         "Somebody cancelled a run, or its parent, whose own leaf says who: it begins nothing new.",
         "`parent`: run; `told` when a ticket was closed: person (the ticket system's id of them), delivery, event",
     ),
-    Event.RUN_PAUSED: ("Somebody holds a run up: nothing new begins until it is resumed.", ""),
-    Event.RUN_RESUMED: ("Somebody lets a paused run go on.", ""),
+    Event.RUN_PAUSED: (
+        "Somebody holds a run up, or its parent, whose own leaf says who: nothing new begins until it is resumed.",
+        "`parent`: run",
+    ),
+    Event.RUN_RESUMED: ("Somebody lets a paused run go on, or its parent, with which it was paused.", "`parent`: run"),
     Event.RUN_REPEATED: ("A new run repeats this one from some step on.", "`rerun`: run (the new one), from_step"),
     Event.RUN_WOKEN: ("A run was made ready by a person, or by a worker that found nothing would wake it.", ""),
     Event.TRIGGER_MISSED: (
@@ -104,6 +107,10 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
         "`outside_event`: id, name, data_sha256",
     ),
     Event.EVENT_REPEATED: ("It told so again; nothing follows.", "`outside_event`: id, name, data_sha256"),
+    Event.EVENT_PUBLISHED: (
+        "A run told the other runs of its tenant and domain that something has happened; outside any run.",
+        "`outside_event`: id, name, data_sha256; `publisher`: run, place",
+    ),
     Event.EVENT_SET_ASIDE: (
         "What is kept of an event cannot be opened, so it reaches nobody; let it be told again under another id.",
         "`outside_event`: id, name",

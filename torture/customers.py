@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 
 from regie.cli.demo_world import TENANT
 from regie.core.errors import Denied, RegieError, Unavailable
@@ -109,7 +109,7 @@ class Customers:
         return [row for row in await self.runs() if row.status in {RunStatus.RUNNING, RunStatus.WAITING}]
 
     async def _redeliver(self, ticket: str) -> None:
-        with contextlib.suppress(httpx.HTTPError):
+        with contextlib.suppress(httpx2.HTTPError):
             answer = await self.place.sandbox.post(f"/sandbox/tickets/{ticket}/redeliver")
             self.counts["deliveries repeated"] += int(answer.is_success)
 
@@ -180,5 +180,5 @@ async def patiently(act: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await act()
-        except (Unavailable, httpx.TransportError):
+        except (Unavailable, httpx2.TransportError):
             await asyncio.sleep(LOOK_S)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import yaml
 from psycopg.conninfo import make_conninfo
 
@@ -77,7 +77,7 @@ class Place:
         return self.story.services
 
     @property
-    def sandbox(self) -> httpx.AsyncClient:
+    def sandbox(self) -> httpx2.AsyncClient:
         """The hand above the imaginary world."""
         return self.story.sandbox.http
 

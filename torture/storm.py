@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from regie.core.errors import RegieError
 from torture.customers import Customers
@@ -223,7 +223,7 @@ class Storm:
     async def _break_vendor(self, fault: dict[str, Any]) -> None:
         named = str(fault.get("status", fault["kind"]))
         given = {name: value for name, value in fault.items() if value is not None}
-        with contextlib.suppress(httpx.HTTPError):
+        with contextlib.suppress(httpx2.HTTPError):
             # Where few calls come, faults would pile up until every call meets one.
             if len((await self.place.sandbox.get("/sandbox/faults")).raise_for_status().json()) >= MOST_ARMED:
                 self.counts["skipped"] += 1

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from urllib.parse import quote
 
-import httpx
+import httpx2
 from pydantic import BaseModel, ConfigDict, JsonValue, StringConstraints, ValidationError
 
 from regie.core import errors
@@ -230,10 +230,10 @@ class GatewayClient:
         base_url: str,
         token: str,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
         timeout: float = TIMEOUT_S,
     ) -> None:
-        self._http = httpx.AsyncClient(
+        self._http = httpx2.AsyncClient(
             base_url=base_url,
             transport=transport,
             timeout=timeout,
@@ -307,17 +307,17 @@ class GatewayClient:
         request = self._http.build_request("POST", path, content=content, headers={"Content-Type": "application/json"})
         return await self._send(request, reply)
 
-    async def _send(self, request: httpx.Request, reply: type[Reply]) -> Reply:
+    async def _send(self, request: httpx2.Request, reply: type[Reply]) -> Reply:
         question = request.url.path.split("/")[2]
         with traces.span(f"gateway {question}", {"regie.question": question}, kind="asks"):
             if traceparent := traces.current():
                 request.headers[traces.HEADER] = traceparent
             return await self._exchange(request, reply)
 
-    async def _exchange(self, request: httpx.Request, reply: type[Reply]) -> Reply:
+    async def _exchange(self, request: httpx2.Request, reply: type[Reply]) -> Reply:
         try:
             response = await self._http.send(request)
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             raise Unavailable(f"The gateway does not answer ({type(error).__name__}).") from error
         try:
             if response.is_success:

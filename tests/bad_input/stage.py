@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import psycopg
 import yaml
 
@@ -147,11 +147,11 @@ class Stage:
         assert approval is not None
         return ticket, run, approval
 
-    async def decide(self, approval: dict[str, Any], person: str, **more: str) -> httpx.Response:
+    async def decide(self, approval: dict[str, Any], person: str, **more: str) -> httpx2.Response:
         """Say yes to a plan as a person; the answer as it comes."""
         passwords = json.loads(self.settings.sign_ins_file.read_text())
         body = {"decision": "approved", "plan_sha256": approval["plan_sha256"], **more}
-        async with httpx.AsyncClient(base_url=self.web, auth=(person, passwords[person]), trust_env=False) as http:
+        async with httpx2.AsyncClient(base_url=self.web, auth=(person, passwords[person]), trust_env=False) as http:
             return await http.post(f"/v1/approvals/{approval['id']}/decision", json=body)
 
     @contextlib.asynccontextmanager
@@ -170,11 +170,11 @@ class Stage:
 
     # --- API and deliveries -------------------------------------------------------------------------------------------
 
-    async def api(self, method: str, path: str, **more: Any) -> httpx.Response:
+    async def api(self, method: str, path: str, **more: Any) -> httpx2.Response:
         """A request as the operator; the answer as it comes."""
         token = self.settings.operator_token_file.read_text().strip()
         headers = {"Authorization": f"Bearer {token}", **more.pop("headers", {})}
-        async with httpx.AsyncClient(base_url=self.web, trust_env=False, timeout=30) as http:
+        async with httpx2.AsyncClient(base_url=self.web, trust_env=False, timeout=30) as http:
             return await http.request(method, path, headers=headers, **more)
 
     async def deliver(
@@ -184,7 +184,7 @@ class Stage:
         where: str = "example/jira",
         signed: bytes | None = None,
         headers: dict[str, str] | None = None,
-    ) -> httpx.Response:
+    ) -> httpx2.Response:
         """A webhook as Jira sends it, signed for its body or for another one."""
         secret = (self.settings.keys / "sandbox-webhook.secret").read_text()
         digest = hmac.new(secret.encode(), body if signed is None else signed, hashlib.sha256).hexdigest()
@@ -194,7 +194,7 @@ class Stage:
             "X-Atlassian-Webhook-Identifier": hashlib.sha256(body).hexdigest()[:20],
             **(headers or {}),
         }
-        async with httpx.AsyncClient(base_url=self.web, trust_env=False, timeout=30) as http:
+        async with httpx2.AsyncClient(base_url=self.web, trust_env=False, timeout=30) as http:
             return await http.post(f"/v1/inbound/{where}", content=body, headers=sent)
 
     async def cli(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

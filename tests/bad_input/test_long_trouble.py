@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.audit import Actor
@@ -133,10 +133,10 @@ async def fill_up_and_free(disk: Path, database: Database, server: PostgresServe
     web = make_web(database, GatewayClient("http://127.0.0.1:9", "x"), operator_token=token)
     headers = {"Authorization": f"Bearer {token}"}
     accepted: set[str] = set()
-    transport = httpx.ASGITransport(web)
-    async with httpx.AsyncClient(transport=transport, base_url="http://web", headers=headers, timeout=60) as http:
+    transport = httpx2.ASGITransport(web)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://web", headers=headers, timeout=60) as http:
 
-        async def start() -> httpx.Response:
+        async def start() -> httpx2.Response:
             given = {"employee": "jan@example.com", "last_day": "2026-12-31"}
             body = {"tenant": "acme", "workflow": OFFBOARD, "input": given, "ticket": "T" * 200}
             answer = await http.post("/v1/runs", json=body)

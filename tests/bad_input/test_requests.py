@@ -7,7 +7,7 @@ import gzip
 import json
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie.cli.story import Story
@@ -23,7 +23,7 @@ START = {"tenant": "example", "workflow": OFFBOARD, "input": {"employee": "jan.j
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
-def assert_problem(answer: httpx.Response, status: int, *says: str) -> None:
+def assert_problem(answer: httpx2.Response, status: int, *says: str) -> None:
     """A problem document that says what is wrong."""
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"

@@ -40,10 +40,12 @@ async def test_quotas_and_rate_budgets_are_shown(stage: Stage) -> None:
         [domain] = shown["domains"]
         assert domain == {
             "domain": "identity",
-            "quota": {"runs": 1, "per_tenant": 1, "waiting": 40},
+            "quota": {"runs": 1, "per_tenant": 1, "waiting": 40, "start_rate": None},
             "in_hands": 1,
             "ready": 2,
             "waiting": 2,
+            "held_back": 0,
+            "last_at": None,
             "tenants": [{"tenant": "acme", "in_hands": 1, "ready": 2, "waiting": 2}],
         }
         [budget] = shown["rate_budgets"]
@@ -56,6 +58,19 @@ async def test_quotas_and_rate_budgets_are_shown(stage: Stage) -> None:
         finding = next(each for each in await stage.examine() if each.check == "quotas")
         assert finding.level is Level.INFO
         assert finding.message == "Domain identity uses its quota of 1; 2 more runs are ready."
+
+
+async def test_what_a_start_rate_holds_back_is_shown(stage: Stage) -> None:
+    await allow(stage, Quota.model_validate({"start_rate": "1 per 1h"}))
+    for number in range(3):
+        await stage.start(f"ITSM-{number}")
+    [domain] = json.loads((await stage.regie("quotas", "--json")).stdout)["domains"]
+    assert (domain["held_back"], domain["waiting"]) == (2, 1)
+    assert domain["last_at"]
+    assert "1 runs per 1h" in " ".join((await stage.regie("quotas")).stdout.split())
+    finding = next(each for each in await stage.examine() if each.check == "quotas")
+    assert finding.level is Level.INFO
+    assert finding.message.startswith("Domain identity holds back 2 runs: it begins 1 runs per 1h; the last begins at")
 
 
 async def test_the_doctor_warns_of_a_queue_that_is_nearly_full_and_of_a_vendor_that_wants_us_to_wait(

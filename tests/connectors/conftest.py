@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
 
-import httpx
+import httpx2
 import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -22,7 +22,7 @@ from regie.kit.session import Session
 RECORDINGS = Path(__file__).parent / "recordings"
 SECRET = "secret-of-the-recorded-world"
 
-Handler = Callable[[httpx.Request], httpx.Response]
+Handler = Callable[[httpx2.Request], httpx2.Response]
 
 
 class Closed(BaseModel):
@@ -40,9 +40,9 @@ class Exchange(Closed):
     def is_write(self) -> bool:
         return not self.request.startswith("GET ")
 
-    def answer(self) -> httpx.Response:
+    def answer(self) -> httpx2.Response:
         content = b"" if self.body is None else json.dumps(self.body).encode()
-        return httpx.Response(self.status, headers=self.headers, content=content)
+        return httpx2.Response(self.status, headers=self.headers, content=content)
 
 
 class Planned(Closed):
@@ -71,13 +71,13 @@ class Recorded:
     def __init__(self, found: Found, recording: Recording) -> None:
         self.found = found
         self.recording = recording
-        self.opened: list[httpx.AsyncClient] = []
+        self.opened: list[httpx2.AsyncClient] = []
 
     def implementation(
         self, capability: str, handler: Handler, **settings: JsonValue
     ) -> Read[Any, Any] | Write[Any, Any]:
-        client = httpx.AsyncClient(
-            transport=httpx.MockTransport(handler),
+        client = httpx2.AsyncClient(
+            transport=httpx2.MockTransport(handler),
             base_url=self.recording.address,
             headers={"Authorization": f"Basic {SECRET}"},
         )
@@ -97,9 +97,9 @@ class Recorded:
         return found
 
 
-def line_of(request: httpx.Request, address: str) -> str:
+def line_of(request: httpx2.Request, address: str) -> str:
     """A request as a recording writes it: method, path below the address, decoded query."""
-    prefix = httpx.URL(address).raw_path.rstrip(b"/")
+    prefix = httpx2.URL(address).raw_path.rstrip(b"/")
     path, _, query = request.url.raw_path.removeprefix(prefix).partition(b"?")
     line = f"{request.method} {path.decode()}"
     return f"{line}?{unquote_plus(query.decode())}" if query else line
@@ -112,7 +112,7 @@ class Player:
         self._address = address
         self._left = list(exchanges)
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
         line = line_of(request, self._address)
         assert self._left, f"not recorded: {line}"
         exchange = self._left.pop(0)
@@ -136,7 +136,7 @@ class BrokenWrites:
             if not exchange.is_write:
                 self._reads.setdefault(exchange.request, exchange)
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
         return self._end(request) if request.method != "GET" else self._reads[line_of(request, self._address)].answer()
 
 

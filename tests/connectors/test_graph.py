@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,34 +30,34 @@ class Directory:
 
     def __init__(self) -> None:
         self.user: dict[str, JsonValue] = dict(JAN)
-        self.activity: httpx.Response = httpx.Response(200, json={"id": "u1"})
+        self.activity: httpx2.Response = httpx2.Response(200, json={"id": "u1"})
         self.groups: list[JsonValue] = []
         self.has_group = True
-        self.write = httpx.Response(204)
+        self.write = httpx2.Response(204)
         self.on_write: Callable[[], None] = lambda: None
         self.written: list[str] = []
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
         path = request.url.path.removeprefix("/v1.0")
         if request.method != "GET":
             self.written.append(f"{request.method} {path}")
             self.on_write()
             return self.write
         if path.endswith("/memberOf"):
-            return httpx.Response(200, json={"value": self.groups})
+            return httpx2.Response(200, json={"value": self.groups})
         if path.startswith("/groups/"):
             return (
-                httpx.Response(200, json={"id": "g1", "displayName": "Sales"})
+                httpx2.Response(200, json={"id": "g1", "displayName": "Sales"})
                 if self.has_group
-                else httpx.Response(404)
+                else httpx2.Response(404)
             )
         if "signInActivity" in request.url.params["$select"]:
             # Only an object id leads to the report.
-            return self.activity if path == "/users/u1" else httpx.Response(400)
-        return httpx.Response(200, json=self.user)
+            return self.activity if path == "/users/u1" else httpx2.Response(400)
+        return httpx2.Response(200, json=self.user)
 
     def signed_in(self, **moments: str | None) -> None:
-        self.activity = httpx.Response(200, json={"id": "u1", "signInActivity": moments or None})
+        self.activity = httpx2.Response(200, json={"id": "u1", "signInActivity": moments or None})
 
 
 @pytest.fixture
@@ -106,9 +106,9 @@ async def test_whether_a_session_may_be_alive(
 async def test_without_reports_sessions_count_as_live(
     recorded: Callable[[str], Recorded], directory: Directory
 ) -> None:
-    directory.activity = httpx.Response(403, json={"error": {"code": "Authorization_RequestDenied"}})
+    directory.activity = httpx2.Response(403, json={"error": {"code": "Authorization_RequestDenied"}})
     directory.user["signInSessionsValidFromDateTime"] = "2026-11-21T10:00:00Z"
-    directory.write = httpx.Response(204)
+    directory.write = httpx2.Response(204)
     write = recorded("graph").write("identity.revoke_sessions", directory)
     change = write.plan(WANT, await write.observe(WANT, ""))
     assert isinstance(change, Change)
@@ -133,7 +133,7 @@ async def test_a_second_revocation_within_the_same_second_is_not_waited_for_for_
 ) -> None:
     directory.user["signInSessionsValidFromDateTime"] = "2026-11-21T10:00:00Z"
     directory.signed_in(lastSignInDateTime="2026-11-21T11:00:00Z")
-    directory.write = httpx.Response(204)
+    directory.write = httpx2.Response(204)
     write = recorded("graph").write("identity.revoke_sessions", directory)
     change = write.plan(WANT, await write.observe(WANT, ""))
     assert isinstance(change, Change)
@@ -151,7 +151,7 @@ async def test_a_second_revocation_within_the_same_second_is_not_waited_for_for_
 async def test_a_failing_report_is_not_taken_for_an_answer(
     recorded: Callable[[str], Recorded], directory: Directory
 ) -> None:
-    directory.activity = httpx.Response(401)
+    directory.activity = httpx2.Response(401)
     write = recorded("graph").write("identity.revoke_sessions", directory)
     with pytest.raises(AuthFailed):
         await write.observe(WANT, "")
@@ -161,7 +161,7 @@ async def test_a_failing_report_is_not_taken_for_an_answer(
 async def test_a_membership_that_is_gone_already_is_gone(
     recorded: Callable[[str], Recorded], directory: Directory, status: int
 ) -> None:
-    directory.groups, directory.write = [SALES], httpx.Response(status)
+    directory.groups, directory.write = [SALES], httpx2.Response(status)
     directory.on_write = directory.groups.clear
     write = recorded("graph").write("identity.remove_from_group", directory)
     change = write.plan(MEMBERSHIP, await write.observe(MEMBERSHIP, ""))
@@ -176,7 +176,7 @@ async def test_a_membership_that_is_there_already_is_there(
     write = recorded("graph").write("identity.add_to_group", directory)
     change = write.plan(MEMBERSHIP, await write.observe(MEMBERSHIP, ""))
     assert isinstance(change, Change)
-    directory.write = httpx.Response(400, json={"error": {"code": "Request_BadRequest"}})
+    directory.write = httpx2.Response(400, json={"error": {"code": "Request_BadRequest"}})
     with pytest.raises(Refused, match="Request_BadRequest"):
         await write.apply(MEMBERSHIP, change, "")
     directory.on_write = lambda: directory.groups.append(SALES)
@@ -206,8 +206,8 @@ async def test_entries_that_are_no_groups_are_left_out(
 
 
 async def test_a_manager_who_is_a_contact(recorded: Callable[[str], Recorded]) -> None:
-    def handler(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json={"id": "c1", "displayName": "Zoë Dubois", "mail": "zoe.dubois@example.com"})
+    def handler(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json={"id": "c1", "displayName": "Zoë Dubois", "mail": "zoe.dubois@example.com"})
 
     read = recorded("graph").read("identity.find_manager", handler)
     assert (await read.read(WANT)).user == "zoe.dubois@example.com"
@@ -223,7 +223,7 @@ async def test_a_revocation_without_an_answer_is_unknown(
     assert isinstance(change, Change)
 
     def lose() -> None:
-        raise httpx.ReadTimeout("lost")
+        raise httpx2.ReadTimeout("lost")
 
     directory.on_write = lose
     with pytest.raises(OutcomeUnknown):
@@ -232,7 +232,7 @@ async def test_a_revocation_without_an_answer_is_unknown(
 
 @given(enabled=st.booleans(), name=st.text(), user=st.text())
 def test_plans_are_pure_and_repeatable(*, enabled: bool, name: str, user: str) -> None:
-    client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(500)))
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: httpx2.Response(500)))
     write = Graph(Session(client, vendor="Graph"), {}).implementation("identity.disable_account")
     assert isinstance(write, Write)
     seen: dict[str, JsonValue] = {"id": "u1", "user": user, "title": name, "enabled": enabled}

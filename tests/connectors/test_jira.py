@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,19 +59,19 @@ class Desk:
         self.comments: list[JsonValue] = []
         self.status = ("Open", "new")
         self.offered: list[tuple[str, str, str]] = []
-        self.answers: list[httpx.Response] = []
+        self.answers: list[httpx2.Response] = []
         self.sent: list[Any] = []
         self.on_write: Callable[[], None] = lambda: None
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
         path = request.url.path
         if request.method != "GET":
             self.sent.append(json.loads(request.content))
             self.on_write()
-            return self.answers.pop(0) if self.answers else httpx.Response(204)
+            return self.answers.pop(0) if self.answers else httpx2.Response(204)
         if path.endswith("/comment"):
             start, size = int(request.url.params["startAt"]), int(request.url.params["maxResults"])
-            return httpx.Response(
+            return httpx2.Response(
                 200, json={"comments": self.comments[start : start + size], "total": len(self.comments)}
             )
         if path.endswith("/transitions"):
@@ -79,10 +79,10 @@ class Desk:
                 {"id": id_, "name": name, "to": {"name": name, "statusCategory": {"key": category}}}
                 for id_, name, category in self.offered
             ]
-            return httpx.Response(200, json={"transitions": found})
+            return httpx2.Response(200, json={"transitions": found})
         name, category = self.status
         status = {"name": name, "statusCategory": {"key": category}}
-        return httpx.Response(200, json={"key": "ITSM-1", "fields": {"summary": "S", "status": status}})
+        return httpx2.Response(200, json={"key": "ITSM-1", "fields": {"summary": "S", "status": status}})
 
 
 async def close(recorded: Callable[[str], Recorded], desk: Handler, *names: str) -> Receipt:
@@ -97,7 +97,7 @@ async def close(recorded: Callable[[str], Recorded], desk: Handler, *names: str)
 
 async def test_a_long_comment_is_cut_and_still_marked(recorded: Callable[[str], Recorded]) -> None:
     desk = Desk()
-    desk.answers = [httpx.Response(201, json={"id": "7"})]
+    desk.answers = [httpx2.Response(201, json={"id": "7"})]
     write = recorded("jira").write("ticket.comment", desk)
     want = ticket.Comment(ticket="ITSM-1", text="😀" * 40_000)
     change = write.plan(want, await write.observe(want, MARKER))
@@ -132,14 +132,14 @@ async def test_a_comment_that_nobody_understands_is_not_passed_over(recorded: Ca
 
 
 async def test_a_comment_on_no_ticket(recorded: Callable[[str], Recorded]) -> None:
-    write = recorded("jira").write("ticket.comment", lambda _: httpx.Response(404))
+    write = recorded("jira").write("ticket.comment", lambda _: httpx2.Response(404))
     with pytest.raises(NotFound, match="There is no ticket ITSM-1"):
         await write.observe(ticket.Comment(ticket="ITSM-1", text="Done."), MARKER)
 
 
 @pytest.mark.parametrize("capability", ["ticket.open", "ticket.comment"])
 async def test_a_made_thing_without_a_name_is_unknown(recorded: Callable[[str], Recorded], capability: str) -> None:
-    write = recorded("jira").write(capability, lambda _: httpx.Response(201, json={"self": "https://example.com"}))
+    write = recorded("jira").write(capability, lambda _: httpx2.Response(201, json={"self": "https://example.com"}))
     want = write.capability.wants.model_validate(
         {"queue": "ITSM", "title": "T", "text": "t"}
         if capability == "ticket.open"
@@ -151,8 +151,8 @@ async def test_a_made_thing_without_a_name_is_unknown(recorded: Callable[[str], 
 
 
 async def test_a_title_is_one_short_line(recorded: Callable[[str], Recorded]) -> None:
-    def handler(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json={"issues": []})
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json={"issues": []})
 
     write = recorded("jira").write("ticket.open", handler)
     want = ticket.NewTicket(queue="ITSM", title="A\n\tlong  " + "title " * 100, text="")
@@ -205,7 +205,7 @@ async def test_somebody_else_moves_the_ticket(
 ) -> None:
     desk = Desk()
     desk.offered = [("21", "Resolve", "done")]
-    desk.answers = [httpx.Response(status), httpx.Response(status)]
+    desk.answers = [httpx2.Response(status), httpx2.Response(status)]
     with pytest.raises(error):
         await close(recorded, desk)
 
@@ -233,9 +233,9 @@ async def test_what_a_field_holds_is_plain(recorded: Callable[[str], Recorded]) 
         "gone": "customfield_4",
     }
 
-    def handler(request: httpx.Request) -> httpx.Response:
+    def handler(request: httpx2.Request) -> httpx2.Response:
         # The issue moved to another project and has another key now.
-        return httpx.Response(200, json={"key": "NEW-1", "fields": fields})
+        return httpx2.Response(200, json={"key": "NEW-1", "fields": fields})
 
     read = recorded("jira").read("ticket.read", handler, fields=mapped)
     found = await read.read(ticket.TicketQuery(ticket="ITSM-1"))

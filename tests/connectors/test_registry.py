@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core import capabilities
@@ -157,7 +157,7 @@ def test_a_connector_knows_neither_secrets_nor_customers(found: Found) -> None:
     }
     ours = {each for each in imported if each.startswith("regie")}
     assert all(each.startswith(("regie.core", "regie.kit")) for each in ours)
-    assert not imported & {"httpx", "asyncio", "time", "os", "random"}
+    assert not imported & {"httpx2", "asyncio", "time", "os", "random"}
 
 
 @cases(writes=False)
@@ -199,15 +199,15 @@ async def test_a_recorded_write_keeps_the_contract(
 
 def status(code: int, **headers: str) -> Handler:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda _: httpx.Response(code, headers=named, content=f'{{"note": "{SECRET}"}}'.encode())
+    return lambda _: httpx2.Response(code, headers=named, content=f'{{"note": "{SECRET}"}}'.encode())
 
 
 def body(content: bytes) -> Handler:
-    return lambda _: httpx.Response(200, content=content)
+    return lambda _: httpx2.Response(200, content=content)
 
 
-def fault(error: type[httpx.TransportError]) -> Handler:
-    def fail(request: httpx.Request) -> httpx.Response:
+def fault(error: type[httpx2.TransportError]) -> Handler:
+    def fail(request: httpx2.Request) -> httpx2.Response:
         raise error(f"about {SECRET}", request=request)
 
     return fail
@@ -233,9 +233,9 @@ ENDS: dict[str, tuple[Handler, tuple[type[RegieError], ...], tuple[type[RegieErr
     "garbage": (body(b"<html>" + SECRET.encode()), (Unavailable,), (OutcomeUnknown,)),
     "another-shape": (body(b'["%s"]' % SECRET.encode()), (Terminal,), ()),
     "too-large": (body(b" " * (LARGEST_BODY + 1)), (Unavailable,), (OutcomeUnknown,)),
-    "read-timeout": (fault(httpx.ReadTimeout), (Unavailable,), (OutcomeUnknown,)),
-    "cut-connection": (fault(httpx.RemoteProtocolError), (Unavailable,), (OutcomeUnknown,)),
-    "no-connection": (fault(httpx.ConnectError), (Unavailable,), (Unavailable,)),
+    "read-timeout": (fault(httpx2.ReadTimeout), (Unavailable,), (OutcomeUnknown,)),
+    "cut-connection": (fault(httpx2.RemoteProtocolError), (Unavailable,), (OutcomeUnknown,)),
+    "no-connection": (fault(httpx2.ConnectError), (Unavailable,), (Unavailable,)),
 }
 each_end = pytest.mark.parametrize("end", ENDS)
 

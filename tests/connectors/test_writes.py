@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from pydantic import JsonValue
 
@@ -72,7 +72,7 @@ class Clock:
 
 @dataclass
 class Outside:
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
     clock: Clock
     connectors: dict[str, Connector]
 
@@ -98,8 +98,8 @@ class Outside:
 async def outside(tmp_path: Path) -> AsyncIterator[Outside]:
     clock = Clock()
     app = make_app(tmp_path, clock=clock)
-    transport = httpx.ASGITransport(app)
-    control = httpx.AsyncClient(transport=transport, base_url="http://sandbox.example.com")
+    transport = httpx2.ASGITransport(app)
+    control = httpx2.AsyncClient(transport=transport, base_url="http://sandbox.example.com")
     form = {
         "grant_type": "client_credentials",
         "client_id": seed.REGIE_APP.client_id,
@@ -107,12 +107,12 @@ async def outside(tmp_path: Path) -> AsyncIterator[Outside]:
         "scope": "https://graph.microsoft.com/.default",
     }
     token = (await control.post(f"/login/{seed.TENANT_ID}/oauth2/v2.0/token", data=form)).json()["access_token"]
-    jira = httpx.AsyncClient(
+    jira = httpx2.AsyncClient(
         transport=transport,
         base_url="http://sandbox.example.com/jira",
         auth=(seed.JIRA_ACCOUNT.email, seed.JIRA_ACCOUNT.api_token),
     )
-    graph = httpx.AsyncClient(
+    graph = httpx2.AsyncClient(
         transport=transport,
         base_url="http://sandbox.example.com/graph/v1.0",
         headers={"Authorization": f"Bearer {token}"},

@@ -9,7 +9,7 @@ from regie.core.checking import validate
 from regie.core.definition import Definition
 from regie.core.errors import DefinitionError, Fault, Terminal
 from regie.core.polling import again_in_s, items_field, read_answer
-from regie.core.starts import FormStart, Missed, PollStart, ScheduleStart, TicketStart
+from regie.core.starts import EventStart, FormStart, Missed, PollStart, ScheduleStart, TicketStart
 
 
 class Thing(Record):
@@ -121,6 +121,45 @@ def test_a_workflow_starts_in_as_many_ways_as_it_says() -> None:
         FormStart(who="role:hr"),
     )
     assert [start.cron for start in found.starts(ScheduleStart)] == ["30 7 * * 1-5", "0 9 * * 6"]
+
+
+def test_an_event_starts_a_workflow_and_brings_its_input() -> None:
+    found = read(
+        "  event: { name: contract.sign, where: { kind: big, pages: 2 }, if: event.pages > settings.most }",
+        "  who: { type: email, from: event.person.email }",
+    )
+    wanted = EventStart(
+        event="contract.sign", where={"kind": "big", "pages": 2}, condition="event.pages > settings.most"
+    )
+    assert found.start == (wanted,)
+    assert wanted.in_words == "the event contract.sign with certain data"
+
+
+@pytest.mark.parametrize(
+    ("start", "line", "column", "message"),
+    [
+        ("  event: { where: {} }", 5, 10, "`event` has no 'name'"),
+        ("  event: { name: contract }", 5, 18, "'contract' is not a name of the form noun.verb"),
+        ("  event: { name: contract.sign, wehre: {} }", 5, 33, "'wehre' is not a word of `event`"),
+        ("  event: { name: contract.sign, where: [1] }", 5, 40, "`where` is an object"),
+        ("  event: { name: contract.sign, where: { a: '${{ event.b }}' } }", 5, 40, "there are no expressions"),
+        ("  event: { name: contract.sign, if: event.a == }", 5, 0, ""),
+        ("  event: { name: contract.sign, if: evnt.a == 1 }", 5, 37, "there is nothing named 'evnt'"),
+        ("  event: { name: contract.sign, if: steps.a.b == 1 }", 5, 37, "there are no steps before a run has begun"),
+        ("  event: { name: contract.sign, if: settings.most }", 5, 37, "`if` is a number: it must be true or false"),
+        ("  - event: { name: a.b }\n  - event: { name: a.b }", 6, 5, "there is such an event already"),
+    ],
+)
+def test_what_is_wrong_with_an_event_is_said_where_it_stands(start: str, line: int, column: int, message: str) -> None:
+    [fault] = faults(start)
+    assert fault.line == line
+    assert message in fault.message
+    assert fault.column == column or not column
+
+
+def test_input_from_an_event_needs_one() -> None:
+    [fault] = faults("  form: { who: everyone }", "  who: { type: email, from: event.who }")
+    assert (fault.line, fault.message) == (7, "there is an event only where an `event` starts the runs")
 
 
 def test_an_object_of_starts_says_the_same_as_a_list() -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from regie.settings import child_environment
 from regie.store.postgres_server import PostgresServer
@@ -108,7 +108,7 @@ class Clone:
     def ask(self, path: str) -> Any:
         """What the API answers to the operator."""
         token = (self.root / ".regie" / "keys" / "operator.token").read_text()
-        answer = httpx.get(
+        answer = httpx2.get(
             self._state()["web"] + path, headers={"Authorization": f"Bearer {token}"}, timeout=40, trust_env=False
         )
         return answer.raise_for_status().json()

@@ -156,6 +156,25 @@ async def test_prove_idempotent(tmp_path: Path, further: tuple[str, ...]) -> Non
     assert len(proof["world"]) == 1
 
 
+async def test_a_ticket_that_people_close_cancels_its_run_and_nothing_is_changed(stage: Stage) -> None:
+    sandbox = stage.story.sandbox
+    ticket = await sandbox.open_ticket(REQUEST)
+    run = await stage.story.run_of(ticket)
+    assert await stage.story.open_approval(run) is not None
+    world = await sandbox.digest()
+    closed = await sandbox.http.patch(
+        f"/sandbox/tickets/{ticket}", json={"status": "Canceled", "by": "ingrid.larsen@example.com"}
+    )
+    closed.raise_for_status()
+    shown = await stage.story.end_of(run)
+    assert shown["status"] == "cancelled"
+    assert [approval["status"] for approval in shown["approvals"]] == ["cancelled"]
+    assert await sandbox.digest() == world
+    said = json.dumps((await sandbox.ticket(ticket))["comments"], ensure_ascii=False)
+    assert "cancelled by ingrid.larsen@example.com (as jira tells). The ticket was closed: Canceled." in said
+    assert await stage.audit_faults(run) == []
+
+
 async def assert_open_with_comment(stage: Stage, key: str, words: str) -> None:
     ticket: dict[str, Any] = await stage.story.sandbox.ticket(key)
     assert ticket["status"] == "Open"

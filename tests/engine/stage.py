@@ -17,7 +17,8 @@ from regie.blocks import load_catalogue
 from regie.core.audit import Actor
 from regie.core.block import Block, Catalogue, Context, Retry, block
 from regie.core.capability import Capability, Effect, Record
-from regie.core.errors import Failure, Refused, Unavailable
+from regie.core.errors import Failure, LimitReached, Refused, Unavailable
+from regie.core.format import FORMAT
 from regie.core.outside_event import OutsideEvent
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.reading import read_definition
@@ -354,15 +355,54 @@ FILES = {
         """,
     "slow": "- { id: it, uses: thing.hurry, with: { do: hold } }",
 }
+FILES |= {
+    "limited": """
+        - parallel:
+            - id: all
+              for-each: number in [0, 1, 2, 3, 4]
+              at-most: 2
+              uses: thing.act
+              with: { do: spend, value: "${{ number }}" }
+              undo: { uses: thing.act }
+              on-error:
+                - uses: thing.act
+            - id: beside
+              uses: thing.act
+        - id: after
+          uses: thing.act
+        """,
+    "started": """
+        - id: first
+          uses: thing.act
+          with: { value: "${{ input.word }}" }
+        """,
+    "telling": """
+        - id: tell
+          uses: event.publish
+          with: { event: thing.happen, data: { kind: good, count: 2, word: "${{ input.word }}" } }
+        - uses: thing.act
+        """,
+    "telling_itself": """
+        - id: tell
+          uses: event.publish
+          with: { event: thing.echo, data: { word: "${{ input.word }}" } }
+        """,
+}
 FILES["reminded"] = FILES["approve"].replace("first_within", "longer").replace("last_within", "short")
 FILES["silent"] = FILES["reminded"].replace("longer", "short")
 
 
 def release() -> Release:
     """Everything above, loaded."""
-    head = "title: Try\nowner: team:test\ninput: { word: { type: text, default: nothing } }\nsteps:\n"
+    head = "title: Try\nowner: team:test\ninput: { word: { type: text, default: nothing, from: event.word } }\nsteps:\n"
     names = {name: f"things.{name}" for name in FILES}
-    heads = {"short": "sla: { finish: 1s, stop: 1s }\n"}
+    heads = {
+        "limited": "limit:\n  changes: 2\n  ask:\n"
+        f"    - {{ who: 'user:{EVA}', within: 2s }}\n    - {{ who: 'user:{OLE}', within: 2s }}\n",
+        "short": "sla: { finish: 1s, stop: 1s }\n",
+        "started": "start: { event: { name: thing.happen, where: { kind: good }, if: event.count > 1 } }\n",
+        "telling_itself": "start: { event: { name: thing.echo } }\n",
+    }
     texts = {
         workflow: f"workflow: {workflow}\n{heads.get(name, '')}{head}{FILES[name].strip(chr(10))}\n"
         for name, workflow in names.items()
@@ -396,15 +436,18 @@ RELEASE = release()
 class Script:
     """Does what each step says.
 
-    One of `ok`, `fail twice`, `fail always`, `refuse`, `later`, `change`, `hold`, `no number`, `break`.
+    One of `ok`, `fail twice`, `fail always`, `refuse`, `later`, `change`, `spend`, `hold`, `no number`, `break`.
 
     Attributes:
         calls: Every piece of work begun, by run, place and attempt.
+        spent: Where each run has made a change that counts, and `allowance` how many it may make.
         held: Places at which somebody waits for `let_go`, as they come.
     """
 
     def __init__(self) -> None:
         self.calls: Counter[tuple[str, str, int]] = Counter()
+        self.spent: defaultdict[str, list[str]] = defaultdict(list)
+        self.allowance: defaultdict[str, int] = defaultdict(lambda: 2)
         self.held: asyncio.Queue[str] = asyncio.Queue()
         self.gates: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
@@ -434,9 +477,7 @@ class Script:
         place, attempt = work.place, work.attempt
         output: dict[str, JsonValue] = {"value": work.arguments.get("value")}
         match work.arguments.get("do", "ok"):
-            case "fail twice" if attempt <= 2:
-                return Failed(place=place, attempt=attempt, failure=Failure.of(Unavailable("Not now.")))
-            case "fail always":
+            case "fail twice" | "fail always" as how if how == "fail always" or attempt <= 2:
                 return Failed(place=place, attempt=attempt, failure=Failure.of(Unavailable("Not now.")))
             case "refuse":
                 return Failed(place=place, attempt=attempt, failure=Failure.of(Refused("No.", status=400)))
@@ -444,7 +485,11 @@ class Script:
                 return Postponed(place=place, attempt=attempt, handle={"job": 7}, again_after_s=0.05)
             case "later":
                 output = {"value": work.handle}
-            case "change":
+            case "spend" if len(self.spent[run]) >= self.allowance[run]:
+                failure = Failure.of(LimitReached("This run may make no more changes."))
+                return Failed(place=place, attempt=attempt, failure=failure)
+            case "spend" | "change" as how:
+                self.spent[run] += [place] if how == "spend" else []
                 note = EffectNote(capability="thing.act", target=place, words="on: false -> true", changed=True)
                 return Succeeded(place=place, attempt=attempt, output=output, effects=(note,))
             case "no number":
@@ -495,7 +540,9 @@ class Stage(Protocol):
         """The run's approval, if one was opened."""
         ...
 
-    async def decide(self, key: RunKey, by: str, decision: Literal["approved", "refused"]) -> None:
+    async def decide(
+        self, key: RunKey, by: str, decision: Literal["approved", "refused"], place: str = "approval"
+    ) -> None:
         """Decide the run's approval as a person would."""
         ...
 
@@ -577,9 +624,11 @@ class InlineStage:
         decision = "cancelled" if "cancelled" in closed else decision
         return Asked(decision, opened[-1].rung, opened[-1].approvers)
 
-    async def decide(self, key: RunKey, by: str, decision: Literal["approved", "refused"]) -> None:
-        event = Decided(place="approval", decision=decision, by=by)
-        await self.engine.deliver(key, f"decision:{approvals.approval_id(key, 'approval')}", event)
+    async def decide(
+        self, key: RunKey, by: str, decision: Literal["approved", "refused"], place: str = "approval"
+    ) -> None:
+        event = Decided(place=place, decision=decision, by=by)
+        await self.engine.deliver(key, f"decision:{approvals.approval_id(key, place)}", event)
 
     async def cancel(self, key: RunKey) -> None:
         await self.engine.deliver(key, CANCEL, Cancelled(by=OLE))
@@ -621,8 +670,11 @@ class PostgresStage:
         self.postgres = PostgresEngine(self.database)
         self.engine: Engine = self.postgres
 
-    def worker(self, script: Script | None = None, *, slots: int = 32, name: str = "worker") -> WorkerLoop:
-        return WorkerLoop(self.database, CATALOGUE, script or self.script, ["things"], name=name, slots=slots)
+    def worker(
+        self, script: Script | None = None, *, slots: int = 32, name: str = "worker", reads: int = FORMAT
+    ) -> WorkerLoop:
+        performer = script or self.script
+        return WorkerLoop(self.database, CATALOGUE, performer, ["things"], name=name, slots=slots, reads=reads)
 
     async def start(self, workflow: str, *, dry: bool = False, **given: JsonValue) -> RunKey:
         return (await self.engine.start(a_request(workflow, dry=dry, given=given))).key
@@ -642,9 +694,11 @@ class PostgresStage:
             rows = await approvals.of_run(tx, key)
         return Asked(rows[0].status, rows[0].rung, tuple(rows[0].approvers)) if rows else None
 
-    async def decide(self, key: RunKey, by: str, decision: Literal["approved", "refused"]) -> None:
+    async def decide(
+        self, key: RunKey, by: str, decision: Literal["approved", "refused"], place: str = "approval"
+    ) -> None:
         async with self.database.transaction() as tx:
-            await approvals.decide(tx, key, approvals.approval_id(key, "approval"), person=by, decision=decision)
+            await approvals.decide(tx, key, approvals.approval_id(key, place), person=by, decision=decision)
 
     async def cancel(self, key: RunKey) -> None:
         async with self.database.transaction() as tx:

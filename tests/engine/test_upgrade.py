@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
@@ -11,15 +12,17 @@ import psycopg
 import pytest
 
 from regie.core.definition import Definition
+from regie.core.errors import Unavailable
+from regie.core.format import FORMAT
 from regie.core.release import Release
 from regie.core.run import RunStatus
-from regie.store import approvals, audit, releases, runs
+from regie.store import approvals, audit, checkup, inbox, releases, runs
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.migrating import Migration, migrate, shipped
 from regie.store.sealer import Sealer
 
-from .stage import EVA, OLE, OPERATOR, RELEASE, PostgresStage, at_work
+from .stage import EVA, OLE, OPERATOR, RELEASE, PostgresStage, at_work, until
 
 pytestmark = pytest.mark.slow
 
@@ -147,6 +150,116 @@ async def test_an_upgrade_with_a_thousand_approvals_waiting_loses_none(
     assert all("new" not in state.steps for state in ended.values())
     done = old.script.calls + new.script.calls
     assert max(done.values()) == 1, "some step was done twice"
+
+
+async def rows_of(database: Database, keys: list[RunKey]) -> list[dict[str, Any]]:
+    """What is stored of each run that a worker might spoil."""
+    async with database.reading() as tx:
+        return await tx.rows(
+            """select id::text, state, seq, format, owner, set_aside, status from regie.run
+               where id = any(%(ids)s::uuid[]) order by id""",
+            {"ids": [key.run for key in keys]},
+        )
+
+
+async def mark(database: Database, keys: list[RunKey], written: int) -> None:
+    """Say that runs were written in another format."""
+    async with database.transaction() as tx:
+        await tx.change(
+            "update regie.run set format = %(format)s where id = any(%(ids)s::uuid[])",
+            {"format": written, "ids": [key.run for key in keys]},
+        )
+
+
+async def test_an_older_worker_leaves_what_a_newer_one_has_written_to_it(postgres: PostgresStage) -> None:
+    database = postgres.database
+    newer = [await postgres.start("five") for _ in range(5)]
+    older = [await postgres.start("five") for _ in range(3)]
+    await mark(database, older, FORMAT - 1)
+    before = await rows_of(database, newer)
+    assert {row["format"] for row in before} == {FORMAT}
+    async with at_work(postgres.worker(name="older", reads=FORMAT - 1)):
+        for key in older:
+            assert (await postgres.until(key, lambda state: state.status.is_final)).status is RunStatus.DONE
+        await postgres.a_moment()
+        assert await rows_of(database, newer) == before
+        async with database.reading() as tx:
+            [waits] = await checkup.too_new_runs(tx)
+        assert waits == ("things", 5, FORMAT, FORMAT - 1)
+        # Both at once: the newer one takes what the older one leaves.
+        async with at_work(postgres.worker(name="newer")):
+            for key in newer:
+                assert (await postgres.until(key, lambda state: state.status.is_final)).status is RunStatus.DONE
+            async with database.reading() as tx:
+                assert await checkup.too_new_runs(tx) == []
+    assert set(postgres.script.calls.values()) == {1}
+
+
+async def test_a_state_with_fields_that_this_version_does_not_know_is_neither_failed_nor_written(
+    postgres: PostgresStage,
+) -> None:
+    database = postgres.database
+    key = await postgres.start("five")
+    async with database.transaction() as tx:
+        state = json.loads(await runs.state_of(tx, key))
+        sealed = runs.sealed_state(tx, key, json.dumps({**state, "invented_later": {"by": "a newer version"}}))
+        await tx.change(
+            "update regie.run set state = %(state)s, format = %(format)s where id = %(run)s",
+            {"state": sealed, "format": FORMAT + 1, "run": key.run},
+        )
+    before = await rows_of(database, [key])
+    async with at_work(postgres.worker()):
+        other = await postgres.start("five")
+        await postgres.until(other, lambda state: state.status.is_final)
+        await postgres.a_moment()
+    assert await rows_of(database, [key]) == before
+    with pytest.raises(Unavailable, match="was written by a newer version of Regie"):
+        await postgres.engine.state(key)
+    async with database.reading() as tx:
+        assert [leaf.event for leaf in await audit.read(tx, key)] == ["trigger:accepted", "run:started"]
+
+
+async def test_a_worker_that_is_told_what_it_does_not_know_lets_go_of_the_run_and_loses_nothing(
+    postgres: PostgresStage,
+) -> None:
+    database = postgres.database
+    async with at_work(postgres.worker(name="older")):
+        key = await postgres.start("hold")
+        assert await postgres.script.held.get() == key.run
+        async with database.transaction() as tx:
+            await inbox.deliver(tx, key, "later:1", '{"kind": "invented_later"}')
+        await mark(database, [key], FORMAT + 1)
+        postgres.script.let_go(key.run)
+
+        async def is_let_go() -> bool:
+            [row] = await rows_of(database, [key])
+            return row["owner"] is None and row["seq"] > 0
+
+        await until(is_let_go)
+        await postgres.a_moment()
+        [row] = await rows_of(database, [key])
+        assert (row["set_aside"], row["format"]) == (None, FORMAT + 1)
+        assert row["status"] in ("running", "waiting")
+    # As a newer version would: it knows the event, and has nothing to do for it.
+    async with database.transaction() as tx:
+        await tx.change("delete from regie.inbox where run = %(run)s and key = 'later:1'", {"run": key.run})
+    await mark(database, [key], FORMAT)
+    async with at_work(postgres.worker(name="newer")):
+        assert (await postgres.until(key, lambda state: state.status.is_final)).status is RunStatus.DONE
+    async with database.reading() as tx:
+        assert await audit.verify(tx, key) == []
+
+
+async def test_a_release_that_a_newer_version_has_loaded_starts_nothing_here_and_says_so(
+    postgres: PostgresStage,
+) -> None:
+    waiting = await postgres.start("five")
+    async with postgres.database.transaction() as tx:
+        await tx.change("update regie.release set format = format + 1", {})
+        tx.releases.clear()
+    with pytest.raises(Unavailable, match=r"The release .* was written by a newer version"):
+        await postgres.start("five")
+    assert not (await postgres.engine.state(waiting)).status.is_final
 
 
 async def _until_escalated(stage: PostgresStage, keys: list[RunKey]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 
@@ -97,7 +97,7 @@ def build(
         vault,
         Callers(lambda: tokens),
         connectors={"toy": FOUND},
-        transport_for=lambda address: httpx.MockTransport(vendor.handle),
+        transport_for=lambda address: httpx2.MockTransport(vendor.handle),
         rereads_s=REREADS_S,
         pause=pause,
     )
@@ -127,7 +127,7 @@ async def neighbour(
 
 
 def client_of(gateway: FastAPI, token: str) -> GatewayClient:
-    return GatewayClient("http://gateway", token, transport=httpx.ASGITransport(gateway))
+    return GatewayClient("http://gateway", token, transport=httpx2.ASGITransport(gateway))
 
 
 @pytest.fixture

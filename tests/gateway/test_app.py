@@ -5,7 +5,7 @@ import logging
 import traceback
 from typing import Any
 
-import httpx
+import httpx2
 import psycopg
 import pytest
 from fastapi import FastAPI
@@ -26,8 +26,8 @@ QUESTIONS = ["/v1/call", "/v1/plan", "/v1/apply", "/v1/inbound/acme/directory"]
 
 
 @pytest.fixture
-async def http(gateway: FastAPI) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(gateway), base_url="http://gateway")
+async def http(gateway: FastAPI) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(gateway), base_url="http://gateway")
 
 
 @pytest.mark.parametrize("path", QUESTIONS)
@@ -35,7 +35,7 @@ async def http(gateway: FastAPI) -> httpx.AsyncClient:
     "authorization", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic eDp5", "bearer\twrong"]
 )
 async def test_without_a_known_token_nothing_is_answered(
-    http: httpx.AsyncClient, path: str, authorization: str | None
+    http: httpx2.AsyncClient, path: str, authorization: str | None
 ) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
     answer = await http.post(path, headers=headers, json={})
@@ -45,14 +45,14 @@ async def test_without_a_known_token_nothing_is_answered(
     assert answer.json()["failure"]["kind"] == "Denied"
 
 
-async def test_health_is_told_to_anybody_and_says_nothing_else(http: httpx.AsyncClient) -> None:
+async def test_health_is_told_to_anybody_and_says_nothing_else(http: httpx2.AsyncClient) -> None:
     answer = await http.get("/health")
 
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
 async def test_an_error_leaves_as_a_problem_document(
-    stage: Stage, http: httpx.AsyncClient, tokens: dict[str, str]
+    stage: Stage, http: httpx2.AsyncClient, tokens: dict[str, str]
 ) -> None:
     run = await stage.start()
     stage.vendor.faults = [answers(429, **{"retry-after": "7"})]
@@ -76,7 +76,7 @@ async def test_an_error_leaves_as_a_problem_document(
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"step": 1}', b'{"want": {"user": "told-nobody"}}'])
 async def test_a_question_that_is_not_understood_is_not_repeated(
-    http: httpx.AsyncClient, tokens: dict[str, str], body: bytes
+    http: httpx2.AsyncClient, tokens: dict[str, str], body: bytes
 ) -> None:
     headers = {"Authorization": f"Bearer {tokens[worker_of('identity')]}", "Content-Type": "application/json"}
     answer = await http.post("/v1/apply", content=body, headers=headers)
@@ -90,7 +90,7 @@ async def test_a_question_that_is_not_understood_is_not_repeated(
     ("method", "path", "status"), [("GET", "/", 404), ("GET", "/v1/call", 405), ("GET", "/docs", 404)]
 )
 async def test_what_is_not_asked_here_is_a_problem_too(
-    http: httpx.AsyncClient, method: str, path: str, status: int
+    http: httpx2.AsyncClient, method: str, path: str, status: int
 ) -> None:
     answer = await http.request(method, path)
 
@@ -119,8 +119,8 @@ async def test_no_secret_leaves_the_gateway_and_no_person_enters_the_log(
     caplog.set_level(logging.DEBUG)
     told: list[str] = []
 
-    class Overheard(httpx.ASGITransport):
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    class Overheard(httpx2.ASGITransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
             answer = await super().handle_async_request(request)
             told.append(f"{answer.headers!r} {(await answer.aread())!r}")
             return answer
@@ -197,7 +197,7 @@ async def test_a_long_delivery_is_cut_off_while_it_comes_in(
             sent += 1
             yield b"x" * 65536
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway), base_url="http://gateway") as http:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(gateway), base_url="http://gateway") as http:
         answer = await http.post(
             "/v1/inbound/acme/directory",
             content=endless(),  # type: ignore[arg-type]  # an async generator of bytes

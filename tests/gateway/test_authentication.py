@@ -5,7 +5,7 @@ import base64
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.errors import AuthFailed, RegieError, Throttled, Unavailable
@@ -23,7 +23,7 @@ async def secret() -> SecretText:
 class World:
     """A token endpoint and an API behind it."""
 
-    def __init__(self, *, token_answer: Callable[[int], httpx.Response] | None = None) -> None:
+    def __init__(self, *, token_answer: Callable[[int], httpx2.Response] | None = None) -> None:
         self.issued = 0
         self.accepted: set[str] = set()
         self.seen: list[str] = []
@@ -32,7 +32,7 @@ class World:
         self.lifetime_s = 3600
         self.now = 1000.0
 
-    async def handle(self, request: httpx.Request) -> httpx.Response:
+    async def handle(self, request: httpx2.Request) -> httpx2.Response:
         await asyncio.sleep(0)
         if request.url.path == "/token":
             self.issued += 1
@@ -40,13 +40,13 @@ class World:
             if self.token_answer:
                 return self.token_answer(self.issued)
             self.accepted.add(f"t{self.issued}")
-            return httpx.Response(200, json={"access_token": f"t{self.issued}", "expires_in": self.lifetime_s})
+            return httpx2.Response(200, json={"access_token": f"t{self.issued}", "expires_in": self.lifetime_s})
         token = request.headers["Authorization"].removeprefix("Bearer ")
         self.seen.append(token)
-        return httpx.Response(200 if token in self.accepted else 401)
+        return httpx2.Response(200 if token in self.accepted else 401)
 
-    def client(self) -> httpx.AsyncClient:
-        transport = httpx.MockTransport(self.handle)
+    def client(self) -> httpx2.AsyncClient:
+        transport = httpx2.MockTransport(self.handle)
         authentication = ClientCredentials(
             token_url="https://login.example.com/token",
             client_id="app",
@@ -55,15 +55,15 @@ class World:
             transport=transport,
             clock=lambda: self.now,
         )
-        return httpx.AsyncClient(transport=transport, auth=authentication, base_url="https://api.example.com")
+        return httpx2.AsyncClient(transport=transport, auth=authentication, base_url="https://api.example.com")
 
 
 async def test_basic_sends_account_and_secret() -> None:
-    def handle(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, content=base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")))
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, content=base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")))
 
     auth = Basic("bot@example.com", secret)
-    async with httpx.AsyncClient(transport=httpx.MockTransport(handle), auth=auth) as client:
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(handle), auth=auth) as client:
         answer = await client.get("https://api.example.com/")
 
     assert answer.text == f"bot@example.com:{CANARY}"
@@ -112,7 +112,7 @@ async def test_a_refused_token_is_renewed_once_for_everybody() -> None:
 
 
 async def test_a_second_refusal_is_passed_on() -> None:
-    world = World(token_answer=lambda n: httpx.Response(200, json={"access_token": f"bad{n}", "expires_in": 3600}))
+    world = World(token_answer=lambda n: httpx2.Response(200, json={"access_token": f"bad{n}", "expires_in": 3600}))
     async with world.client() as client:
         answer = await client.get("/users")
 
@@ -123,16 +123,18 @@ async def test_a_second_refusal_is_passed_on() -> None:
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (httpx.Response(401, json={"error": "invalid_client"}), AuthFailed),
-        (httpx.Response(400, json={"error": "invalid_scope"}), AuthFailed),
-        (httpx.Response(429, headers={"Retry-After": "7"}), Throttled),
-        (httpx.Response(503), Unavailable),
-        (httpx.Response(200, text="<html>"), Unavailable),
-        (httpx.Response(200, json={"token_type": "Bearer"}), Unavailable),
-        (httpx.Response(200, json=[]), Unavailable),
+        (httpx2.Response(401, json={"error": "invalid_client"}), AuthFailed),
+        (httpx2.Response(400, json={"error": "invalid_scope"}), AuthFailed),
+        (httpx2.Response(429, headers={"Retry-After": "7"}), Throttled),
+        (httpx2.Response(503), Unavailable),
+        (httpx2.Response(200, text="<html>"), Unavailable),
+        (httpx2.Response(200, json={"token_type": "Bearer"}), Unavailable),
+        (httpx2.Response(200, json=[]), Unavailable),
     ],
 )
-async def test_each_refusal_of_the_token_endpoint_has_its_class(answer: httpx.Response, kind: type[RegieError]) -> None:
+async def test_each_refusal_of_the_token_endpoint_has_its_class(
+    answer: httpx2.Response, kind: type[RegieError]
+) -> None:
     world = World(token_answer=lambda _: answer)
     async with world.client() as client:
         with pytest.raises(kind) as caught:
@@ -145,8 +147,8 @@ async def test_each_refusal_of_the_token_endpoint_has_its_class(answer: httpx.Re
 
 
 async def test_a_silent_token_endpoint_is_unavailable_rather_than_an_unknown_outcome() -> None:
-    def silent(_: int) -> httpx.Response:
-        raise httpx.ReadTimeout("nothing came")
+    def silent(_: int) -> httpx2.Response:
+        raise httpx2.ReadTimeout("nothing came")
 
     async with World(token_answer=silent).client() as client:
         with pytest.raises(Unavailable) as caught:
@@ -161,7 +163,7 @@ async def test_a_silent_token_endpoint_is_unavailable_rather_than_an_unknown_out
 )
 async def test_a_token_endpoint_cannot_ask_us_to_wait_for_ages(said: str, after_s: float | None) -> None:
     headers = [(b"Retry-After", said.encode("latin-1"))]
-    world = World(token_answer=lambda _: httpx.Response(429, headers=headers))
+    world = World(token_answer=lambda _: httpx2.Response(429, headers=headers))
     async with world.client() as client:
         with pytest.raises(Throttled) as caught:
             await client.get("/users")

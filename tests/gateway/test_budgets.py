@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
@@ -11,8 +12,9 @@ from regie.core.errors import BudgetSpent
 from regie.core.tenant import Priority
 from regie.gateway.budgets import UNSAID_S, Asker, Budgets
 from regie.store import rate_budgets
-from regie.store.database import Database
+from regie.store.database import Database, Transaction
 from regie.store.rate_budgets import Draw
+from regie.store.sealer import Sealer
 
 from .conftest import until
 
@@ -57,6 +59,31 @@ async def test_gateways_share_a_budget(database: Database) -> None:
     for begin in taken_s:
         assert sum(begin <= at < begin + 0.5 for at in taken_s) <= 4 + 0.5 * 40 + 1
     assert taken_s[-1] - taken_s[0] < 1.5 * 36 / 40
+
+
+class Counting(Database):
+    """Counts the transactions that write."""
+
+    count = 0
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        self.count += 1
+        return super().transaction()
+
+
+async def test_many_who_find_no_lease_ask_the_database_once(database_url: str, sealer: Sealer) -> None:
+    async with Counting(database_url, sealer) as database:
+        now_s = 0.0
+        budgets = Budgets(database, clock=lambda: now_s)
+        draws = [slow("one", at_once=1000, each_s=1000), slow("two", at_once=2000, each_s=1000)]
+        await budgets.take(draws, asker(), PATIENT_S)
+        now_s = 60.0
+        before = database.count
+
+        await asyncio.gather(*(budgets.take(draws, asker(), PATIENT_S) for _ in range(50)))
+
+        assert database.count - before == 1
+        assert (await level(database, "one")).level < 1000 - 51
 
 
 async def test_who_would_wait_too_long_is_sent_away_each_to_a_later_time(database: Database) -> None:

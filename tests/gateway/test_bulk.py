@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie import connectors
@@ -59,7 +59,7 @@ class Bulk:
 
     stage: Stage
     gateways: list[GatewayClient]
-    world: httpx.AsyncClient
+    world: httpx2.AsyncClient
     postponed: int = 0
 
     async def do(self, number: int, ask: Callable[[GatewayClient, int], Awaitable[Any]]) -> float:
@@ -105,11 +105,11 @@ async def bulk(database: Database, tmp_path: Path, tokens: dict[str, str]) -> As
                 vault,
                 Callers(lambda: tokens),
                 connectors=known,
-                transport_for=lambda address: httpx.ASGITransport(app),
+                transport_for=lambda address: httpx2.ASGITransport(app),
             )
             await stack.enter_async_context(alive(gateway))
             clients.append(await stack.enter_async_context(client_of(gateway, tokens[worker_of("identity")])))
-        world = await stack.enter_async_context(httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=WORLD))
+        world = await stack.enter_async_context(httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=WORLD))
         worker = await stack.enter_async_context(workers.registered(database, name="test", domains=["identity"]))
         yield Bulk(Stage(database, clients[0], Vendor(), worker.id, clients[0], clients[0]), clients, world)
 

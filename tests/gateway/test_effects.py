@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.capabilities import identity, ticket
@@ -78,6 +78,46 @@ async def test_nothing_needed_is_recorded_as_unchanged_and_answered_again(stage:
     assert again == answer
     assert stage.vendor.writes.total() == 0
     assert await run.leaves() == ["effect:unchanged"]
+
+
+async def test_the_world_is_looked_at_once_before_a_change_and_once_after(stage: Stage) -> None:
+    await disable(stage, await stage.start())
+
+    assert stage.vendor.reads[f"/users/{JAN.user}"] == 2
+
+
+async def test_what_another_run_changed_after_the_look_is_seen(stage: Stage, neighbour: GatewayClient) -> None:
+    """By another gateway, begun and ended between the look of this one and its lock: only the ledger tells."""
+    run, other = await stage.start(), await stage.start()
+
+    async def switch_off_and_on(_: httpx2.Request) -> None:
+        await neighbour.apply(other.at("disable"), identity.DISABLE_ACCOUNT, JAN)
+        await neighbour.apply(other.at("enable"), identity.ENABLE_ACCOUNT, JAN)
+        reads.append(stage.vendor.reads.total())
+
+    reads: list[int] = []
+    stage.vendor.on_read = switch_off_and_on
+    answer = await disable(stage, run)
+
+    assert answer.state == "received"
+    assert stage.vendor.enabled[JAN.user] is False
+    # The look that was disturbed is in the count already; then once more under the lock, and once after.
+    assert stage.vendor.reads.total() - reads[0] == 2
+
+
+async def test_what_another_run_did_after_the_look_is_not_done_again(stage: Stage, neighbour: GatewayClient) -> None:
+    run, other = await stage.start(), await stage.start()
+
+    async def switch_off(_: httpx2.Request) -> None:
+        await neighbour.apply(other.at("disable"), identity.DISABLE_ACCOUNT, JAN)
+        # What was asked before that is answered as it was before that.
+        stage.vendor.stale_reads = 1
+
+    stage.vendor.on_read = switch_off
+    answer = await disable(stage, run)
+
+    assert answer.state == "unchanged"
+    assert stage.vendor.writes.total() == 1
 
 
 async def test_five_runs_change_the_world_once(stage: Stage) -> None:
@@ -496,7 +536,7 @@ async def test_a_change_that_does_not_show_is_not_called_done(stage: Stage) -> N
 
 async def test_reading_back_outlives_a_vendor_that_is_away_for_a_moment(stage: Stage) -> None:
     run = await stage.start()
-    stage.vendor.after_write = lambda: stage.vendor.read_faults.append(lambda request: httpx.Response(503))
+    stage.vendor.after_write = lambda: stage.vendor.read_faults.append(lambda request: httpx2.Response(503))
 
     assert (await disable(stage, run)).state == "received"
     assert stage.vendor.read_faults == []
@@ -504,7 +544,7 @@ async def test_reading_back_outlives_a_vendor_that_is_away_for_a_moment(stage: S
 
 async def test_a_change_that_cannot_be_read_back_yet_is_found_by_the_next_attempt(stage: Stage) -> None:
     run = await stage.start()
-    away = [lambda request: httpx.Response(503)] * 4
+    away = [lambda request: httpx2.Response(503)] * 4
     stage.vendor.after_write = lambda: stage.vendor.read_faults.extend(away)
     with pytest.raises(Unavailable):
         await disable(stage, run)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,12 +65,12 @@ def test_every_error_survives_the_trip(error: RegieError) -> None:
     assert {**vars(got)} == {**vars(error)}
 
 
-def client(handle: Callable[[httpx.Request], httpx.Response]) -> GatewayClient:
-    return GatewayClient("http://gateway", "t", transport=httpx.MockTransport(handle))
+def client(handle: Callable[[httpx2.Request], httpx2.Response]) -> GatewayClient:
+    return GatewayClient("http://gateway", "t", transport=httpx2.MockTransport(handle))
 
 
-def fails_with(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
-    def handle(request: httpx.Request) -> httpx.Response:
+def fails_with(error: Exception) -> Callable[[httpx2.Request], httpx2.Response]:
+    def handle(request: httpx2.Request) -> httpx2.Response:
         raise error
 
     return handle
@@ -79,18 +79,18 @@ def fails_with(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
 @pytest.mark.parametrize(
     "handle",
     [
-        fails_with(httpx.ConnectError("refused")),
-        fails_with(httpx.ReadError("reset")),
-        fails_with(httpx.ReadTimeout("silence")),
-        fails_with(httpx.RemoteProtocolError("cut")),
-        lambda request: httpx.Response(500, text="Internal Server Error"),
-        lambda request: httpx.Response(502, json={"detail": "no"}),
-        lambda request: httpx.Response(200, text="half an ans"),
-        lambda request: httpx.Response(200, json={"state": "of the art"}),
+        fails_with(httpx2.ConnectError("refused")),
+        fails_with(httpx2.ReadError("reset")),
+        fails_with(httpx2.ReadTimeout("silence")),
+        fails_with(httpx2.RemoteProtocolError("cut")),
+        lambda request: httpx2.Response(500, text="Internal Server Error"),
+        lambda request: httpx2.Response(502, json={"detail": "no"}),
+        lambda request: httpx2.Response(200, text="half an ans"),
+        lambda request: httpx2.Response(200, json={"state": "of the art"}),
     ],
 )
 async def test_a_gateway_that_does_not_answer_can_be_asked_again(
-    handle: Callable[[httpx.Request], httpx.Response],
+    handle: Callable[[httpx2.Request], httpx2.Response],
 ) -> None:
     async with client(handle) as asking:
         with pytest.raises(Unavailable):
@@ -109,7 +109,7 @@ async def test_an_error_of_an_unknown_class_stays_an_error_that_is_not_retried()
     problem = Problem.of(RegieError("odd"), 500).model_dump(mode="json")
     problem["failure"]["kind"] = "Invented"
 
-    async with client(lambda request: httpx.Response(500, content=json.dumps(problem))) as asking:
+    async with client(lambda request: httpx2.Response(500, content=json.dumps(problem))) as asking:
         with pytest.raises(RegieError) as caught:
             await asking.call(REF, identity.LIST_ACCESS, JAN)
 

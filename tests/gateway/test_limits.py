@@ -8,8 +8,11 @@ import uuid
 import pytest
 
 from regie.core.capabilities import identity, ticket
-from regie.core.errors import LimitReached
-from regie.store import releases, runs
+from regie.core.errors import Denied, LimitReached
+from regie.core.limit import asking_place
+from regie.core.plan import Change
+from regie.core.run import OpenApproval
+from regie.store import approvals, releases, runs
 from regie.store.keys import RunKey
 
 from .stage import DEFINITION, EVA, JAN, OPERATOR, Run, Stage, connection, release_of
@@ -38,6 +41,45 @@ async def test_a_run_makes_as_many_changes_as_it_may_and_no_more(stage: Stage) -
     assert (await run.leaves())[-1] == "effect:refused"
     again = await stage.client.apply(run.at("disable"), identity.DISABLE_ACCOUNT, JAN)
     assert again.state == "received", "what it has done is not asked for again"
+
+
+async def allow_more(stage: Stage, run: Run, number: int) -> None:
+    """What a run's own asking for more comes to when somebody says yes."""
+    place = asking_place(number)
+    opened = OpenApproval(
+        place=place,
+        rung=1,
+        rungs=1,
+        question="More?",
+        plan=(),
+        approvers=(EVA.user,),
+        requester="",
+        expires_after_s=60,
+    )
+    async with stage.database.transaction() as tx:
+        await approvals.open_or_extend(tx, run.key, opened)
+        approval = approvals.approval_id(run.key, place)
+        await approvals.decide(tx, run.key, approval, person=EVA.user, decision="approved")
+
+
+async def test_each_yes_lets_a_run_make_as_many_changes_again(stage: Stage) -> None:
+    run = await limited(stage, 1)
+    for number in range(3):
+        await stage.client.apply(run.at(f"each[{number}]"), ticket.COMMENT, comment(f"Number {number}"))
+        next_one = run.at(f"each[{number + 1}]")
+        with pytest.raises(LimitReached, match=f"may make {number + 1} changes"):
+            await stage.client.apply(next_one, ticket.COMMENT, comment(f"Number {number + 1}"))
+        await allow_more(stage, run, number + 1)
+    assert stage.vendor.writes.total() == 3
+
+
+async def test_what_a_run_with_a_limit_wants_to_do_can_be_planned_for_whoever_is_asked(stage: Stage) -> None:
+    run = await limited(stage, 1)
+    planned = await stage.client.plan(run.at("disable"), identity.DISABLE_ACCOUNT, JAN, covers_for=asking_place(1))
+    assert isinstance(planned.planned, Change)
+    assert stage.vendor.writes.total() == 0
+    with pytest.raises(Denied):
+        await stage.client.plan(run.at("disable"), identity.DISABLE_ACCOUNT, JAN, covers_for="other")
 
 
 async def test_what_needs_no_change_does_not_count(stage: Stage) -> None:

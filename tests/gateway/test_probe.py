@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.errors import AuthFailed, Denied, InvalidInput, NotFound, Unavailable
@@ -36,18 +36,18 @@ async def web(
 ) -> AsyncIterator[GatewayClient]:
     """The web's client of a gateway whose connector names a question."""
 
-    def vendor(request: httpx.Request) -> httpx.Response:
+    def vendor(request: httpx2.Request) -> httpx2.Response:
         if request.url.host.startswith("login"):
-            return httpx.Response(200, json={"access_token": "t", "expires_in": 3600})
+            return httpx2.Response(200, json={"access_token": "t", "expires_in": 3600})
         assert (request.method, request.url.path) == ("GET", "/whoami")
-        return httpx.Response(answers.pop(0), json={})
+        return httpx2.Response(answers.pop(0), json={})
 
     probed = make_gateway(
         database,
         vault,
         Callers(lambda: tokens),
         connectors={"toy": PROBED},
-        transport_for=lambda _: httpx.MockTransport(vendor),
+        transport_for=lambda _: httpx2.MockTransport(vendor),
     )
     async with alive(probed), client_of(probed, tokens[WEB]) as client:
         yield client

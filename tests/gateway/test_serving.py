@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.capabilities import identity
@@ -59,8 +59,8 @@ async def test_it_answers_those_it_knows_until_it_is_told_to_stop(start: Start, 
     token = read_or_make_token(settings.worker_token_file("identity"))
     child, address = start()
 
-    assert httpx.URL(address).host == "127.0.0.1"
-    async with httpx.AsyncClient(trust_env=False) as http:
+    assert httpx2.URL(address).host == "127.0.0.1"
+    async with httpx2.AsyncClient(trust_env=False) as http:
         assert (await http.get(f"{address}/health")).json() == {"status": "ok"}
         assert (await http.post(f"{address}/v1/call")).status_code == 401
     async with GatewayClient(address, token) as client:
@@ -76,7 +76,7 @@ async def test_it_answers_those_it_knows_until_it_is_told_to_stop(start: Start, 
 def test_no_answer_waits_for_the_network_to_say_that_it_arrived(start: Start) -> None:
     """A socket without TCP_NODELAY holds the second packet of each answer back for 40 ms."""
     _, address = start()
-    with httpx.Client(base_url=address, trust_env=False) as http:
+    with httpx2.Client(base_url=address, trust_env=False) as http:
         spent_s = [http.get("/health").elapsed.total_seconds() for _ in range(40)]
     # A new connection is spared at first.
     assert min(spent_s[20:]) < 0.03

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.capabilities import identity, ticket
@@ -80,7 +80,7 @@ DEFINITION = Definition(
 class Outside:
     """The imaginary world, and the hand above it."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx2.AsyncClient) -> None:
         self.http = http
 
     async def ticket(self) -> str:
@@ -97,21 +97,21 @@ class Outside:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[httpx.AsyncBaseTransport]:
+async def world(tmp_path: Path) -> AsyncIterator[httpx2.AsyncBaseTransport]:
     app = make_app(tmp_path / "world", rules=Rules(graph_revoke_delay_seconds=0.05, jira_index_delay_seconds=0))
-    yield httpx.ASGITransport(app)
+    yield httpx2.ASGITransport(app)
     await close(app)
 
 
 @pytest.fixture
-async def outside(world: httpx.AsyncBaseTransport) -> AsyncIterator[Outside]:
-    async with httpx.AsyncClient(transport=world, base_url=WORLD) as http:
+async def outside(world: httpx2.AsyncBaseTransport) -> AsyncIterator[Outside]:
+    async with httpx2.AsyncClient(transport=world, base_url=WORLD) as http:
         yield Outside(http)
 
 
 @pytest.fixture
 async def stage(
-    database: Database, tmp_path: Path, tokens: dict[str, str], world: httpx.AsyncBaseTransport
+    database: Database, tmp_path: Path, tokens: dict[str, str], world: httpx2.AsyncBaseTransport
 ) -> AsyncIterator[Stage]:
     vault = VaultFile.create(tmp_path / "vault")
     for reference, value in SECRETS.items():

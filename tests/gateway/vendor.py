@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
-import httpx
+import httpx2
 from pydantic import JsonValue
 
 from regie.core.capabilities import identity, ticket
@@ -17,7 +17,7 @@ from regie.kit.discovery import Found
 from regie.kit.inbound import InboundEvent, InboundRule
 from regie.kit.manifest import ClientCredentials, Manifest, Quality, Setting
 
-Answer = Callable[[httpx.Request, Callable[[], httpx.Response]], httpx.Response]
+Answer = Callable[[httpx2.Request, Callable[[], httpx2.Response]], httpx2.Response]
 """What the vendor does with a write: given the request and the deed, which a fault may leave out."""
 
 CANARY = "canary-2b7e151628aed2a6"
@@ -38,24 +38,24 @@ class Vendor:
         self.writes: Counter[str] = Counter()
         self.reads: Counter[str] = Counter()
         self.faults: list[Answer] = []
-        self.read_faults: list[Callable[[httpx.Request], httpx.Response]] = []
+        self.read_faults: list[Callable[[httpx2.Request], httpx2.Response]] = []
         self.stale_reads = 0
         self.hidden_reads = 0
         self.at_once = 0
         self.door = asyncio.Event()
         self.door.set()
         self.tokens_issued = 0
-        self.on_read: Callable[[httpx.Request], Awaitable[None]] | None = None
+        self.on_read: Callable[[httpx2.Request], Awaitable[None]] | None = None
         self.after_write: Callable[[], object] = lambda: None
 
-    async def handle(self, request: httpx.Request) -> httpx.Response:
+    async def handle(self, request: httpx2.Request) -> httpx2.Response:
         await asyncio.sleep(0)
         if request.url.path == "/token":
             self.tokens_issued += 1
             assert CANARY in request.content.decode()
-            return httpx.Response(200, json={"access_token": TOKEN_CANARY, "expires_in": 3600})
+            return httpx2.Response(200, json={"access_token": TOKEN_CANARY, "expires_in": 3600})
         if request.headers["Authorization"] != f"Bearer {TOKEN_CANARY}":
-            return httpx.Response(401)
+            return httpx2.Response(401)
         if request.method == "GET":
             self.reads[request.url.path] += 1
             hook, self.on_read = self.on_read, None
@@ -70,18 +70,18 @@ class Vendor:
         finally:
             self.at_once -= 1
 
-    def _read(self, path: str) -> httpx.Response:
+    def _read(self, path: str) -> httpx2.Response:
         _, kind, name = path.split("/")
         match kind:
             case "users" if name in self.enabled:
                 stale = self.stale_reads > 0
                 self.stale_reads -= stale
                 groups = {"groups": self.groups} if self.groups else {}
-                return httpx.Response(200, json={"user": name, "enabled": self.enabled[name] or stale, **groups})
+                return httpx2.Response(200, json={"user": name, "enabled": self.enabled[name] or stale, **groups})
             case "comments":
                 hidden = self.hidden_reads > 0
                 self.hidden_reads -= hidden
-                return httpx.Response(
+                return httpx2.Response(
                     200, json=[each for each in self.comments if each["ticket"] == name and not hidden]
                 )
             case "members":
@@ -90,10 +90,10 @@ class Vendor:
                     self.joining[name] = left - 1
                     if left == 1:
                         self.members.add(name)
-                return httpx.Response(200, json={"member": name in self.members})
-        return httpx.Response(404)
+                return httpx2.Response(200, json={"member": name in self.members})
+        return httpx2.Response(404)
 
-    def _write(self, request: httpx.Request) -> httpx.Response:
+    def _write(self, request: httpx2.Request) -> httpx2.Response:
         _, kind, name = request.url.path.split("/")
         self.writes[f"{kind}/{name}"] += 1
         body: dict[str, Any] = json.loads(request.content) if request.content else {}
@@ -105,27 +105,27 @@ class Vendor:
             case "members":
                 self.joining[name] = self.polls_until_joined
         self.after_write()
-        return httpx.Response(200, json={}, headers={"request-id": f"req-{sum(self.writes.values())}"})
+        return httpx2.Response(200, json={}, headers={"request-id": f"req-{sum(self.writes.values())}"})
 
 
-def _as_asked(request: httpx.Request, deed: Callable[[], httpx.Response]) -> httpx.Response:
+def _as_asked(request: httpx2.Request, deed: Callable[[], httpx2.Response]) -> httpx2.Response:
     return deed()
 
 
 def answers(status: int, **headers: str) -> Answer:
     """The vendor says no, and does nothing."""
-    return lambda request, deed: httpx.Response(status, json={"error": {"code": "No"}}, headers=headers)
+    return lambda request, deed: httpx2.Response(status, json={"error": {"code": "No"}}, headers=headers)
 
 
-def dies_before(request: httpx.Request, deed: Callable[[], httpx.Response]) -> httpx.Response:
+def dies_before(request: httpx2.Request, deed: Callable[[], httpx2.Response]) -> httpx2.Response:
     """The vendor's answer never comes, and nothing was done."""
-    raise httpx.ReadTimeout(f"nothing came {CANARY}", request=request)
+    raise httpx2.ReadTimeout(f"nothing came {CANARY}", request=request)
 
 
-def dies_after(request: httpx.Request, deed: Callable[[], httpx.Response]) -> httpx.Response:
+def dies_after(request: httpx2.Request, deed: Callable[[], httpx2.Response]) -> httpx2.Response:
     """The vendor's answer never comes, and the deed was done."""
     deed()
-    raise httpx.ReadTimeout(f"nothing came {CANARY}", request=request)
+    raise httpx2.ReadTimeout(f"nothing came {CANARY}", request=request)
 
 
 class _Switch(Write[identity.UserQuery, identity.AccountState]):

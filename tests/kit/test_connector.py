@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import httpx2
 import pytest
 from pydantic import JsonValue
 
@@ -63,8 +63,8 @@ class House(Connector):
 
 
 def house(settings: Settings) -> House:
-    transport = httpx.MockTransport(lambda _: httpx.Response(403))
-    client = httpx.AsyncClient(transport=transport, base_url="https://house.example.com")
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(403))
+    client = httpx2.AsyncClient(transport=transport, base_url="https://house.example.com")
     return House(Session(client, vendor="House"), settings)
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,12 +29,12 @@ from regie.kit.session import LARGEST_BODY, LONGEST_WAIT_S, Answer, Session, Wil
 
 SECRET = "the-secret-of-the-test"
 BODY = "body-text"
-Handler = Callable[[httpx.Request], httpx.Response]
+Handler = Callable[[httpx2.Request], httpx2.Response]
 
 
 def session(handler: Handler) -> Session:
-    client = httpx.AsyncClient(
-        transport=httpx.MockTransport(handler),
+    client = httpx2.AsyncClient(
+        transport=httpx2.MockTransport(handler),
         base_url="https://vendor.example.com/api",
         headers={"Authorization": f"Bearer {SECRET}"},
     )
@@ -43,11 +43,11 @@ def session(handler: Handler) -> Session:
 
 def answering(status: int, body: object = None, headers: dict[str, str] | None = None) -> Session:
     content = b"" if body is None else json.dumps(body).encode()
-    return session(lambda _: httpx.Response(status, content=content, headers=headers))
+    return session(lambda _: httpx2.Response(status, content=content, headers=headers))
 
 
 def failing(error: Exception) -> Session:
-    def fail(_: httpx.Request) -> httpx.Response:
+    def fail(_: httpx2.Request) -> httpx2.Response:
         raise error
 
     return session(fail)
@@ -94,8 +94,8 @@ async def test_each_status_has_one_class(status: int, on_read: type[RegieError],
     assert type(await failure_of(answering(status), writing=True)) is on_write
 
 
-SENT = [httpx.ReadTimeout("x"), httpx.WriteTimeout("x"), httpx.ReadError("x"), httpx.RemoteProtocolError("x")]
-NOT_SENT = [httpx.ConnectError("x"), httpx.ConnectTimeout("x"), httpx.PoolTimeout("x")]
+SENT = [httpx2.ReadTimeout("x"), httpx2.WriteTimeout("x"), httpx2.ReadError("x"), httpx2.RemoteProtocolError("x")]
+NOT_SENT = [httpx2.ConnectError("x"), httpx2.ConnectTimeout("x"), httpx2.PoolTimeout("x")]
 
 
 @pytest.mark.parametrize("error", SENT, ids=lambda each: type(each).__name__)
@@ -116,7 +116,7 @@ async def test_our_own_errors_from_the_authentication_pass_through() -> None:
 
 @pytest.mark.parametrize("content", [b"<html>", b'{"a":', b"\xff\xfe", b"[" * 100_000])
 async def test_garbage_in_a_good_answer(content: bytes) -> None:
-    subject = session(lambda _: httpx.Response(200, content=content))
+    subject = session(lambda _: httpx2.Response(200, content=content))
     assert type(await failure_of(subject, writing=False)) is Unavailable
     assert type(await failure_of(subject, writing=True)) is OutcomeUnknown
 
@@ -130,14 +130,14 @@ async def test_a_body_without_end_is_not_read_to_its_end() -> None:
             sent += 1
             yield b" " * 65_536
 
-    subject = session(lambda _: httpx.Response(200, content=endless()))
+    subject = session(lambda _: httpx2.Response(200, content=endless()))
     assert type(await failure_of(subject, writing=False)) is Unavailable
     assert sent <= LARGEST_BODY // 65_536 + 1
     assert type(await failure_of(subject, writing=True)) is OutcomeUnknown
 
 
 async def test_a_failure_with_garbage_is_judged_by_its_status() -> None:
-    subject = session(lambda _: httpx.Response(404, content=b"<html>"))
+    subject = session(lambda _: httpx2.Response(404, content=b"<html>"))
     assert type(await failure_of(subject, writing=True)) is NotFound
 
 
@@ -203,8 +203,8 @@ async def test_a_403_names_the_missing_permission() -> None:
 @pytest.mark.parametrize("status", [200, 301, 400, 401, 403, 404, 409, 429, 500, 503])
 @pytest.mark.parametrize("writing", [False, True])
 async def test_errors_carry_no_secret_no_header_and_no_body(status: int, *, writing: bool) -> None:
-    def handler(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(status, content=f"{{said {SECRET} {BODY}".encode(), headers={"X-Note": SECRET})
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(status, content=f"{{said {SECRET} {BODY}".encode(), headers={"X-Note": SECRET})
 
     subject = session(handler)
     with pytest.raises(RegieError) as caught:
@@ -217,11 +217,11 @@ async def test_errors_carry_no_secret_no_header_and_no_body(status: int, *, writ
 
 
 async def test_credentials_never_go_to_another_host() -> None:
-    asked: list[httpx.URL] = []
+    asked: list[httpx2.URL] = []
 
-    def handler(request: httpx.Request) -> httpx.Response:
+    def handler(request: httpx2.Request) -> httpx2.Response:
         asked.append(request.url)
-        return httpx.Response(200, json={})
+        return httpx2.Response(200, json={})
 
     subject = session(handler)
     for url in ("https://evil.example.net/x", "http://vendor.example.com/api/x", "https://vendor.example.com:8443/x"):
@@ -258,10 +258,10 @@ async def test_an_empty_body_is_nothing() -> None:
 async def test_text_that_is_not_quite_unicode_is_sent() -> None:
     bodies: list[bytes] = []
 
-    def handler(request: httpx.Request) -> httpx.Response:
+    def handler(request: httpx2.Request) -> httpx2.Response:
         bodies.append(request.content)
         assert request.headers["content-type"] == "application/json"
-        return httpx.Response(204)
+        return httpx2.Response(204)
 
     await session(handler).put("/things/1", json={"text": "half \ud83d"})
     assert json.loads(bodies[0]) == {"text": "half \ud83d"}
@@ -289,6 +289,6 @@ def test_a_segment_stays_one_segment(text: str) -> None:
         with pytest.raises(InvalidInput):
             segment(text)
     else:
-        path = httpx.URL(f"https://vendor.example.com/a/{segment(text)}/b").raw_path.decode()
+        path = httpx2.URL(f"https://vendor.example.com/a/{segment(text)}/b").raw_path.decode()
         assert path.count("/") == 3
-        assert httpx.URL(f"https://vendor.example.com/{segment(text)}").path == f"/{text}"
+        assert httpx2.URL(f"https://vendor.example.com/{segment(text)}").path == f"/{text}"

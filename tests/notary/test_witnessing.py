@@ -6,7 +6,7 @@ import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core import merkle
@@ -37,9 +37,9 @@ def memory(tmp_path: Path) -> Memory:
 
 
 @pytest.fixture
-async def http(memory: Memory) -> AsyncIterator[httpx.AsyncClient]:
+async def http(memory: Memory) -> AsyncIterator[httpx2.AsyncClient]:
     app = make_witness(memory, [KEY.verifier(ORIGIN)], lambda: NOW_S)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://witness") as client:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://witness") as client:
         yield client
 
 
@@ -59,11 +59,11 @@ def question(
     return f"old {old}\n{proof}\n{SignedNote(body).with_signatures(key.sign(body, origin))}"
 
 
-async def ask(http: httpx.AsyncClient, text: str) -> httpx.Response:
+async def ask(http: httpx2.AsyncClient, text: str) -> httpx2.Response:
     return await http.post("/add-checkpoint", content=text)
 
 
-async def test_a_log_that_grows_is_signed_each_time(http: httpx.AsyncClient, memory: Memory) -> None:
+async def test_a_log_that_grows_is_signed_each_time(http: httpx2.AsyncClient, memory: Memory) -> None:
     for old, size in [(0, 3), (3, 7), (7, 7), (7, 20)]:
         answer = await ask(http, question(old, size))
         assert answer.status_code == 200
@@ -72,7 +72,7 @@ async def test_a_log_that_grows_is_signed_each_time(http: httpx.AsyncClient, mem
         assert int.from_bytes(Signature.parse(answer.text.strip()).value[:8], "big") == NOW_S
 
 
-async def test_a_log_that_was_changed_is_not_signed(http: httpx.AsyncClient, memory: Memory) -> None:
+async def test_a_log_that_was_changed_is_not_signed(http: httpx2.AsyncClient, memory: Memory) -> None:
     assert (await ask(http, question(0, 7))).status_code == 200
     forked = [*LEAVES[:3], LEAVES[0], *LEAVES[4:]]
     for text, status in [
@@ -89,7 +89,7 @@ async def test_a_log_that_was_changed_is_not_signed(http: httpx.AsyncClient, mem
     assert memory.seen(ORIGIN) == Checkpoint(ORIGIN, 7, root(LEAVES[:7]))
 
 
-async def test_strangers_and_nonsense_are_answered(http: httpx.AsyncClient) -> None:
+async def test_strangers_and_nonsense_are_answered(http: httpx2.AsyncClient) -> None:
     for text, status in [
         (question(0, 3, origin="audit.other/anchor"), 404),
         (question(0, 3, key=SigningKey(bytes(31) + b"1")), 403),
@@ -103,7 +103,7 @@ async def test_strangers_and_nonsense_are_answered(http: httpx.AsyncClient) -> N
         assert (await ask(http, text)).status_code == status, text[:40]
 
 
-async def test_a_witness_started_again_remembers(tmp_path: Path, memory: Memory, http: httpx.AsyncClient) -> None:
+async def test_a_witness_started_again_remembers(tmp_path: Path, memory: Memory, http: httpx2.AsyncClient) -> None:
     await ask(http, question(0, 7))
     again = Memory(tmp_path / "witness")
     assert again.verifier == memory.verifier
@@ -127,7 +127,7 @@ async def test_the_notary_has_its_anchor_signed_and_finds_its_way_back(
     app = make_witness(memory, [key], lambda: NOW_S)
     policy = tmp_path / "witnesses"
     policy.write_text(f"# ours\nwitness w1 {memory.verifier} http://witness/\nquorum w1\n")
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as http:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as http:
         for _ in range(3):
             await Witnesses(log_database, WitnessPolicy.read(policy), http).ask()
             await write(1)

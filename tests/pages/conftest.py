@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -29,19 +29,19 @@ ORIGIN = "https://web"
 class Browser:
     """What a browser does: it keeps cookies, sends forms with their hidden fields, and names its origin."""
 
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
     origin: str = ORIGIN
 
-    async def open(self, address: str) -> httpx.Response:
+    async def open(self, address: str) -> httpx2.Response:
         return await self.http.get(address)
 
-    async def send(self, form: str, address: str, /, **fields: str) -> httpx.Response:
+    async def send(self, form: str, address: str, /, **fields: str) -> httpx2.Response:
         """Send the form that a page shows, with what somebody filled in."""
         shown = (await self.open(form)).text
         hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', shown))
         return await self.post(address, **{**hidden, **fields})
 
-    async def post(self, address: str, /, **fields: str) -> httpx.Response:
+    async def post(self, address: str, /, **fields: str) -> httpx2.Response:
         return await self.http.post(address, data=fields, headers={"Origin": self.origin})
 
     def be(self, token: str) -> None:
@@ -49,7 +49,7 @@ class Browser:
         self.http.cookies.clear()
         self.http.cookies.set(COOKIE, token)
 
-    async def sign_in(self, person: str, password: str = PASSWORD, then: str = "/") -> httpx.Response:
+    async def sign_in(self, person: str, password: str = PASSWORD, then: str = "/") -> httpx2.Response:
         self.http.cookies.clear()
         return await self.send("/sign-in", "/sign-in", address=person, password=password, next=then)
 
@@ -71,7 +71,7 @@ def app(database: Database, gateway: FakeGateway) -> FastAPI:
 
 @pytest.fixture
 async def browser(app: FastAPI) -> AsyncIterator[Browser]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as client:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=ORIGIN) as client:
         yield Browser(client)
 
 

@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from regie.core.audit import Actor
+from regie.core.limit import asking_place
 from regie.core.plan import plan_digest
 from regie.core.run import EVENT, CloseApproval, Decided
 from regie.store import approvals, inbox
@@ -46,6 +47,22 @@ async def say(browser: Browser, approval: str, decision: str = "approved", **fie
         assert answer.headers["Location"] == where
         return 303, (await browser.open(where)).text
     return answer.status_code, answer.text
+
+
+async def test_a_run_that_asks_for_more_changes_is_answered_like_any_other(
+    stage: Stage, browser: Browser, key: RunKey
+) -> None:
+    place = asking_place(1)
+    approval = await stage.ask(key, ANA, place=place)
+    await browser.sign_in(ANA)
+    run = (await browser.open(f"/runs/{key.run}")).text
+    assert "Ask for more changes than the limit" in run
+    assert f"/approvals/{approval}" in (await browser.open("/")).text
+    status, shown = await say(browser, approval, comment="Go on.")
+    assert status == 303
+    assert "Approve</button>" not in shown
+    [decided] = await decisions(stage, key)
+    assert (decided.place, decided.decision, decided.by) == (place, "approved", ANA)
 
 
 async def test_the_plan_comes_before_the_buttons(stage: Stage, browser: Browser, approval: str) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 
@@ -48,7 +48,7 @@ async def database(database_url: str, sealer: Sealer) -> AsyncIterator[Counting]
 class Stream:
     """Server-sent events as they come."""
 
-    def __init__(self, answer: httpx.Response) -> None:
+    def __init__(self, answer: httpx2.Response) -> None:
         self.answer = answer
         self._lines = answer.aiter_lines()
 
@@ -81,7 +81,7 @@ class Stream:
 async def stream(app: FastAPI, browser: Browser, address: str, run: str) -> AsyncIterator[Stream]:
     headers = {"Cookie": f"__Host-regie={browser.http.cookies['__Host-regie']}"}
     async with (
-        httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as http,
+        httpx2.AsyncClient(base_url=address, trust_env=False, timeout=30) as http,
         http.stream("GET", f"/runs/{run}/changes", headers=headers) as answer,
     ):
         yield Stream(answer)

@@ -6,7 +6,7 @@ import html
 import re
 from html.parser import HTMLParser
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 from pydantic import JsonValue
@@ -135,7 +135,7 @@ async def test_assets_are_only_those_that_are_named(stage: Stage, browser: Brows
     for path in ("/assets/", "/assets/nothing.js", "/assets/..%2Fapp.py", "/assets/package.json"):
         answer = await browser.open(path)
         assert answer.status_code == 404
-        assert isinstance(answer, httpx.Response)
+        assert isinstance(answer, httpx2.Response)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -152,10 +152,10 @@ async def test_a_form_of_another_sign_in_does_nothing(stage: Stage, browser: Bro
 async def test_the_pages_cookie_opens_nothing_of_the_api(stage: Stage, browser: Browser) -> None:
     await browser.sign_in(OLGA)
     assert (await browser.open("/v1/runs")).status_code == 401
-    basic = await browser.http.get("/runs", auth=httpx.BasicAuth(OLGA, PASSWORD))
+    basic = await browser.http.get("/runs", auth=httpx2.BasicAuth(OLGA, PASSWORD))
     assert basic.status_code == 200, "by the cookie"
     browser.http.cookies.clear()
-    assert (await browser.http.get("/runs", auth=httpx.BasicAuth(OLGA, PASSWORD))).status_code == 303
+    assert (await browser.http.get("/runs", auth=httpx2.BasicAuth(OLGA, PASSWORD))).status_code == 303
 
 
 @pytest.mark.parametrize("good", ["/", "/runs?status=done&before=x", "/approvals/1#plan"])
@@ -186,4 +186,4 @@ def test_no_link_leads_elsewhere(bad: str) -> None:
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_wherever_one_is_led_is_here(wanted: str) -> None:
     led = own_address(wanted)
-    assert httpx.URL("https://web").join(led).host == "web"
+    assert httpx2.URL("https://web").join(led).host == "web"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 
@@ -34,15 +34,15 @@ class HandClock:
 class Listener:
     """Stands for whoever registered the webhook: remembers requests, answers with the next prepared status."""
 
-    requests: list[httpx.Request] = field(default_factory=list)
+    requests: list[httpx2.Request] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
 
-    def handle(self, request: httpx.Request) -> httpx.Response:
+    def handle(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(request)
         status = self.answers.pop(0) if self.answers else 202
         if status == 0:
-            raise httpx.ConnectError("nobody listens")
-        return httpx.Response(status)
+            raise httpx2.ConnectError("nobody listens")
+        return httpx2.Response(status)
 
 
 @dataclass
@@ -52,8 +52,8 @@ class Outside:
     app: FastAPI
     clock: HandClock
     listener: Listener
-    http: httpx.AsyncClient
-    jira: httpx.AsyncClient
+    http: httpx2.AsyncClient
+    jira: httpx2.AsyncClient
 
     async def token(self, app: seed.Registration = seed.REGIE_APP) -> str:
         form = {
@@ -65,7 +65,7 @@ class Outside:
         answer = await self.http.post(f"/login/{seed.TENANT_ID}/oauth2/v2.0/token", data=form)
         return str(answer.json()["access_token"])
 
-    async def graph(self, method: str, path: str, **rest: Any) -> httpx.Response:
+    async def graph(self, method: str, path: str, **rest: Any) -> httpx2.Response:
         """One call with a fresh token of Regie's app."""
         headers = {"Authorization": f"Bearer {await self.token()}"} | rest.pop("headers", {})
         return await self.http.request(method, f"/graph/v1.0{path}", headers=headers, **rest)
@@ -99,13 +99,13 @@ async def outside(tmp_path: Path) -> AsyncIterator[Outside]:
         rules=Rules(webhook_retry_seconds=0),
         webhook_url="http://127.0.0.1:9/hooks/jira",
         webhook_secret="webhook-secret",
-        webhook_client=httpx.AsyncClient(transport=httpx.MockTransport(listener.handle)),
+        webhook_client=httpx2.AsyncClient(transport=httpx2.MockTransport(listener.handle)),
     )
-    transport = httpx.ASGITransport(app)
+    transport = httpx2.ASGITransport(app)
     account = seed.JIRA_ACCOUNT
     async with (
-        httpx.AsyncClient(transport=transport, base_url="http://outside.example") as http,
-        httpx.AsyncClient(
+        httpx2.AsyncClient(transport=transport, base_url="http://outside.example") as http,
+        httpx2.AsyncClient(
             transport=transport,
             base_url="http://outside.example/jira/rest/api/3",
             auth=(account.email, account.api_token),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie_sandbox import seed
@@ -123,7 +123,7 @@ async def test_garbage_is_not_json(outside: Outside) -> None:
 @pytest.mark.parametrize(("kind", "writes"), [("cut", 0), ("cut-after", 1), ("timeout-after", 1)])
 async def test_a_lost_connection_before_and_after_the_effect(outside: Outside, kind: str, writes: int) -> None:
     await outside.fault(kind=kind, method="PATCH", seconds=0)
-    with pytest.raises(httpx.TransportError):
+    with pytest.raises(httpx2.TransportError):
         await outside.graph("PATCH", f"/users/{JAN}", json={"accountEnabled": False})
     assert len(await outside.ledger()) == writes
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie_sandbox import seed
@@ -19,19 +19,19 @@ from .conftest import JAN
 
 pytestmark = pytest.mark.slow
 
-Start = Callable[..., tuple[subprocess.Popen[str], httpx.Client]]
+Start = Callable[..., tuple[subprocess.Popen[str], httpx2.Client]]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    running: list[tuple[subprocess.Popen[str], httpx.Client]] = []
+    running: list[tuple[subprocess.Popen[str], httpx2.Client]] = []
 
-    def begin(*more: str) -> tuple[subprocess.Popen[str], httpx.Client]:
+    def begin(*more: str) -> tuple[subprocess.Popen[str], httpx2.Client]:
         command = [sys.executable, "-m", "regie_sandbox", "--port", "0", "--state", str(tmp_path), *more]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stdout is not None
         line = process.stdout.readline()
-        client = httpx.Client(base_url=json.loads(line)["address"], trust_env=False, timeout=10)
+        client = httpx2.Client(base_url=json.loads(line)["address"], trust_env=False, timeout=10)
         running.append((process, client))
         return process, client
 
@@ -42,12 +42,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def disable_jan(client: httpx.Client, token: str, **rest: Any) -> httpx.Response:
+def disable_jan(client: httpx2.Client, token: str, **rest: Any) -> httpx2.Response:
     headers = {"Authorization": f"Bearer {token}"}
     return client.patch(f"/graph/v1.0/users/{JAN}", json={"accountEnabled": False}, headers=headers, **rest)
 
 
-def token_of(client: httpx.Client) -> str:
+def token_of(client: httpx2.Client) -> str:
     form = {
         "grant_type": "client_credentials",
         "client_id": seed.REGIE_APP.client_id,
@@ -93,7 +93,7 @@ def test_a_connection_is_lost_over_a_real_socket(start: Start, kind: str, writes
     _, client = start()
     token = token_of(client)
     client.post("/sandbox/faults", json={"kind": kind, "method": "PATCH"})
-    expected = httpx.ReadTimeout if kind == "timeout-after" else httpx.RemoteProtocolError
+    expected = httpx2.ReadTimeout if kind == "timeout-after" else httpx2.RemoteProtocolError
     with pytest.raises(expected):
         disable_jan(client, token, timeout=0.5)
     assert len(client.get("/sandbox/ledger").json()["entries"]) == writes
@@ -110,7 +110,7 @@ def test_a_webhook_nobody_took_is_sent_after_a_restart(start: Start) -> None:
     _wait_for_attempts(client, key, 2)
 
 
-def _wait_for_attempts(client: httpx.Client, key: str, attempts: int) -> None:
+def _wait_for_attempts(client: httpx2.Client, key: str, attempts: int) -> None:
     deadline = time.monotonic() + 20
     while client.get(f"/sandbox/tickets/{key}/webhooks").json()[0]["attempts"] < attempts:
         assert time.monotonic() < deadline, "the webhook was not tried in time"

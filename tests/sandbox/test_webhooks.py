@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 
-import httpx
+import httpx2
 import pytest
 
 from .conftest import JAN, Outside
@@ -69,10 +69,43 @@ async def test_no_listener_no_webhook_and_no_secret_no_signature(outside: Outsid
     await outside.open_ticket()
     await outside.app.state.webhooks.settled()
     (request,) = outside.listener.requests
-    assert isinstance(request, httpx.Request)
+    assert isinstance(request, httpx2.Request)
     assert "X-Hub-Signature" not in request.headers
 
 
 async def test_the_portal_knows_its_customers(outside: Outside) -> None:
     body = {"reporter": "nobody@example.com", "employee": JAN}
     assert (await outside.http.post("/sandbox/tickets", json=body)).status_code == 404
+
+
+async def test_a_move_is_announced_with_its_changelog_and_who_moved_it(outside: Outside) -> None:
+    key = await outside.open_ticket()
+    moved = await outside.http.patch(f"/sandbox/tickets/{key}", json={"status": "Canceled", "by": JAN})
+    assert moved.status_code == 204
+    await outside.http.patch(f"/sandbox/tickets/{key}", json={"summary": "Not the status"})
+    await outside.app.state.webhooks.settled()
+    payloads = [json.loads(request.content) for request in outside.listener.requests]
+    assert [each["webhookEvent"] for each in payloads] == ["jira:issue_created", "jira:issue_updated"]
+    told = payloads[1]
+    [item] = told["changelog"]["items"]
+    assert item == {
+        "field": "status",
+        "fieldtype": "jira",
+        "fieldId": "status",
+        "from": "10000",
+        "fromString": "Open",
+        "to": "10003",
+        "toString": "Canceled",
+    }
+    assert told["issue"]["fields"]["status"]["statusCategory"]["key"] == "done"
+    assert told["user"]["emailAddress"] == JAN
+    assert told["timestamp"] >= payloads[0]["timestamp"]
+
+
+async def test_a_move_by_the_service_account_is_announced_as_its_own(outside: Outside) -> None:
+    key = await outside.open_ticket()
+    answer = await outside.jira.post(f"/issue/{key}/transitions", json={"transition": {"id": "31"}})
+    assert answer.status_code == 204
+    await outside.app.state.webhooks.settled()
+    told = json.loads(outside.listener.requests[-1].content)
+    assert (told["webhookEvent"], told["user"]["displayName"]) == ("jira:issue_updated", "Regie")

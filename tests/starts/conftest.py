@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.tenant import SecretRef
@@ -43,7 +43,7 @@ async def starts(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyP
         vault,
         Callers(lambda: tokens),
         connectors={"toy": FOUND},
-        transport_for=lambda _: httpx.MockTransport(vendor.handle),
+        transport_for=lambda _: httpx2.MockTransport(vendor.handle),
     )
     async with database.transaction() as tx:
         for address, roles in PEOPLE.items():
@@ -52,8 +52,8 @@ async def starts(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyP
     async with (
         gateway.router.lifespan_context(gateway),
         GatewayClient(
-            "http://gateway", tokens[worker_of("identity")], transport=httpx.ASGITransport(gateway)
+            "http://gateway", tokens[worker_of("identity")], transport=httpx2.ASGITransport(gateway)
         ) as client,
-        httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="https://web") as http,
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(web), base_url="https://web") as http,
     ):
         yield Starts(database, client, vendor, http, deliveries)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import httpx
+import httpx2
 from pydantic import JsonValue
 
 from regie.core.audit import Event
@@ -64,6 +64,12 @@ input:
   hours: { type: number, default: 1.5 }
   names: { type: list, required: false }
 """
+TOLD = """
+start:
+  event: { name: employee.leave, where: { office: Delft }, if: event.days > 3 and settings.watched != '' }
+input:
+  employee: { type: email, from: event.person.email }
+"""
 OPEN = """
 start: [ { form: { who: everyone } } ]
 """
@@ -73,6 +79,7 @@ WAYS = {
     "identity.watch": POLLED,
     "identity.asked": ASKED,
     "identity.open": OPEN,
+    "identity.told": TOLD,
 }
 
 
@@ -127,7 +134,7 @@ class Starts:
     database: Database
     gateway: GatewayClient
     vendor: Vendor
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
     deliveries: FakeGateway
 
     async def load(self, ways: dict[str, str], *, tenants: Sequence[str] = ("acme",)) -> None:

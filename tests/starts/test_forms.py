@@ -4,7 +4,7 @@ import asyncio
 import html
 import re
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.audit import Event
@@ -25,7 +25,7 @@ async def browser(starts: Starts) -> Browser:
     return Browser(starts.http)
 
 
-def told(answer: httpx.Response, field: str) -> str:
+def told(answer: httpx2.Response, field: str) -> str:
     """The message beside a field."""
     found = re.search(rf'id="field-{field}-fault">([^<]*)<', answer.text)
     return html.unescape(found[1]) if found else ""

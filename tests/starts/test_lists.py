@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import httpx
+import httpx2
 import pytest
 
 from ..pages.conftest import Browser  # noqa: TID252  same
@@ -48,7 +48,7 @@ async def test_only_operators_see_them(starts: Starts) -> None:
 
 async def test_a_page_shows_what_is_next_and_what_fails(starts: Starts) -> None:
     await starts.load(WAYS)
-    starts.vendor.read_faults = [lambda _: httpx.Response(503)] * 9
+    starts.vendor.read_faults = [lambda _: httpx2.Response(503)] * 9
     await starts.look(starts.starter())
     browser = Browser(starts.http)
     await browser.sign_in(OLGA)

@@ -68,12 +68,20 @@ async def by_poll(starts: Starts) -> Deliver:
     return deliver
 
 
+async def by_event(starts: Starts) -> Deliver:
+    data = {"office": "Delft", "days": 5, "person": {"email": "jan@example.com"}}
+    told = {"tenant": "acme", "domain": "identity", "event": "employee.leave", "data": data}
+    headers = {**AS_OPERATOR, "Idempotency-Key": "leaver-17"}
+    return lambda: starts.http.post("/v1/events", json=told, headers=headers)
+
+
 KINDS = {
     "identity.ticketed": by_webhook,
     "identity.open": by_api,
     "identity.asked": by_form,
     "identity.nightly": by_schedule,
     "identity.watch": by_poll,
+    "identity.told": by_event,
 }
 
 

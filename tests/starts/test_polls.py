@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.audit import Event
@@ -83,7 +83,7 @@ async def test_a_failing_poll_backs_off_says_why_and_recovers(starts: Starts) ->
     starts.vendor.groups = ["g1"]
     waits = []
     for _ in range(3):
-        starts.vendor.read_faults = [lambda _: httpx.Response(503)] * 9
+        starts.vendor.read_faults = [lambda _: httpx2.Response(503)] * 9
         await starts.poll_again()
         await starts.look(starter)
         [row] = await starts.polls()

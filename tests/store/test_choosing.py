@@ -188,7 +188,7 @@ async def test_the_queue_is_read_by_its_index(
         await start()
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
         await connection.execute("set enable_seqscan = off")
-        values = {"worker": hand.id, "domains": ["identity"], "held": [0], "most": [None], "limit": 4}
+        values = {"worker": hand.id, "domains": ["identity"], "held": [0], "most": [None], "limit": 4, "reads": 9}
         cursor = await connection.execute(b"explain " + choosing._CHOOSE.encode(), values)
         plan = "\n".join(row[0] for row in await cursor.fetchall())
     assert "run_queued" in plan
@@ -204,7 +204,7 @@ async def test_what_waits_knows_its_place(database: Database, start: Start, hand
         assert await quotas.in_line(tx, keys[0]) is None
         last = await quotas.in_line(tx, keys[4])
         [used] = await quotas.use(tx)
-    assert last is not None
+    assert isinstance(last, quotas.InLine)
     assert (last.ahead, last.in_hands) == (2, 2)
     assert last.in_words() == "queued behind 2 runs of its domain; quota 2 of 2 in use; of its tenant 2 of 2"
     assert (used.domain, used.in_hands, used.ready, used.waiting) == ("identity", 2, 3, 3)

@@ -73,22 +73,11 @@ async def test_an_effect_is_kept_from_intent_to_receipt(database: Database, star
     async with database.reading() as tx:
         effect = await effects.find(tx, intent.key, intent.attempt_key)
         assert await effects.list_effects(tx, intent.key) == [effect]
-        assert await effects.by_effect_key(tx, "acme", "identity", intent.effect_key) == [effect]
-        assert await effects.by_effect_key(tx, "umbrella", "identity", intent.effect_key) == []
     assert effect is not None
     assert (effect.change, effect.change_digest, effect.target) == (CHANGE, CHANGE.digest, "user:1")
     assert (effect.state, effect.receipt, effect.observed) == (EffectState.RECEIVED, receipt, {"enabled": False})
     assert effect.is_settled
     assert effect.settled_at is not None
-
-
-async def test_two_runs_for_one_ticket_share_the_meaning(database: Database, start: Start) -> None:
-    first, second = intent_of(await start()), intent_of(await start())
-    await intend(database, first)
-    await intend(database, second)
-    async with database.reading() as tx:
-        found = await effects.by_effect_key(tx, "acme", "identity", first.effect_key)
-    assert [effect.key for effect in found] == [second.key, first.key]
 
 
 @pytest.mark.parametrize("state", list(EffectState))

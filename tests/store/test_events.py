@@ -13,7 +13,7 @@ from regie.core.audit import Actor, Event
 from regie.core.errors import InvalidInput
 from regie.core.outside_event import OutsideEvent
 from regie.core.run import AwaitEvent, RunStatus
-from regie.store import audit, commits, events, inbox, runs
+from regie.store import audit, commits, event_starts, events, inbox, runs
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
@@ -128,6 +128,9 @@ async def test_what_is_old_is_deleted_with_its_marks(database: Database, loaded:
         await tx.change(
             "update regie.event set arrived_at = arrived_at - %(kept)s - interval '1s' where id = 'old'", old
         )
+        assert await events.clear_old(tx, ["identity"]) == 0, "nobody has looked at what it starts"
+        while (await event_starts.take_oldest(tx, ["identity"]))[1]:
+            pass
         assert await events.clear_old(tx, ["finance"]) == 0
         assert await events.clear_old(tx, ["identity"]) == 1
         assert {row["event"] for row in await tx.rows("select event from regie.event_mark")} == {"new"}

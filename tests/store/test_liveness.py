@@ -6,7 +6,7 @@ import pytest
 
 from regie.core.audit import Actor, Event
 from regie.core.run import OpenApproval, Paused, Resumed, RunStatus
-from regie.store import audit, commits, inbox, liveness, runs
+from regie.store import audit, commits, inbox, liveness, runs, surroundings
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
@@ -180,5 +180,5 @@ async def test_runs_that_repeat_each_other_stand_for_the_same(database: Database
     for expected in (first, second):
         claimed = await claim()
         async with database.reading() as tx:
-            held = await runs.held(tx, claimed.claim.key, claimed.claim.fence, lock=False)
+            held = (await surroundings.asked(tx, claimed.claim.key, claimed.claim.fence, [])).held
         assert (claimed.claim.key, held.intent) == (expected, first.run)

@@ -12,7 +12,7 @@ import pytest
 from regie.core.audit import Event
 from regie.core.errors import Failure, FencedOut, InvalidInput
 from regie.core.run import RunStatus, StepStatus
-from regie.store import audit, commits, inbox, runs, steps, timers
+from regie.store import audit, commits, inbox, runs, steps, surroundings, timers
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import READY, Cursor, RunKey
@@ -277,7 +277,7 @@ async def test_the_end_of_a_run_frees_and_closes_everything(database: Database, 
         assert await timers.next_due_in(tx, ["identity"]) is None
         leaves = await audit.read(tx, key)
         with pytest.raises(FencedOut):
-            await runs.held(tx, key, held.claim.fence, lock=False)
+            await surroundings.asked(tx, key, held.claim.fence, [])
         assert await commits.was_committed(tx, first.claim)
     assert row is not None
     assert (row.status, row.owner, row.ended_at is not None) == (RunStatus.REFUSED, None, True)
@@ -351,17 +351,17 @@ async def test_held_asks_for_the_fence(database: Database, start: Start, claim: 
     key = await start(ticket="ITSM-7", dry=True)
     held = await claim()
     async with database.transaction() as tx:
-        run = await runs.held(tx, key, held.claim.fence, lock=True)
+        run = (await surroundings.asked(tx, key, held.claim.fence, [])).held
         assert (run.workflow, run.ticket, run.dry) == ("identity.offboard_employee", "ITSM-7", True)
         assert run.started_by.id == "jan.janssen@example.com"
         for other in (key._replace(tenant="umbrella"), key._replace(domain="hr")):
             with pytest.raises(FencedOut):
-                await runs.held(tx, other, held.claim.fence, lock=False)
+                await surroundings.asked(tx, other, held.claim.fence, [])
         with pytest.raises(FencedOut):
-            await runs.held(tx, key, held.claim.fence + 1, lock=True)
+            await surroundings.asked(tx, key, held.claim.fence + 1, [])
         await runs.park(tx, held.claim, 0)
         with pytest.raises(FencedOut):
-            await runs.held(tx, key, held.claim.fence, lock=True)
+            await surroundings.asked(tx, key, held.claim.fence, [])
 
 
 async def test_a_timer_may_be_set_for_a_moment(database: Database, start: Start, claim: Claim) -> None:

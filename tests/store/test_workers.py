@@ -14,7 +14,7 @@ import pytest
 
 from regie.core.errors import FencedOut, Unavailable
 from regie.core.run import RunStatus
-from regie.store import commits, runs, workers
+from regie.store import commits, runs, surroundings, workers
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import READY, RunKey
@@ -89,7 +89,7 @@ async def _is_out(database: Database, held: Claimed, worker: Worker) -> None:
         with pytest.raises(FencedOut):
             await runs.park(tx, held.claim, 0)
         with pytest.raises(FencedOut):
-            await runs.held(tx, held.claim.key, held.claim.fence, lock=False)
+            await surroundings.asked(tx, held.claim.key, held.claim.fence, [])
         assert await runs.claim(tx, worker.id, ["identity"], 1) == []
     async with workers.registered(database, name="w2", domains=["identity"]) as other, database.transaction() as tx:
         (again,) = await runs.claim(tx, other.id, ["identity"], 1)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import httpx
+import httpx2
 import psycopg
 import pytest
 from psycopg import sql
@@ -161,7 +161,7 @@ async def standing(database: Database, url: str, folder: Path) -> AsyncIterator[
     app = make_witness(
         Memory(folder / "witness", WITNESS), [VerifierKey(anchor.origin, KeyKind.LOG, public)], lambda: 1_800_000_000
     )
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as http:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as http:
         yield sequencer, Witnesses(log_database, policy_of(folder), http)
     await log_database.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 
@@ -32,8 +32,8 @@ def app(database: Database, gateway: FakeGateway) -> FastAPI:
 
 
 @pytest.fixture
-async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://web") as client:
+async def http(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://web") as client:
         yield client
 
 
@@ -41,7 +41,7 @@ async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 async def stage(
     database: Database,
     gateway: FakeGateway,
-    http: httpx.AsyncClient,
+    http: httpx2.AsyncClient,
     release: Release,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Stage:

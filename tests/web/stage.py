@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 
 from regie.core.audit import Actor
 from regie.core.definition import Definition, InputField, InputType, Kind, Step
@@ -147,7 +147,7 @@ class Stage:
 
     database: Database
     gateway: FakeGateway
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
 
     async def start(
         self, tenant: str = "acme", *, by: Actor = OPERATOR, trigger: str = "t", ticket: str = ""
@@ -166,18 +166,20 @@ class Stage:
                 else:
                     await runs.park(tx, claimed.claim, claimed.inbox_n)
 
-    async def ask(self, key: RunKey, *approvers: str, requester: str = RIK, within_s: float = 3600) -> str:
+    async def ask(
+        self, key: RunKey, *approvers: str, requester: str = RIK, within_s: float = 3600, place: str = "approval"
+    ) -> str:
         """Bring a run to where it waits for people; the approval's id."""
         state = await PostgresEngine(self.database).state(key)
         waiting = state.model_copy(
             update={
                 "status": RunStatus.WAITING,
                 "requester": requester,
-                "steps": {"approval": StepState(status=StepStatus.WAITING)},
+                "steps": {place: StepState(status=StepStatus.WAITING)},
             }
         )
         opened = OpenApproval(
-            place="approval",
+            place=place,
             rung=1,
             rungs=2,
             question="Offboard Zoë Ünal?",
@@ -198,7 +200,7 @@ class Stage:
                     park_seen=0,
                 ),
             )
-        return approvals.approval_id(key, "approval")
+        return approvals.approval_id(key, place)
 
     async def finish(self, key: RunKey) -> None:
         """Bring a run to its end: one step done, one failed, with a row in the ledger."""

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.plan import plan_digest
@@ -17,17 +17,17 @@ from .stage import ANA, AS_OPERATOR, BEN, CHANGE, OLGA, PASSWORD, PLAN, RIK, SAM
 SEEN = plan_digest(list(PLAN))
 
 
-async def get(stage: Stage, path: str, person: str | None = None, **query: Any) -> httpx.Response:
-    auth = None if person is None else httpx.BasicAuth(person, PASSWORD)
+async def get(stage: Stage, path: str, person: str | None = None, **query: Any) -> httpx2.Response:
+    auth = None if person is None else httpx2.BasicAuth(person, PASSWORD)
     return await stage.http.get(path, headers={} if person else AS_OPERATOR, params=query or None, auth=auth)
 
 
-async def decide(stage: Stage, approval: str, person: str | None, **change: Any) -> httpx.Response:
+async def decide(stage: Stage, approval: str, person: str | None, **change: Any) -> httpx2.Response:
     body = {"decision": "approved", "plan_sha256": SEEN, **change}
     where = f"/v1/approvals/{approval}/decision"
     if person is None:
         return await stage.http.post(where, json=body, headers=AS_OPERATOR)
-    return await stage.http.post(where, json=body, auth=httpx.BasicAuth(person, PASSWORD))
+    return await stage.http.post(where, json=body, auth=httpx2.BasicAuth(person, PASSWORD))
 
 
 async def decisions(stage: Stage, key: RunKey) -> list[Decided]:

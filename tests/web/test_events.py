@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.run import Parent
@@ -25,7 +25,7 @@ TOLD: dict[str, Any] = {
 }
 
 
-async def tell(stage: Stage, body: dict[str, Any], key: str | None = "one", **more: Any) -> httpx.Response:
+async def tell(stage: Stage, body: dict[str, Any], key: str | None = "one", **more: Any) -> httpx2.Response:
     headers = {} if "auth" in more else dict(AS_OPERATOR)
     if key is not None:
         headers["Idempotency-Key"] = key
@@ -42,7 +42,7 @@ async def test_an_event_is_taken_once_and_is_attributed(stage: Stage) -> None:
         "event": "contract.sign",
         "is_new": True,
     }
-    again = await tell(stage, TOLD, auth=httpx.BasicAuth(OLGA, PASSWORD))
+    again = await tell(stage, TOLD, auth=httpx2.BasicAuth(OLGA, PASSWORD))
     assert (again.status_code, again.json()["is_new"]) == (200, False)
     async with stage.database.reading() as tx:
         leaves = await audit.read_outside(tx, "acme", "identity", limit=10)
@@ -54,8 +54,14 @@ async def test_an_event_is_taken_once_and_is_attributed(stage: Stage) -> None:
 
 
 async def test_others_tell_nothing(stage: Stage) -> None:
-    assert (await tell(stage, TOLD, auth=httpx.BasicAuth(ANA, PASSWORD))).status_code == 403
+    assert (await tell(stage, TOLD, auth=httpx2.BasicAuth(ANA, PASSWORD))).status_code == 403
     assert (await stage.http.post("/v1/events", json=TOLD, headers={"Idempotency-Key": "one"})).status_code == 401
+
+
+async def test_nobody_tells_an_event_under_an_id_of_those_of_runs(stage: Stage) -> None:
+    answer = await tell(stage, TOLD, key="run:0f8b4f0e")
+    assert answer.status_code == 422
+    assert "does not begin with run:" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +121,7 @@ async def with_child(stage: Stage, *, requester: str = RIK) -> tuple[RunKey, Run
 
 
 async def shown(stage: Stage, key: RunKey, person: str | None = None) -> dict[str, Any]:
-    auth = httpx.BasicAuth(person, PASSWORD) if person else None
+    auth = httpx2.BasicAuth(person, PASSWORD) if person else None
     answer = await stage.http.get(f"/v1/runs/{key.run}", headers={} if person else AS_OPERATOR, auth=auth)
     assert answer.status_code == 200
     found: dict[str, Any] = answer.json()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
@@ -27,7 +27,7 @@ def app(database: Database, gateway: FakeGateway) -> FastAPI:
 
 
 async def figures(stage: Stage, person: str = "", **query: str) -> dict[str, dict[str, object]]:
-    auth = httpx.BasicAuth(person, PASSWORD) if person else None
+    auth = httpx2.BasicAuth(person, PASSWORD) if person else None
     answer = await stage.http.get("/v1/figures", auth=auth, headers={} if person else AS_OPERATOR, params=query)
     assert answer.status_code == 200, answer.text
     return {each["domain"]: each for each in answer.json()["domains"]}
@@ -55,7 +55,7 @@ async def test_people_see_figures_of_what_concerns_them_and_no_workers(stage: St
         assert sum(int(str(each["waiting"])) for each in found.values()) == seen, person
         assert not any(each["queued"] for each in found.values()), person
     async with workers.registered(stage.database, name="secret-host", domains=["identity"]):
-        auth = httpx.BasicAuth(ANA, PASSWORD)
+        auth = httpx2.BasicAuth(ANA, PASSWORD)
         assert (await stage.http.get("/v1/figures", auth=auth)).json()["workers"] == []
         shown = (await stage.http.get("/v1/figures", headers=AS_OPERATOR)).json()["workers"]
         assert [worker["name"] for worker in shown] == ["secret-host"]
@@ -93,7 +93,7 @@ async def test_metrics_are_for_their_own_token_only(stage: Stage, headers: dict[
 
 async def test_without_a_token_nobody_reads_metrics(database: Database, gateway: FakeGateway) -> None:
     app = make_web(database, gateway, operator_token="operator")
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://web") as http:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://web") as http:
         for value in ("Bearer ", "Bearer", "Bearer operator"):
             assert (await http.get("/metrics", headers={"Authorization": value})).status_code == 401
 

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import itertools
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.audit import Actor
@@ -62,7 +62,7 @@ NOBODY = [
 ]
 
 
-async def test_no_route_answers_a_stranger(http: httpx.AsyncClient) -> None:
+async def test_no_route_answers_a_stranger(http: httpx2.AsyncClient) -> None:
     for (method, path), content in itertools.product(ROUTES, (b"", b"{", b"{}")):
         answer = await http.request(method, path, content=content)
         assert answer.status_code == 401, (method, path, content)
@@ -108,7 +108,7 @@ async def test_an_operator_of_no_given_name(database: Database) -> None:
 
 
 async def test_failed_sign_ins_are_slowed_down_for_that_address_only(stage: Stage) -> None:
-    async def sign_in(address: str, password: str) -> httpx.Response:
+    async def sign_in(address: str, password: str) -> httpx2.Response:
         return await stage.http.get("/v1/approvals", headers={"Authorization": basic(address, password)})
 
     wrong = await asyncio.gather(*(sign_in(ANA, f"wrong {number}") for number in range(FAILURES_AT_ONCE + 5)))

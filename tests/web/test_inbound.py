@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie import connectors
@@ -32,7 +32,7 @@ from .stage import OFFBOARD, OPERATOR, TOKEN, FakeGateway, Stage, make_release, 
 GOOD = {"X-Hub-Signature": "good"}
 
 
-async def deliver(stage: Stage, event: dict[str, Any], where: str = "acme/jira", **headers: str) -> httpx.Response:
+async def deliver(stage: Stage, event: dict[str, Any], where: str = "acme/jira", **headers: str) -> httpx2.Response:
     return await stage.http.post(f"/v1/inbound/{where}", json=event, headers={**GOOD, **headers})
 
 
@@ -173,7 +173,7 @@ async def test_what_is_not_the_senders_fault_is_delivered_again(
     assert await stage.count_runs() == 0
 
 
-async def test_without_a_release_it_is_delivered_again(http: httpx.AsyncClient) -> None:
+async def test_without_a_release_it_is_delivered_again(http: httpx2.AsyncClient) -> None:
     answer = await http.post("/v1/inbound/acme/jira", json=ticket_created(), headers=GOOD)
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
@@ -223,7 +223,7 @@ async def test_a_jira_webhook_through_the_real_gateway(database: Database, seale
     vault = VaultFile.create(tmp_path / "vault")
     vault.put("acme", SecretRef(domain="identity", name="hook"), secret)
     real = make_gateway(database, vault, Callers(lambda: {WEB: token}), connectors=connectors_in(connectors))
-    gateway = GatewayClient("http://gateway", token, transport=httpx.ASGITransport(real))
+    gateway = GatewayClient("http://gateway", token, transport=httpx2.ASGITransport(real))
     web = make_web(database, gateway, operator_token=TOKEN)
     issue = {
         "key": "ITSM-7",
@@ -237,7 +237,7 @@ async def test_a_jira_webhook_through_the_real_gateway(database: Database, seale
     body = json.dumps({"webhookEvent": "jira:issue_created", "issue": issue}, ensure_ascii=False).encode()
     signature = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     headers = {"X-Hub-Signature": signature, "X-Atlassian-Webhook-Identifier": "1-2-3"}
-    async with gateway, httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://web") as http:
+    async with gateway, httpx2.AsyncClient(transport=httpx2.ASGITransport(web), base_url="http://web") as http:
         forged = await http.post("/v1/inbound/acme/jira", content=body + b" ", headers=headers)
         assert forged.status_code == 403
         answer = await http.post("/v1/inbound/acme/jira", content=body, headers=headers)

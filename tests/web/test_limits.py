@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI
 from starlette.types import Message, Scope
@@ -57,7 +57,7 @@ async def test_every_answer_wears_the_headers(stage: Stage) -> None:
             assert answer.headers[name] == value
 
 
-async def test_a_fault_of_ours_is_told_without_its_details(app: FastAPI, http: httpx.AsyncClient) -> None:
+async def test_a_fault_of_ours_is_told_without_its_details(app: FastAPI, http: httpx2.AsyncClient) -> None:
     @app.get("/v1/broken")
     async def broken() -> None:
         raise RuntimeError("DETAIL: Key (address)=(jan.janssen@example.com) already exists")
@@ -119,7 +119,7 @@ class Slow:
             yield b"x" * self.size
 
 
-async def test_a_body_is_counted_while_it_comes_in(http: httpx.AsyncClient) -> None:
+async def test_a_body_is_counted_while_it_comes_in(http: httpx2.AsyncClient) -> None:
     for path in ("/v1/runs", "/v1/approvals/x/decision", "/health", "/v1/nothing"):
         body = Slow(pieces=1000, size=LARGEST_BODY // 10)
         answer = await http.post(path, content=body, headers=AS_OPERATOR)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from regie.settings import child_environment, read_or_make_token
@@ -65,14 +65,14 @@ def test_it_serves_and_stops_even_while_somebody_waits(start: Start, tmp_path: P
     assert where.startswith("http://127.0.0.1:")
     token = read_or_make_token(tmp_path / "keys" / "operator.token")
     headers = {"Authorization": f"Bearer {token}"}
-    answers: list[httpx.Response] = []
-    with httpx.Client(base_url=where, headers=headers, trust_env=False, timeout=30) as http:
+    answers: list[httpx2.Response] = []
+    with httpx2.Client(base_url=where, headers=headers, trust_env=False, timeout=30) as http:
         assert http.get("/health").json()["gateway"] is False
         wanted = {"tenant": "acme", "workflow": OFFBOARD, "input": {"employee": "jan.janssen@example.com"}}
         run = http.post("/v1/runs", json=wanted).json()["id"]
 
         def wait() -> None:
-            answers.append(httpx.get(f"{where}/v1/runs/{run}/wait", headers=headers, trust_env=False, timeout=30))
+            answers.append(httpx2.get(f"{where}/v1/runs/{run}/wait", headers=headers, trust_env=False, timeout=30))
 
         waiting = threading.Thread(target=wait)
         waiting.start()
@@ -88,7 +88,7 @@ def test_it_serves_and_stops_even_while_somebody_waits(start: Start, tmp_path: P
 
 def test_no_answer_waits_for_the_network_to_say_that_it_arrived(start: Start, stage: Stage) -> None:
     """A socket without TCP_NODELAY holds the second packet of each answer back for 40 ms."""
-    with httpx.Client(base_url=address(start()), trust_env=False) as http:
+    with httpx2.Client(base_url=address(start()), trust_env=False) as http:
         spent_s = [http.get("/v1/runs").elapsed.total_seconds() for _ in range(40)]
     # A new connection is spared at first.
     assert min(spent_s[20:]) < 0.03
@@ -101,7 +101,7 @@ async def test_a_fault_leaves_no_values_in_the_log(start: Start, tmp_path: Path,
         await tx.change("alter table regie.run rename to elsewhere", {})
     token = read_or_make_token(tmp_path / "keys" / "operator.token")
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    async with httpx.AsyncClient(base_url=where, headers=headers, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=where, headers=headers, trust_env=False) as http:
         wanted = {"tenant": "acme", "workflow": OFFBOARD, "input": {"employee": "jan.janssen@example.com"}}
         answer = await http.post("/v1/runs", json=wanted)
     assert answer.status_code == 500

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,15 +20,15 @@ from .stage import ANA, AS_OPERATOR, BEN, CHANGE, OFFBOARD, OLGA, PASSWORD, RIK,
 WANTED: dict[str, Any] = {"tenant": "acme", "workflow": OFFBOARD, "input": {"employee": "jan.janssen@example.com"}}
 
 
-async def post(stage: Stage, body: dict[str, Any], key: str | None = None, **more: Any) -> httpx.Response:
+async def post(stage: Stage, body: dict[str, Any], key: str | None = None, **more: Any) -> httpx2.Response:
     headers = {} if "auth" in more else dict(AS_OPERATOR)
     if key is not None:
         headers["Idempotency-Key"] = key
     return await stage.http.post("/v1/runs", json=body, headers={**headers, **more.pop("headers", {})}, **more)
 
 
-async def get(stage: Stage, path: str, person: str | None = None, **query: Any) -> httpx.Response:
-    auth = None if person is None else httpx.BasicAuth(person, PASSWORD)
+async def get(stage: Stage, path: str, person: str | None = None, **query: Any) -> httpx2.Response:
+    auth = None if person is None else httpx2.BasicAuth(person, PASSWORD)
     headers = {} if person else AS_OPERATOR
     return await stage.http.get(path, headers=headers, params=query or None, auth=auth)
 
@@ -53,7 +53,7 @@ async def test_a_run_is_started_and_shown(stage: Stage) -> None:
 
 
 async def test_a_person_with_the_role_starts_in_their_own_name(stage: Stage) -> None:
-    answer = await post(stage, WANTED, auth=httpx.BasicAuth(OLGA, PASSWORD))
+    answer = await post(stage, WANTED, auth=httpx2.BasicAuth(OLGA, PASSWORD))
     assert answer.status_code == 201
     assert answer.json()["started_by"] == {"type": "person", "id": OLGA}
     assert answer.json()["requester"] == OLGA
@@ -61,7 +61,7 @@ async def test_a_person_with_the_role_starts_in_their_own_name(stage: Stage) -> 
 
 async def test_others_start_nothing(stage: Stage) -> None:
     for person in (ANA, SAM):
-        assert (await post(stage, WANTED, auth=httpx.BasicAuth(person, PASSWORD))).status_code == 403
+        assert (await post(stage, WANTED, auth=httpx2.BasicAuth(person, PASSWORD))).status_code == 403
         assert (await get(stage, "/v1/workflows", person)).status_code == 403
     assert await stage.count_runs() == 0
 
@@ -169,7 +169,7 @@ async def test_a_key_belongs_to_one_request(stage: Stage, change: dict[str, Any]
 async def test_a_key_belongs_to_its_caller(stage: Stage) -> None:
     first = await post(stage, WANTED, "key")
     other = await post(stage, WANTED, "key", headers={"Regie-Operator": "jan"})
-    third = await post(stage, WANTED, "key", auth=httpx.BasicAuth(OLGA, PASSWORD))
+    third = await post(stage, WANTED, "key", auth=httpx2.BasicAuth(OLGA, PASSWORD))
     assert [answer.status_code for answer in (first, other, third)] == [201, 201, 201]
 
 
@@ -303,8 +303,8 @@ async def test_a_run_is_shown_in_full(stage: Stage) -> None:
     assert audit["leaves"][-1]["event"] == "run:closed"
 
 
-async def cancel(stage: Stage, run: str, person: str | None = None, **body: Any) -> httpx.Response:
-    more: dict[str, Any] = {"auth": httpx.BasicAuth(person, PASSWORD)} if person else {"headers": AS_OPERATOR}
+async def cancel(stage: Stage, run: str, person: str | None = None, **body: Any) -> httpx2.Response:
+    more: dict[str, Any] = {"auth": httpx2.BasicAuth(person, PASSWORD)} if person else {"headers": AS_OPERATOR}
     return await stage.http.post(f"/v1/runs/{run}/cancel", json=body, **more)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from regie.core.audit import Actor, Event
@@ -22,8 +22,8 @@ from .stage import ANA, AS_OPERATOR, OLGA, PASSWORD, RIK, SAM, Stage
 BY_RIK = Actor(type="person", id=RIK)
 
 
-async def post(stage: Stage, address: str, person: str | None = None, key: str = "", **body: Any) -> httpx.Response:
-    more: dict[str, Any] = {"auth": httpx.BasicAuth(person, PASSWORD)} if person else {}
+async def post(stage: Stage, address: str, person: str | None = None, key: str = "", **body: Any) -> httpx2.Response:
+    more: dict[str, Any] = {"auth": httpx2.BasicAuth(person, PASSWORD)} if person else {}
     headers = {} if person else AS_OPERATOR
     if key:
         headers = {**headers, "Idempotency-Key": key}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
+import httpx2
 import psycopg
 import pytest
 
@@ -232,7 +232,7 @@ async def test_it_tells_its_metrics_where_it_is_asked_to_and_only_with_the_token
 ) -> None:
     address = str(ready(start(worker_metrics_port="0"))["metrics"])
     token = (tmp_path / "keys" / "metrics.token").read_text()
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx2.AsyncClient(trust_env=False) as http:
         assert (await http.get(address)).status_code == 401
         told = await http.get(address, headers={"Authorization": f"Bearer {token}"})
         assert "regie_worker_slots 32.0" in told.text

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC
 from pathlib import Path
 
-import httpx
+import httpx2
 from fastapi import FastAPI, Request
 from fastapi.exceptions import HTTPException
 from fastapi.responses import JSONResponse, Response
@@ -72,7 +72,7 @@ def make_app(
     rules: Rules | None = None,
     webhook_url: str | None = None,
     webhook_secret: str | None = None,
-    webhook_client: httpx.AsyncClient | None = None,
+    webhook_client: httpx2.AsyncClient | None = None,
 ) -> FastAPI:
     """The world in `state_dir`, ready to be asked.
 
@@ -91,7 +91,7 @@ def make_app(
     if webhook_url is not None:
         world.set_webhook(webhook_url, webhook_secret)
     # trust_env off: a proxy in the environment has no business between two loopback addresses.
-    client = webhook_client or httpx.AsyncClient(trust_env=False)
+    client = webhook_client or httpx2.AsyncClient(trust_env=False)
     webhooks, faults, throttle = Webhooks(world, client), Faults(), Throttle()
     desk = jira.Desk(world, webhooks)
 

@@ -40,10 +40,14 @@ class NewTicket(BaseModel):
 
 
 class TicketChange(BaseModel):
-    """What somebody at the service desk changes on a ticket meanwhile; only what is named changes."""
+    """What somebody at the service desk changes on a ticket meanwhile; only what is named changes.
+
+    `by` is the address of whoever does so, else it is whoever asked.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
+    by: str | None = None
     status: Literal["Open", "In Progress", "Done", "Canceled"] | None = None
     employee: str | None = None
     last_day: date | None = None
@@ -201,13 +205,14 @@ def _ticket_routes(router: APIRouter, desk: Desk, webhooks: Webhooks) -> None:
 
     @router.patch("/tickets/{key}", status_code=204)
     async def change_ticket(key: str, change: TicketChange, request: Request) -> None:
-        update = change.model_dump(mode="json", exclude_none=True)
+        update = change.model_dump(mode="json", exclude_none=True, exclude={"by"})
         ticket = desk.ticket(key)
+        by = ticket.reporter if change.by is None else seed.account_id(_person(world, change.by).upn)
         before = {name: getattr(ticket, name) for name in update}
         if change.status is not None:
             is_done = STATUSES[change.status].category == "done"
             update |= {"resolved": world.clock() if is_done else None}
-        desk.save(request, ticket, update, before, {name: update[name] for name in before}, actor="hand")
+        desk.save(request, ticket, update, before, {name: update[name] for name in before}, actor="hand", by=by)
 
     @router.get("/tickets/{key}/webhooks")
     async def deliveries(key: str) -> list[Delivery]:
@@ -218,7 +223,8 @@ def _ticket_routes(router: APIRouter, desk: Desk, webhooks: Webhooks) -> None:
         known = webhooks.deliveries_of(desk.ticket(key).key)
         if not known:
             raise _refuse(409, f"No webhook was sent about {key}; register one with PUT /sandbox/webhook first.")
-        again = await webhooks.redeliver(known[-1])
+        # What announced it, not what became of it since.
+        again = await webhooks.redeliver(known[0])
         return JSONResponse(again.model_dump(exclude={"body"}))
 
 

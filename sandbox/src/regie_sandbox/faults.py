@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal
 
-import httpx
+import httpx2
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -87,10 +87,10 @@ async def _cut(send: Send) -> None:
     error as over a network.
 
     Raises:
-        httpx.RemoteProtocolError: always.
+        httpx2.RemoteProtocolError: always.
     """
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-    raise httpx.RemoteProtocolError("the sandbox cut this connection, as it was told to")
+    raise httpx2.RemoteProtocolError("the sandbox cut this connection, as it was told to")
 
 
 async def _silence(receive: Receive, seconds: float) -> None:

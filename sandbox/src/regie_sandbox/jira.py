@@ -95,10 +95,13 @@ class Desk:
         after: dict[str, Any],
         *,
         actor: str | None = None,
+        by: str = "",
     ) -> Ticket:
-        """Keep a changed ticket."""
+        """Keep a changed ticket, and announce another status; `by` is the account that moved it, else our own."""
         changed = ticket.model_copy(update=update | {"updated": self.world.clock()})
         self.world.save(changed, entries=[self.entry(request, ticket.key, before, after, actor)])
+        mover = by or seed.account_id(seed.JIRA_ACCOUNT.email)
+        self._webhooks.announce_move(changed, ticket.status, site_of(request), mover)
         return changed
 
 

@@ -1,4 +1,4 @@
-"""The site's admin webhook: tells a listener about new issues, signed, and again when the listener stumbles.
+"""The site's admin webhook: tells a listener about new issues and their moves, signed, and again when it stumbles.
 
 Rules: developer.atlassian.com/cloud/jira/platform/webhooks. Delivery is at least once: what was not delivered when
 the process ended is sent again at the next start.
@@ -9,11 +9,12 @@ import hashlib
 import hmac
 import json
 import uuid
+from typing import Any
 
-import httpx
+import httpx2
 
 from regie_sandbox.jira_shapes import Shapes
-from regie_sandbox.tickets import Delivery, Ticket
+from regie_sandbox.tickets import STATUSES, Delivery, Ticket
 from regie_sandbox.world import World
 
 # Any other refusal is final: the vendor does not send a webhook again that was answered with 400 or 404.
@@ -28,7 +29,7 @@ def sign(secret: str, body: bytes) -> str:
 class Webhooks:
     """Keeps deliveries and sends them in the background of the running event loop."""
 
-    def __init__(self, world: World, client: httpx.AsyncClient) -> None:
+    def __init__(self, world: World, client: httpx2.AsyncClient) -> None:
         self._world = world
         self._client = client
         self._sending: dict[str, asyncio.Task[None]] = {}
@@ -37,20 +38,55 @@ class Webhooks:
         """Queue `jira:issue_created` for a new ticket; None when nobody registered a webhook."""
         if self._world.webhook()[0] is None:
             return None
-        delivery = self._delivery(ticket, site)
+        shapes = Shapes(self._world, site)
+        return self._queue(
+            ticket,
+            {
+                "timestamp": int(ticket.created.timestamp() * 1000),
+                "webhookEvent": "jira:issue_created",
+                "issue_event_type_name": "issue_created",
+                "user": shapes.user(ticket.creator),
+                "issue": shapes.issue(ticket),
+            },
+        )
+
+    def announce_move(self, ticket: Ticket, former: str, site: str, by: str) -> Delivery | None:
+        """Queue `jira:issue_updated` for a ticket that has another status than `former`, moved by an account's id.
+
+        The change stands in `changelog`: ids as texts, names in `fromString` and `toString`.
+        """
+        if self._world.webhook()[0] is None or ticket.status == former:
+            return None
+        shapes, old, new = Shapes(self._world, site), STATUSES[former], STATUSES[ticket.status]
+        moved = {
+            "field": "status",
+            "fieldtype": "jira",
+            "fieldId": "status",
+            "from": old.id,
+            "fromString": old.name,
+            "to": new.id,
+            "toString": new.name,
+        }
+        return self._queue(
+            ticket,
+            {
+                "timestamp": int(ticket.updated.timestamp() * 1000),
+                "webhookEvent": "jira:issue_updated",
+                "issue_event_type_name": "issue_generic",
+                "user": shapes.user(by),
+                "issue": shapes.issue(ticket),
+                "changelog": {"id": str(uuid.uuid4().int % 10**6), "items": [moved]},
+            },
+        )
+
+    def _queue(self, ticket: Ticket, payload: dict[str, Any]) -> Delivery:
+        delivery = self._delivery(ticket, payload)
         self._world.save(delivery)
         self._start(delivery.identifier)
         return delivery
 
-    def _delivery(self, ticket: Ticket, site: str) -> Delivery:
-        shapes = Shapes(self._world, site)
-        payload = {
-            "timestamp": int(ticket.created.timestamp() * 1000),
-            "webhookEvent": "jira:issue_created",
-            "issue_event_type_name": "issue_created",
-            "user": shapes.user(ticket.creator),
-            "issue": shapes.issue(ticket),
-        }
+    @staticmethod
+    def _delivery(ticket: Ticket, payload: dict[str, Any]) -> Delivery:
         body = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
         return Delivery(identifier=str(uuid.uuid4()), ticket_key=ticket.key, body=body)
 
@@ -114,7 +150,7 @@ class Webhooks:
             timeout = self._world.rules.webhook_timeout_seconds
             response = await self._client.post(url, content=body, headers=headers, timeout=timeout)
             status: int | None = response.status_code
-        except httpx.TransportError:
+        except httpx2.TransportError:
             status = None
         # The world went on while the listener answered: it may have been reset, or a hand may have delivered as well.
         delivery = self._world.deliveries.get(identifier)

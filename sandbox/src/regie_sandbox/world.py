@@ -97,6 +97,7 @@ class World:
     def _load(self) -> None:
         self._life = int(self._setting("life", lambda: "0"))
         self.people = {each.id: each for each in self._read(Person)}
+        self._ids = {each.upn.casefold(): each.id for each in reversed(self.people.values())}
         self.groups = {each.id: each for each in self._read(Group)}
         self.tickets = {each.key: each for each in self._read(Ticket)}
         self.deliveries = {each.identifier: each for each in self._read(Delivery)}
@@ -139,6 +140,10 @@ class World:
     def _remember(self, record: Record) -> None:
         match record:
             case Person():
+                before = self.people.get(record.id)
+                if before is not None and self._ids.get(before.upn.casefold()) == record.id:
+                    del self._ids[before.upn.casefold()]
+                self._ids.setdefault(record.upn.casefold(), record.id)
                 self.people[record.id] = record
             case Group():
                 self.groups[record.id] = record
@@ -154,9 +159,7 @@ class World:
     def person(self, id_or_upn: str) -> Person | None:
         """The person with this object id or userPrincipalName (case does not count), if any."""
         wanted = id_or_upn.casefold()
-        return self.people.get(wanted) or next(
-            (each for each in self.people.values() if each.upn.casefold() == wanted), None
-        )
+        return self.people.get(wanted) or self.people.get(self._ids.get(wanted, ""))
 
     def groups_of(self, person_id: str) -> list[Group]:
         """The groups a person is a direct member of, in a stable order."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
+import httpx2
 from rich.prompt import Prompt
 
 from regie.cli.demo_world import demo_home, up
@@ -24,7 +24,7 @@ TIMEOUT_S = 40.0
 class Api:
     """One signed-in talk with the web process. Answers are the API's JSON."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx2.AsyncClient) -> None:
         self._http = http
 
     async def get(self, path: str, **query: str | int | None) -> Any:
@@ -55,17 +55,17 @@ class Api:
             if shown["is_final"] or (also_waiting and shown["is_waiting_for_people"]):
                 return shown
 
-    async def _send(self, request: httpx.Request) -> Any:
+    async def _send(self, request: httpx2.Request) -> Any:
         try:
             response = await self._http.send(request)
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             raise Unavailable(f"Regie does not answer at {request.url.host}:{request.url.port}.") from error
         if response.is_success:
             return response.json()
         raise _error(response)
 
 
-def _error(response: httpx.Response) -> RegieError:
+def _error(response: httpx2.Response) -> RegieError:
     """The error a problem document (RFC 9457) describes."""
     try:
         problem = response.json()
@@ -120,8 +120,8 @@ async def connected(
             headers["Authorization"] = f"Bearer {read_or_make_token(real_home(settings).operator_token_file)}"
             headers["Regie-Operator"] = re.sub(r"[^a-z0-9._-]", "-", getpass.getuser().lower())[:64]
         else:
-            auth = httpx.BasicAuth(person, password_of(settings, person))
-        async with httpx.AsyncClient(
+            auth = httpx2.BasicAuth(person, password_of(settings, person))
+        async with httpx2.AsyncClient(
             base_url=address, headers=headers, auth=auth, timeout=TIMEOUT_S, trust_env=False
         ) as http:
             yield Api(http)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import yaml
 
 from regie.cli.installation import Installation, Say, free_port, metrics_ports, operator, real_home, require_free
@@ -160,7 +160,7 @@ async def _write_workspace(settings: Settings, sandbox: str) -> None:
     file = settings.workspace_folder / "tenants" / f"{TENANT}.yaml"
     if file.exists():
         return
-    async with httpx.AsyncClient(base_url=sandbox, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=sandbox, trust_env=False) as http:
         given: dict[str, Any] = (await http.get("/sandbox/credentials")).json()
         people = (await http.get("/sandbox/world")).json()["people"]
     jira, graph = given["jira"], given["graph"]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from regie.cli.findings import Finding, info, ok, problem, warning
 from regie.cli.installation import Installation
@@ -142,8 +142,8 @@ def _answering(name: str, address: str, settings: Settings) -> Finding:
     log = settings.home / "logs" / f"{name}.log"
     remedy = f"Look at the end of {log}; `regie down` and `regie up` start it afresh."
     try:
-        answer = httpx.get(f"{address}/health", timeout=ANSWER_WITHIN_S, trust_env=False)
-    except httpx.HTTPError as error:
+        answer = httpx2.get(f"{address}/health", timeout=ANSWER_WITHIN_S, trust_env=False)
+    except httpx2.HTTPError as error:
         return problem(name, f"It does not answer at {address} ({type(error).__name__}).", remedy)
     if answer.is_success:
         return ok(name, f"Answers at {address}.")

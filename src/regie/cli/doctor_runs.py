@@ -13,6 +13,7 @@ from regie.store.checkup import OddApproval, WaitingRun
 from regie.store.database import Database, Transaction
 from regie.store.liveness import Sleeper
 from regie.store.sealer import Sealer
+from regie.store.start_rates import rate_in_words
 
 CLOCKS_APART_S = 5.0
 """Seconds that two clocks may differ before somebody should look."""
@@ -123,6 +124,15 @@ async def _runs(tx: Transaction) -> list[Finding]:
         )
         for run in await checkup.unclaimed_runs(tx)
     ]
+    findings += [
+        problem(
+            "runs",
+            f"{each.runs} runs of {each.domain} wait for a newer worker: they are written in format {each.format}, and "
+            f"its workers read up to {each.reads}.",
+            "Stop the older workers and start those of the version that is installed: regie down, then regie up.",
+        )
+        for each in await checkup.too_new_runs(tx)
+    ]
     return findings or [ok("runs", "None is stuck.")]
 
 
@@ -130,18 +140,24 @@ async def _quotas(tx: Transaction) -> list[Finding]:
     """Queues that are full or nearly so, and vendors that have asked us to wait."""
     findings = []
     for use in await quotas.use(tx):
-        most = use.quota.waiting
-        if most is not None and use.waiting >= most * NEARLY_FULL:
+        most, waiting = use.quota.waiting, use.waiting + use.held_back
+        if most is not None and waiting >= most * NEARLY_FULL:
             findings.append(
                 warning(
                     "quotas",
-                    f"Domain {use.domain} has {use.waiting} runs waiting to begin; at {most} people start no more.",
+                    f"Domain {use.domain} has {waiting} runs waiting to begin; at {most} people start no more.",
                     "See `regie quotas`. Raise quota.runs in its domain.yaml, add workers, or wait.",
                 )
             )
         elif use.quota.runs is not None and use.in_hands >= use.quota.runs and use.ready:
             message = f"Domain {use.domain} uses its quota of {use.quota.runs}; {use.ready} more runs are ready."
             findings.append(info("quotas", message, "regie quotas"))
+        if use.held_back and use.last_at is not None and use.quota.start_rate is not None:
+            message = (
+                f"Domain {use.domain} holds back {use.held_back} runs: it begins "
+                f"{rate_in_words(use.quota.start_rate)}; the last begins at {_moment(use.last_at)}."
+            )
+            findings.append(info("quotas", message, "Wait, or raise quota.start_rate in its domain.yaml."))
     findings += [
         warning(
             "rate budgets",

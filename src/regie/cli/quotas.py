@@ -14,6 +14,7 @@ from regie.store import quotas as stored
 from regie.store import rate_budgets
 from regie.store.quotas import DomainUse
 from regie.store.rate_budgets import Level
+from regie.store.start_rates import rate_in_words
 
 NO_BOUND = "-"
 
@@ -28,6 +29,16 @@ def quotas(as_json: Json = False) -> None:
         ("domain", "tenant", "in hands", "quota", "ready", "not begun", "takes at most"),
         (row for use in uses for row in _rows(use)),
         nothing="There is no domain: load a workspace first.",
+    )
+    out.print("")
+    print_table(
+        ("domain", "begins", "held back", "the last until"),
+        (
+            (use.domain, rate_in_words(rate), use.held_back, moment(use.last_at.isoformat() if use.last_at else None))
+            for use in uses
+            if (rate := use.quota.start_rate) is not None
+        ),
+        nothing="No domain has a start rate.",
     )
     out.print("")
     print_table(
@@ -77,6 +88,8 @@ def _domain(use: DomainUse) -> dict[str, Any]:
         "in_hands": use.in_hands,
         "ready": use.ready,
         "waiting": use.waiting,
+        "held_back": use.held_back,
+        "last_at": use.last_at.isoformat() if use.last_at else None,
         "tenants": [asdict(tenant) for tenant in use.tenants],
     }
 

@@ -257,13 +257,22 @@ def _show_run(shown: dict[str, Any]) -> None:
     if shown["finish_by"]:
         late = "  [red]late[/red]" if shown["is_late"] else ""
         out.print(f"to finish by {moment(shown['finish_by'])}{late}")
+    if cause := shown["cause"]:
+        by = f", published by run {cause['run']}" if cause["run"] else ""
+        out.print(f"started by the event {cause['name']} {cause['event']}{by}", markup=False)
     if shown["rerun_of"]:
         out.print(f"repeats run {shown['rerun_of']}; steps marked `kept` were not done again")
     for again in shown["reruns"]:
         out.print(f"repeated by run {again}")
     if held := shown["paused"]:
         out.print(
-            "paused by ", held["by"], ": ", held["reason"] or "no reason given", sep="", markup=False, style="yellow"
+            f"paused with its parent {held['parent']} by " if held["parent"] else "paused by ",
+            held["by"],
+            ": ",
+            held["reason"] or "no reason given",
+            sep="",
+            markup=False,
+            style="yellow",
         )
     out.print()
     if shown["queued"]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 
 
 @dataclass
 class SandboxClient:
     """Speaks to the hand above the imaginary world (`/sandbox/...`), never to the vendors' endpoints."""
 
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
 
     async def open_ticket(self, ticket: dict[str, Any]) -> str:
         """Open a ticket as a customer would on the portal; its key."""

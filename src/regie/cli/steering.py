@@ -55,7 +55,8 @@ def resume(
 ) -> None:
     """Let a paused run go on where it stood."""
     shown = _post(run, "resume", {"reason": reason})
-    _say(shown, as_json, f"Run {shown['id']}: {shown['status']}, goes on")
+    how = f"still paused with its parent by {shown['by']}" if shown["is_paused"] else "goes on"
+    _say(shown, as_json, f"Run {shown['id']}: {shown['status']}, {how}")
 
 
 def wake(run: RunId, as_json: Json = False) -> None:

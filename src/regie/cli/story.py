@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 
 from regie.cli.api import TIMEOUT_S, Api, password_of
 from regie.cli.demo_world import Services
@@ -55,8 +55,10 @@ class Story:
 
     async def decide(self, approval: dict[str, Any], person: str, decision: str, comment: str) -> None:
         """Answer an approval as a person, having seen its plan."""
-        auth = httpx.BasicAuth(person, password_of(self.services.settings, person))
-        async with httpx.AsyncClient(base_url=self.services.web, auth=auth, timeout=TIMEOUT_S, trust_env=False) as http:
+        auth = httpx2.BasicAuth(person, password_of(self.services.settings, person))
+        async with httpx2.AsyncClient(
+            base_url=self.services.web, auth=auth, timeout=TIMEOUT_S, trust_env=False
+        ) as http:
             await Api(http).post(
                 f"/v1/approvals/{approval['id']}/decision",
                 {"decision": decision, "comment": comment, "plan_sha256": approval["plan_sha256"]},
@@ -78,12 +80,12 @@ async def telling(services: Services) -> AsyncIterator[Story]:
     """A story in running services."""
     token = read_or_make_token(services.settings.operator_token_file)
     async with (
-        httpx.AsyncClient(
+        httpx2.AsyncClient(
             base_url=services.web,
             headers={"Authorization": f"Bearer {token}", "Regie-Operator": "demo"},
             timeout=TIMEOUT_S,
             trust_env=False,
         ) as web,
-        httpx.AsyncClient(base_url=services.sandbox, timeout=TIMEOUT_S, trust_env=False) as sandbox,
+        httpx2.AsyncClient(base_url=services.sandbox, timeout=TIMEOUT_S, trust_env=False) as sandbox,
     ):
         yield Story(services, Api(web), SandboxClient(sandbox))

@@ -53,6 +53,7 @@ class Event(StrEnum):
     RUN_CLOSED = "run:closed"
     EVENT_RECEIVED = "event:received"
     EVENT_REPEATED = "event:repeated"
+    EVENT_PUBLISHED = "event:published"
     EVENT_SET_ASIDE = "event:set_aside"
     """What is kept of it cannot be opened: it reaches nobody."""
     STEP_FINISHED = "step:finished"

@@ -23,7 +23,7 @@ from regie.core import shape
 from regie.core.block import Catalogue
 from regie.core.capabilities.ticket import Ticket
 from regie.core.capability import Effect
-from regie.core.checking_approvals import approval_faults
+from regie.core.checking_approvals import approval_faults, limit_faults
 from regie.core.checking_arguments import ArgumentCheck
 from regie.core.checking_children import Workflows, child_faults
 from regie.core.checking_starts import start_faults
@@ -126,6 +126,7 @@ def check(
     faults = [
         *checker.faults,
         *approval_faults(checker.layout, positions, catalogue, settings, roles),
+        *limit_faults(definition, positions, roles),
         *child_faults(definition, checker.layout, positions, catalogue, workflows),
         *start_faults(definition, positions, catalogue, settings, roles),
     ]

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from regie.core.block import Catalogue
 from regie.core.capability import Effect
-from regie.core.definition import Step
+from regie.core.definition import Definition, Step
 from regie.core.durations import parse_duration
 from regie.core.errors import Fault
 from regie.core.expression import (
@@ -40,6 +40,16 @@ _KNOWN_OF_A_YES = (("decision",), ("outcome",))
 _ADDRESS = r"(\0|[^@\s\0]+@[^@\s\0]+)"
 _WHO = re.compile(rf"user:{_ADDRESS}|role:(?P<role>[a-z][a-z0-9_-]*)|manager_of {_ADDRESS}")
 _WHO_HINT = "write user:ADDRESS, role:NAME or manager_of ADDRESS"
+
+
+def limit_faults(definition: Definition, positions: Positions, roles: Collection[str] | None) -> Iterator[Fault]:
+    """Roles that a run would ask for more changes than its limit, and that nobody holds."""
+    written = positions.source.root.below("limit", "ask")
+    for node in written.value if isinstance(written.value, list) and definition.limit_ask else ():
+        role = str(node.below("who").value).partition("role:")[2]
+        if role and roles is not None and role not in roles:
+            hint = did_you_mean(role, roles)
+            yield positions.source.fault(node.below("who"), f"nobody holds a role {role!r}", hint=hint)
 
 
 def approval_faults(

@@ -4,9 +4,12 @@ The rules:
 
 * A poll's block only reads; what it gives holds the list that is meant, and its items have what `key` names.
 * The arguments of a poll know `settings` and `poll.cursor`, the latter only when the block gives a cursor.
+* The `if` of an event knows `event` and `settings`, and gives true or false.
+* `from: event.…` in the input needs an event.
 * `from: item.…` in the input needs a poll, and reads what its items have.
 * A workflow that is started by a schedule alone has no input field that nobody fills.
-* Of schedules, polls and forms each is there once: a second one just like it, or a second form, says nothing more.
+* Of schedules, polls, events and forms each is there once: a second one just like it, or a second form, says nothing
+  more.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from regie.core.nearest import did_you_mean
 from regie.core.polling import CURSOR, lists_of
 from regie.core.reading import Positions
 from regie.core.shape import NUMBER, TEXT, Shape
-from regie.core.starts import FormStart, Kind, PollStart, ScheduleStart, Start
+from regie.core.starts import EventStart, FormStart, Kind, PollStart, ScheduleStart, Start
 
 
 def start_faults(
@@ -40,29 +43,27 @@ def start_faults(
     """Everything that is wrong with the starts of a definition, and with the input they bring."""
     check = _Starts(definition, positions, catalogue, settings)
     yield from check.polls()
+    yield from check.events()
     yield from check.forms(roles)
     yield from check.schedules()
     yield from check.twice()
     yield from check.sources()
 
 
-class _PollScope:
-    """What the arguments of a poll can reach."""
+class _BeforeRun:
+    """What an expression of a start can reach: there are no steps and no input yet."""
 
-    def __init__(self, settings: Mapping[str, JsonValue], *, has_cursor: bool) -> None:
-        self._has_cursor = has_cursor
+    def __init__(self, settings: Mapping[str, JsonValue], **roots: Shape) -> None:
         self._roots = {
             "settings": shape.an_object({name: shape.of_setting(value) for name, value in settings.items()}),
-            "poll": shape.an_object({CURSOR: shape.A_TEXT} if has_cursor else {}),
+            **roots,
         }
 
     def root(self, name: str, offset: int, note: Note) -> Shape:
-        """`settings` or `poll`."""
-        if name == "poll" and not self._has_cursor:
-            note(offset, "the block of this poll gives no cursor", "leave `poll` out: known items start nothing again")
-            return shape.ANY
+        """`settings`, and what the kind of start brings."""
         if name not in self._roots:
-            note(offset, f"there is nothing named {name!r} in a poll", did_you_mean(name, self._roots))
+            message = f"there is nothing named {name!r} before a run has begun"
+            note(offset, message, did_you_mean(name, self._roots))
             return shape.ANY
         return self._roots[name]
 
@@ -70,6 +71,21 @@ class _PollScope:
         """No step is over before a run has begun."""
         reading.note(reading.offset, "there are no steps before a run has begun", None)
         return shape.ANY
+
+
+class _PollScope(_BeforeRun):
+    """What the arguments of a poll can reach."""
+
+    def __init__(self, settings: Mapping[str, JsonValue], *, has_cursor: bool) -> None:
+        self._has_cursor = has_cursor
+        super().__init__(settings, poll=shape.an_object({CURSOR: shape.A_TEXT} if has_cursor else {}))
+
+    def root(self, name: str, offset: int, note: Note) -> Shape:
+        """`settings` or `poll`."""
+        if name == "poll" and not self._has_cursor:
+            note(offset, "the block of this poll gives no cursor", "leave `poll` out: known items start nothing again")
+            return shape.ANY
+        return super().root(name, offset, note)
 
 
 class _Starts:
@@ -147,6 +163,21 @@ class _Starts:
             return
         self.items.append(shape.ANY)
 
+    def events(self) -> Iterator[Fault]:
+        """The `if` of each event."""
+        for node, start in self.placed():
+            if not isinstance(start, EventStart) or start.condition is None:
+                continue
+            faults: list[Fault] = []
+            written = node.below("if")
+            scope = _BeforeRun(self.settings, event=Shape(frozenset({shape.OBJECT})))
+            check = ArgumentCheck(self.source, scope, [], faults)
+            got = check.expression(written, start.condition, 0)
+            yield from faults
+            if not got.may_be(shape.BOOLEAN):
+                message = f"`if` is {got.in_words()}: it must be true or false"
+                yield self.source.fault(written, message, hint="compare it with something")
+
     def forms(self, roles: Collection[str] | None) -> Iterator[Fault]:
         """Who may use each form."""
         for node, start in self.placed():
@@ -176,19 +207,24 @@ class _Starts:
         seen: set[str] = set()
         for (entry, word, _), start in zip(self.written, self.definition.start, strict=False):
             match start:
-                case ScheduleStart() | PollStart():
+                case ScheduleStart() | PollStart() | EventStart():
                     identity = f"{start.kind} {start.identity}"
                 case FormStart():
                     identity = start.kind.value
                 case _:
                     continue
+            article = "an" if start.kind is Kind.EVENT else "a"
             if self.is_whole and identity in seen:
-                yield self.source.fault_at_key(entry, word, f"there is such a {start.kind} already")
+                yield self.source.fault_at_key(entry, word, f"there is such {article} {start.kind} already")
             seen.add(identity)
 
     def sources(self) -> Iterator[Fault]:
-        """Input that is read from the items of a poll."""
+        """Input that is read from the items of a poll, or from an event."""
         for field in self.definition.input:
+            is_event = field.source is not None and field.source.partition(".")[0] == "event"
+            if is_event and not any(word == Kind.EVENT.value for _, word, _ in self.written):
+                node = self.source.root.below("input", field.name, "from")
+                yield self.source.fault(node, "there is an event only where an `event` starts the runs")
             if field.source is not None and field.source.partition(".")[0] == "item":
                 yield from self._source(field)
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from regie.core import canonical
+from regie.core.approval import Rung
 from regie.core.starts import Start, WrittenStart
 
 OneStart = TypeVar("OneStart", bound=WrittenStart)
@@ -61,7 +62,8 @@ class InputField(Written):
 
     Attributes:
         help: What people should know who fill it in.
-        source: Where it is read when nobody gives it: a path such as `ticket.fields.employee` or `item.user`.
+        source: Where it is read when nobody gives it: a path such as `ticket.fields.employee`, `item.user`
+            or `event.employee`.
     """
 
     name: str
@@ -189,7 +191,8 @@ class Definition(Written):
         workflow: `domain.verb_object`.
         sla_finish_s: Seconds in which a run should finish, if the file says; later it is late.
         sla_stop_s: Seconds after which a run fails if it has not finished, if the file says.
-        limit: How many changes one run may make, if the file says.
+        limit: How many changes one run may make before it asks for more, if the file says.
+        limit_ask: Whom it asks, if the file says; else the role of the domain's owner.
         tests: The file's own examples, kept as written.
         source: The file's text, to show it as its owner wrote it.
     """
@@ -201,6 +204,7 @@ class Definition(Written):
     sla_finish_s: float | None = None
     sla_stop_s: float | None = None
     limit: int | None = None
+    limit_ask: tuple[Rung, ...] = ()
     start: tuple[Start, ...] = ()
     input: tuple[InputField, ...] = ()
     steps: tuple[Step, ...]

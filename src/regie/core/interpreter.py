@@ -15,7 +15,7 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from regie.core import cancelling, children, ladder, pausing, stopping, waiting
+from regie.core import cancelling, children, event_starts, ladder, limit, pausing, stopping, waiting
 from regie.core.block import Catalogue, Retry
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import EvaluationError, Failure, InvalidInput
@@ -24,6 +24,7 @@ from regie.core.inputs import build_input, needs_ticket
 from regie.core.report import report
 from regie.core.run import (
     ANSWER,
+    LIMIT,
     START,
     ApprovalState,
     ApproversFound,
@@ -89,6 +90,8 @@ class Advance:
 def begin(facts: RunFacts) -> RunState:
     """The state of a run that has been accepted and not yet moved; `Begun` moves it."""
     requester = facts.started_by if "@" in facts.started_by and not facts.ticket else ""
+    if facts.cause is not None:
+        requester = facts.cause.requester or requester
     if facts.parent is not None:
         requester = facts.parent.requester
     return RunState(facts=facts, requester=requester)
@@ -153,6 +156,7 @@ class Life:
         self.ended = self.before.ended
         self.cancelled = self.before.cancelled
         self.paused = self.before.paused
+        self.paused_too = self.before.paused_too
         self.held = list(self.before.held)
         self.stopped = self.before.stopped
         self.failure = self.before.failure
@@ -176,6 +180,7 @@ class Life:
                 "ended": self.ended,
                 "cancelled": self.cancelled,
                 "paused": self.paused,
+                "paused_too": self.paused_too,
                 "held": tuple(self.held),
                 "stopped": self.stopped,
             }
@@ -263,6 +268,9 @@ class Life:
                 ladder.take_timer(self, place, step, purpose, number)
 
     def _take_failure(self, place: str, step: StepState, event: Failed) -> None:
+        if limit.takes(self, place, step, event.failure):
+            self._note_end(place, step.attempt, StepStatus.WAITING, event.failure)
+            return
         stopping.take_failure(self, event.failure)
         tries = step.tries + 1
         rule = self._retry_rule(place)
@@ -318,7 +326,8 @@ class Life:
 
     def _note_end(self, place: str, attempt: int, status: StepStatus, failure: Failure | None) -> None:
         written = self._written(place)
-        uses = {START: READ_TICKET, ANSWER: COMMENT_TICKET}.get(place) or written.uses or written.kind.value
+        own = {START: READ_TICKET, ANSWER: COMMENT_TICKET, LIMIT: APPROVE}.get(written_place(place))
+        uses = own or written.uses or written.kind.value
         self.commands.append(StepEnded.made(place=place, attempt=attempt, uses=uses, status=status, failure=failure))
 
     def _written(self, place: str) -> Step:
@@ -356,6 +365,8 @@ class Life:
 
     def progress(self) -> None:
         """Begin whatever may begin, from the input to the last step, and close the run when nothing is left."""
+        if (asking := limit.look(self)) is not None:
+            self._emit(*asking, partial(limit.work, self, *asking))
         flow = self._prepare()
         has_begun = flow == NEXT
         if has_begun:
@@ -370,7 +381,7 @@ class Life:
             moving = RunStatus.RUNNING if self.is_working else RunStatus.WAITING
             self.status = moving if self.paused is None else RunStatus.PAUSED
             return
-        self.paused, self.held = None, []
+        self.paused, self.paused_too, self.held = None, None, []
         self.failure = flow if isinstance(flow, Failure) else None
         self.status = self._final_status(flow)
         if (told := children.farewell(self.state(), in_doubt=self._is_in_doubt())) is not None:
@@ -401,7 +412,8 @@ class Life:
         ticket: JsonValue = None
         # Also read where only an approval needs it: the ticket says who asked, and who asked may not say yes.
         asks_people = any(step.uses == APPROVE for step in self.definition.by_place.values())
-        if self.facts.ticket and (needs_ticket(self.definition) or asks_people):
+        may_ask = asks_people or self.definition.limit is not None
+        if self.facts.ticket and (needs_ticket(self.definition) or may_ask):
             if self.is_cut and START not in self.steps:
                 return CUT
             flow = self._implicit(START, READ_TICKET, {"ticket": self.facts.ticket})
@@ -411,12 +423,22 @@ class Life:
         if self.is_cut:
             return CUT
         try:
-            self.input = build_input(self.definition, self.facts.given, ticket if isinstance(ticket, dict) else None)
+            self.input = self._read_input(ticket)
             self.requester = _requester(ticket, must_be_known=asks_people) or self.requester
         except InvalidInput as error:
             return self._answer(Failure.of(error))
         self.ready = True
         return NEXT
+
+    def _read_input(self, ticket: JsonValue) -> dict[str, JsonValue]:
+        """The run's input.
+
+        Raises:
+            InvalidInput: It cannot be used, or was found unfit when the run was accepted.
+        """
+        if self.facts.unfit:
+            raise InvalidInput(self.facts.unfit)
+        return build_input(self.definition, self.facts.given, ticket if isinstance(ticket, dict) else None)
 
     def _answer(self, failure: Failure) -> Flow:
         text = f"This request cannot be carried out. {failure.message}\n\n{START_AGAIN}"
@@ -452,7 +474,13 @@ class Life:
         return any(
             (step.failure and step.failure.kind in DOUBTFUL)
             # Cut off between two tries: nobody says what the last one has done.
-            or (step.status is StepStatus.CANCELLED and step.attempt and step.approval is None and place != START)
+            or (
+                step.status is StepStatus.CANCELLED
+                and step.attempt
+                and step.approval is None
+                and place != START
+                and not step.limited
+            )
             or (step.child is not None and step.child.in_doubt)
             for place, step in self.steps.items()
         )
@@ -642,6 +670,8 @@ class Life:
             case Kind.USES if step.uses == APPROVE:
                 asking = ApprovalState(given=ladder.arguments(self, step, around))
                 self.hand_out(place, StepState(status=StepStatus.RUNNING, approval=asking))
+            case Kind.USES if step.uses == event_starts.PUBLISH:
+                event_starts.publish(self, step, place, around)
             case Kind.USES:
                 given = step.arguments if step.is_literal else render(step.arguments, self.scope(step, around))
                 arguments = given if isinstance(given, dict) else {}

@@ -16,6 +16,7 @@ from regie.core.definition import Definition, InputField, InputType
 from regie.core.errors import DefinitionError, Fault
 from regie.core.located import Node, Source
 from regie.core.nearest import did_you_mean
+from regie.core.reading_limit import read_limit
 from regie.core.reading_starts import read_starts
 from regie.core.reading_steps import StepReader
 from regie.core.reading_values import Reader
@@ -28,7 +29,7 @@ _SLA = ("finish", "stop")
 _FIELD = ("type", "from", "title", "help", "required", "default", "one-of")
 _WORKFLOW = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_PATH = re.compile(r"(ticket|item)(\.[A-Za-z_][A-Za-z0-9_]*)+")
+_PATH = re.compile(r"(ticket|item|event)(\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def read_draft(text: str, file: str) -> Draft:
     fields = reader.fields(source.root, "a workflow file", KEYWORDS, _REQUIRED)
     steps = StepReader(reader)
     finish_s, stop_s = _sla(reader, fields.get("sla"))
+    limit, limit_ask = read_limit(reader, fields.get("limit"))
     parts = {
         "workflow": _workflow_name(reader, fields.get("workflow")) or "",
         "title": reader.text(fields.get("title"), "`title`") or "",
@@ -97,7 +99,8 @@ def read_draft(text: str, file: str) -> Draft:
         "owner": reader.text(fields.get("owner"), "`owner`") or "",
         "sla_finish_s": finish_s,
         "sla_stop_s": stop_s,
-        "limit": reader.whole_number(fields.get("limit"), "`limit`"),
+        "limit": limit,
+        "limit_ask": limit_ask,
         "start": read_starts(reader, fields.get("start")),
         "input": _input(reader, fields.get("input")),
         "steps": steps.steps(fields["steps"], "`steps`") if "steps" in fields else (),
@@ -155,7 +158,9 @@ def _input_field(reader: Reader, name: str, node: Node) -> InputField | None:
     kind = InputType(type_name)
     source = reader.text(fields.get("from"), "`from`")
     if source is not None and not _PATH.fullmatch(source):
-        reader.note(fields["from"], f"{source!r} is not a path such as ticket.fields.employee or item.user")
+        reader.note(
+            fields["from"], f"{source!r} is not a path such as ticket.fields.employee, item.user or event.employee"
+        )
     one_of = _one_of(reader, node, kind, fields.get("one-of"))
     required = fields.get("required")
     if required is not None and not isinstance(required.value, bool):

@@ -9,12 +9,13 @@ import re
 from collections.abc import Callable
 
 from regie.core.capability import NAME
+from regie.core.expression import has_expression
 from regie.core.located import Node
 from regie.core.moments import read_zone
 from regie.core.nearest import did_you_mean
-from regie.core.reading_values import Reader
+from regie.core.reading_values import Reader, every_text
 from regie.core.schedule import CronFault, check_cron
-from regie.core.starts import FormStart, Kind, Missed, PollStart, ScheduleStart, Start, TicketStart
+from regie.core.starts import EventStart, FormStart, Kind, Missed, PollStart, ScheduleStart, Start, TicketStart
 
 NOT_YET = ("webhook", "mail", "chat", "api")
 """Words of the language that this version does not start runs by."""
@@ -25,6 +26,7 @@ _TICKET = ("system", "project", "request_type")
 _SCHEDULE = ("cron", "zone", "missed", "spread")
 _POLL = ("uses", "with", "every", "items", "key")
 _FORM = ("who",)
+_EVENT = ("name", "where", "if")
 _KEY = re.compile(r"item(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _WHO = re.compile(r"everyone|role:[a-z][a-z0-9_-]*")
 
@@ -118,9 +120,33 @@ def _form(reader: Reader, node: Node) -> Start:
     return FormStart(who=who)
 
 
+def _event(reader: Reader, node: Node) -> Start:
+    fields = reader.fields(node, "`event`", _EVENT, ("name",))
+    name = reader.text(fields.get("name"), "`name`") or ""
+    if name and not NAME.match(name):
+        reader.note(fields["name"], f"{name!r} is not a name of the form noun.verb", hint="such as contract.sign")
+    where = fields.get("where")
+    if where is not None and not isinstance(where.value, dict):
+        reader.wrong(where, "`where` is an object: fields of the event, and what each must be equal to")
+    elif where is not None and any(has_expression(str(text.value)) for text in every_text(where)):
+        reader.note(where, "there are no expressions in `where` of a start", hint="compare with `if` instead")
+    condition = fields.get("if")
+    is_text = condition is not None and isinstance(condition.value, str)
+    if condition is not None and not is_text:
+        reader.wrong(condition, "`if` is an expression that gives true or false")
+    is_read = condition is not None and is_text and reader.expression(condition, str(condition.value))
+    plain = where.plain() if where is not None else {}
+    return EventStart(
+        event=name,
+        where=plain if isinstance(plain, dict) else {},
+        condition=str(condition.value) if condition is not None and is_read else None,
+    )
+
+
 _READERS: dict[Kind, Callable[[Reader, Node], Start]] = {
     Kind.TICKET: _ticket,
     Kind.SCHEDULE: _schedule,
     Kind.POLL: _poll,
     Kind.FORM: _form,
+    Kind.EVENT: _event,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regie.core.approval import ApprovalOutcome
-from regie.core.run import EffectNote, RunState, StepStatus, undone_place
+from regie.core.run import LIMIT, EffectNote, RunState, StepStatus, undone_place, written_place
 
 _UNWELL = (StepStatus.FAILED, StepStatus.HANDLING, StepStatus.CANCELLED)
 
@@ -46,6 +46,11 @@ def decisions(state: RunState) -> list[str]:
         if step.approval is None or step.status is not StepStatus.DONE:
             continue
         outcome = ApprovalOutcome.model_validate(step.output)
+        if written_place(place) == LIMIT:
+            if outcome.decision == "approved":
+                said = f" {outcome.comment}" if outcome.comment else ""
+                lines.append(f"{outcome.by} has let it make more changes than its limit.{said}")
+            continue
         match outcome.decision:
             case "approved" if state.facts.dry:
                 lines.append("A dry run: approval is assumed, nothing is written.")

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 from regie.core.approval import ApprovalArguments
 from regie.core.definition import UNDO
 from regie.core.errors import Failure
+from regie.core.outside_event import OutsideEvent
 from regie.core.plan import PlannedStep
 
 
@@ -61,6 +62,9 @@ START = "start"
 """Place of the step that reads the ticket before the first written step. Not a legal step id."""
 ANSWER = "answer"
 """Place of the step that tells the ticket what is wrong with its input. Not a legal step id."""
+
+LIMIT = "run-limit"
+"""Place, with the number of the time, at which a run asks for more changes than its limit. Not a legal step id."""
 
 
 def written_place(place: str) -> str:
@@ -197,6 +201,7 @@ class StepState(Data):
         handle: What a change that takes effect later is asked about with.
         undo: What the block of its `undo` would be given, worked out when the step began.
         child: The run that it has started, for a step that runs a workflow.
+        limited: The how-manieth asking for more changes it waits for, from 1; see `limit.py`.
         kept: It was not done by this run: its result was taken over from the run that this one repeats in part.
     """
 
@@ -214,6 +219,7 @@ class StepState(Data):
     approval: ApprovalState | None = None
     undo: dict[str, JsonValue] | None = None
     child: ChildState | None = None
+    limited: int = 0
     kept: bool = False
 
 
@@ -234,6 +240,23 @@ class Parent(Data):
     detached: bool = False
 
 
+class Cause(Data):
+    """The event that has started a run.
+
+    Attributes:
+        event, name: Its id and its name.
+        run: The run that published it; empty when a program told it.
+        lineage: The workflows of the runs that led to it, each started by an event of the one before.
+        requester: Who asked for that run.
+    """
+
+    event: str
+    name: str
+    run: str = ""
+    lineage: tuple[str, ...] = ()
+    requester: str = ""
+
+
 class RunFacts(Data):
     """What is known of a run before its first step and never changes.
 
@@ -245,6 +268,9 @@ class RunFacts(Data):
         dry: Show what would change; write nothing.
         time_zone: The tenant's, as an IANA name: where a date's day is meant.
         parent: The run whose child it is, if it is one.
+        cause: The event that started it, if one did; a child has its parent's.
+        owner: Who owns its domain, as `team:NAME`; empty in a run of before this was kept.
+        unfit: Why it fails before its first step, found when it was accepted; empty for any other.
         rerun_of, rerun_from: The run that this one repeats, and from which step on; empty for any other.
     """
 
@@ -259,6 +285,9 @@ class RunFacts(Data):
     dry: bool = False
     time_zone: str = "UTC"
     parent: Parent | None = None
+    cause: Cause | None = None
+    owner: str = ""
+    unfit: str = ""
     rerun_of: str = ""
     rerun_from: str = ""
 
@@ -271,10 +300,11 @@ class Cancellation(Data):
 
 
 class Pause(Data):
-    """Who holds a run up, and why."""
+    """Who holds a run up, and why. `parent` is the run with which it was paused; empty when somebody meant this one."""
 
     by: str
     reason: str = ""
+    parent: str = ""
 
 
 class RunState(Data):
@@ -287,6 +317,7 @@ class RunState(Data):
         ended: An `end` step was reached: nothing new starts.
         cancelled: Somebody cancelled the run: nothing new starts, and what has begun is not gone on with.
         paused: Somebody holds the run up: nothing new starts until it is resumed.
+        paused_too: It is held up a second time: by itself and with its parent. Both have to be lifted.
         held: What has arrived meanwhile and is taken in then, in order of arrival.
         stopped: Why the run as a whole has failed, whatever its steps come to: nothing new starts but taking back.
     """
@@ -302,6 +333,7 @@ class RunState(Data):
     ended: bool = False
     cancelled: Cancellation | None = None
     paused: Pause | None = None
+    paused_too: Pause | None = None
     held: tuple[Event, ...] = ()
     stopped: Failure | None = None
 
@@ -421,19 +453,21 @@ class Cancelled(Data):
 
 
 class Paused(Data):
-    """Somebody who may do so holds the run up."""
+    """Somebody who may do so holds the run up, or its parent, the run `parent`."""
 
     kind: Literal["paused"] = "paused"
     by: str
     reason: str = ""
+    parent: str = ""
 
 
 class Resumed(Data):
-    """Somebody who may do so lets a paused run go on."""
+    """Somebody who may do so lets a paused run go on, or its parent, the run `parent`."""
 
     kind: Literal["resumed"] = "resumed"
     by: str
     reason: str = ""
+    parent: str = ""
 
 
 Event = Annotated[
@@ -599,6 +633,26 @@ class CancelChild(Data):
     reason: str = ""
 
 
+class PauseChild(Data):
+    """The run is paused, and with it a child that it waits for."""
+
+    kind: Literal["pause_child"] = "pause_child"
+    place: str
+    run: str
+    by: str
+    reason: str = ""
+
+
+class ResumeChild(Data):
+    """The run goes on, and with it a child that was paused with it."""
+
+    kind: Literal["resume_child"] = "resume_child"
+    place: str
+    run: str
+    by: str
+    reason: str = ""
+
+
 class TellParent(Data):
     """The run is over, and the run that it is the child of waits for that."""
 
@@ -626,6 +680,15 @@ class ForgetEvent(Data):
     place: str
 
 
+class PublishEvent(Data):
+    """Tell the other runs of the tenant and domain that something has happened; `cause` is for those that it starts."""
+
+    kind: Literal["publish_event"] = "publish_event"
+    place: str
+    event: OutsideEvent
+    cause: Cause
+
+
 class CloseRun(Data):
     """The run is over."""
 
@@ -634,8 +697,17 @@ class CloseRun(Data):
     failure: Failure | None = None
 
 
-Kinship = StartChild | CancelChild | TellParent
+Kinship = StartChild | CancelChild | PauseChild | ResumeChild | TellParent
 Note = (
-    SetTimer | ClearTimer | OpenApproval | Remind | CloseApproval | StepEnded | Kinship | AwaitEvent | ForgetEvent
+    SetTimer
+    | ClearTimer
+    | OpenApproval
+    | Remind
+    | CloseApproval
+    | StepEnded
+    | Kinship
+    | AwaitEvent
+    | ForgetEvent
+    | PublishEvent
 ) | CloseRun
 Command = Work | Note

@@ -1,6 +1,7 @@
 """The ways a run starts by itself, as a workflow file says them under `start:`. Part of a definition.
 
-`reading_starts.py` makes them; the web asks for tickets and forms, the worker for schedules and polls. A further kind
+`reading_starts.py` makes them; the web asks for tickets and forms, the worker for schedules and polls, the engine for
+events. A further kind
 is a record here, a word in `reading_starts.py`, and whoever drives it.
 """
 
@@ -23,6 +24,7 @@ class Kind(StrEnum):
     SCHEDULE = "schedule"
     POLL = "poll"
     FORM = "form"
+    EVENT = "event"
 
 
 class Missed(StrEnum):
@@ -128,6 +130,31 @@ class FormStart(WrittenStart):
         return "a form for everyone" if self.role is None else f"a form for who has the role {self.role}"
 
 
+class EventStart(WrittenStart):
+    """Starts a run for each event of a name whose data fits, be it told by a program or published by another run.
+
+    Attributes:
+        event: Its name, `noun.verb`.
+        where: Fields of its data, and what each must be equal to.
+        condition: The `if:` expression over `event` and `settings`, if any.
+    """
+
+    kind: Literal[Kind.EVENT] = Kind.EVENT
+    event: str
+    where: dict[str, JsonValue] = {}
+    condition: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """Names it among the starts of its workflow."""
+        return canonical.digest([self.event, self.where, self.condition])
+
+    @property
+    def in_words(self) -> str:
+        """For people."""
+        return f"the event {self.event}" + (" with certain data" if self.where or self.condition else "")
+
+
 def _kind_of(start: Any) -> str:
     """The kind of a start; releases from before there were several name none."""
     kind = start.get("kind", Kind.TICKET) if isinstance(start, Mapping) else getattr(start, "kind", Kind.TICKET)
@@ -138,7 +165,8 @@ Start = Annotated[
     Annotated[TicketStart, Tag("ticket")]
     | Annotated[ScheduleStart, Tag("schedule")]
     | Annotated[PollStart, Tag("poll")]
-    | Annotated[FormStart, Tag("form")],
+    | Annotated[FormStart, Tag("form")]
+    | Annotated[EventStart, Tag("event")],
     Discriminator(_kind_of),
 ]
 """Any way to start a run."""

@@ -1,4 +1,4 @@
-"""How a run fails as a whole, whatever its steps come to: its deadline is over, or it has reached its limit of changes.
+"""How a run fails as a whole, whatever its steps come to: its deadline is over, or it may make no more changes.
 
 Nothing new begins, `on-error` included; work that is out is awaited and recorded; what only waits ends. Then what can
 be taken back is, and the ticket is told, as after any failure. An engine sets the deadline's timer when it accepts the
@@ -28,16 +28,17 @@ def take_deadline(life: ladder.Life) -> None:
     """The time of the whole run is over."""
     allowed_s = life.definition.sla_stop_s or 0.0
     message = f"The run as a whole did not come to its end within {in_words(allowed_s)}."
-    _stop(life, Failure(kind="TimedOut", message=message))
+    stop(life, Failure(kind="TimedOut", message=message))
 
 
 def take_failure(life: ladder.Life, failure: Failure) -> None:
-    """A step has failed: one that the run's limit has stopped, stops the run."""
+    """A step has failed: one that the run's limit has stopped, stops the run where nobody can be asked for more."""
     if failure.kind == LimitReached.__name__:
-        _stop(life, failure)
+        stop(life, failure)
 
 
-def _stop(life: ladder.Life, why: Failure) -> None:
+def stop(life: ladder.Life, why: Failure) -> None:
+    """Fail the run as a whole, unless it is cut off or coming to its end already."""
     is_ending = ANSWER in life.steps or any(undone_place(place) is not None for place in life.steps)
     if not (life.is_cut or is_ending):
         life.stopped = why

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints
 
+from regie.core.durations import parse_duration
 from regie.core.moments import read_zone
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}$")]
@@ -102,6 +103,27 @@ class Setting(Written):
     default: JsonValue
 
 
+class StartRate(Written):
+    """So many runs in so many seconds; written `60 per 1m`."""
+
+    runs: int = Field(ge=1, le=100_000)
+    per_s: float = Field(gt=0)
+
+    @classmethod
+    def parse(cls, text: object) -> object:
+        """Read the written form; anything else is left for pydantic to refuse.
+
+        Raises:
+            ValueError: The text is no such rate.
+        """
+        if not isinstance(text, str):
+            return text
+        number, _, length = text.partition(" per ")
+        if not number.strip().isdecimal():
+            raise ValueError("write how many runs in which length of time, such as 60 per 1m")
+        return cls(runs=int(number), per_s=parse_duration(length.strip()))
+
+
 class Quota(Written):
     """How much a domain may run, over all workers. What is not given is not bounded.
 
@@ -110,11 +132,13 @@ class Quota(Written):
         per_tenant: So many of each tenant.
         waiting: With so many runs waiting to begin, the domain takes no more from people and programs; what outside
             systems announce is taken all the same, for it would be lost.
+        start_rate: So many runs begin in a length of time, children aside; what is started beyond that begins later.
     """
 
     runs: int | None = Field(default=None, ge=1)
     per_tenant: int | None = Field(default=None, ge=1)
     waiting: int | None = Field(default=None, ge=1)
+    start_rate: Annotated[StartRate, BeforeValidator(StartRate.parse)] | None = None
 
 
 Priority = Literal["high", "normal", "low"]

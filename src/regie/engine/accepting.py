@@ -36,6 +36,9 @@ def accept(request: StartRequest, release: Release, run: str) -> RunFacts:
         settings=domain.settings_of(tenant),
         dry=request.dry,
         time_zone=tenant.time_zone,
+        cause=request.cause,
+        owner=domain.owner,
+        unfit=request.unfit,
     )
 
 
@@ -102,6 +105,7 @@ def accept_rerun(request: RerunRequest, before: RunState, was: Release, now: Rel
         ticket=old.ticket,
         given=old.given,
         dry=old.dry,
+        cause=old.cause,
     )
     facts = accept(asked, now, run).model_copy(update={"rerun_of": old.id, "rerun_from": request.from_step})
     return repeat(before, was.definition(old.workflow), now.definition(old.workflow), request.from_step, facts)

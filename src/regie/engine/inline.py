@@ -18,6 +18,7 @@ from regie.core import stopping
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
 from regie.core.errors import InvalidInput
+from regie.core.event_starts import begun_by
 from regie.core.interpreter import advance, begin, outstanding
 from regie.core.outside_event import OutsideEvent, marks_of
 from regie.core.release import Release
@@ -27,11 +28,17 @@ from regie.core.run import (
     Begun,
     CancelChild,
     Cancelled,
+    Cause,
     ClearTimer,
     Command,
     Event,
     EventArrived,
     ForgetEvent,
+    PauseChild,
+    Paused,
+    PublishEvent,
+    ResumeChild,
+    Resumed,
     RunFacts,
     RunState,
     SetTimer,
@@ -41,7 +48,9 @@ from regie.core.run import (
     Work,
 )
 from regie.engine.accepting import accept, accept_child, accept_rerun, child_trigger, require_place
+from regie.engine.event_starting import request_of
 from regie.engine.port import Performer, RerunRequest, Started, StartRequest, Task, broken, turn
+from regie.store.event_starts import Unstarted
 from regie.store.inbox import CANCEL
 from regie.store.keys import RunKey
 
@@ -116,9 +125,12 @@ class InlineEngine:
             self._carry_out(key, run, timer, deque())
         return key
 
-    async def publish(self, event: OutsideEvent, by: Actor) -> bool:  # noqa: ARG002  this engine keeps no leaves
+    async def publish(self, event: OutsideEvent, by: Actor) -> bool:
         """Take an event from outside. See `port.Engine`."""
         require_place(self.release, event.tenant, event.domain)
+        return self._tell(event, by, Cause(event=event.id, name=event.name))
+
+    def _tell(self, event: OutsideEvent, by: Actor, cause: Cause) -> bool:
         place = (event.tenant, event.domain, event.id)
         for known in self._events:
             if (known.tenant, known.domain, known.id) == place:
@@ -129,6 +141,9 @@ class InlineEngine:
         for key, run in self._runs.items():
             for awaited in list(run.awaits.values()):
                 self._meet(key, run, awaited)
+        for begun in begun_by(self.release, event, cause):
+            request = request_of(begun, event, Unstarted(event, by, cause, ""))
+            self._accept(begin(accept(request, self.release, str(uuid.uuid4()))), request.trigger_key)
         return True
 
     async def deliver(self, key: RunKey, inbox_key: str, event: Event) -> bool:
@@ -229,6 +244,10 @@ class InlineEngine:
             case CancelChild():
                 child = RunKey(key.tenant, key.domain, command.run)
                 self._put(child, CANCEL, Cancelled(by=command.by, reason=command.reason))
+            case PauseChild() | ResumeChild():
+                is_pause = isinstance(command, PauseChild)
+                told = (Paused if is_pause else Resumed)(by=command.by, reason=command.reason, parent=key.run)
+                self._put(key._replace(run=command.run), f"{command.kind}:{next(self._numbers)}", told)
             case TellParent():
                 parent = RunKey(key.tenant, key.domain, command.run)
                 self._put(parent, f"child:{command.ended.place}", command.ended)
@@ -237,6 +256,8 @@ class InlineEngine:
                 self._meet(key, run, command)
             case ForgetEvent():
                 run.awaits.pop(command.place, None)
+            case PublishEvent():
+                self._tell(command.event, Actor(type="engine", id=run.facts.started_by), command.cause)
 
     def _meet(self, key: RunKey, run: _Run, awaited: AwaitEvent) -> None:
         """Deliver the first event since the run's start that a step waits for, if it has arrived."""

@@ -301,6 +301,7 @@ class LiveRun:
             park_seen=self.inbox_n if is_last and not is_final else None,
             heard=None if chain.state.cancelled is not None else self.inbox_n,
             children=new_children(self.claimed, self.release, chain.state, chain.commands),
+            started_by=self.claimed.started_by,
         )
         crashpoint(CrashPoint.BEFORE_COMMIT)
         committed = await self._write(record)

@@ -15,7 +15,19 @@ from regie.core.audit import Actor
 from regie.core.errors import Failure, Terminal
 from regie.core.outside_event import OutsideEvent
 from regie.core.release import Release
-from regie.core.run import Cancelled, Decided, Event, EventArrived, Failed, Paused, Resumed, RunFacts, RunState, Work
+from regie.core.run import (
+    Cancelled,
+    Cause,
+    Decided,
+    Event,
+    EventArrived,
+    Failed,
+    Paused,
+    Resumed,
+    RunFacts,
+    RunState,
+    Work,
+)
 from regie.store.keys import RunKey
 from regie.store.runs import Claimed
 
@@ -27,6 +39,8 @@ class StartRequest:
     Attributes:
         trigger_key: Names the trigger within tenant and domain; the same key never starts a second run.
         corr: Correlation id shared with the ticket and outside changes; the run's own id when empty.
+        cause: The event that starts it, if one does.
+        unfit: Why the run is to fail before its first step; empty when it may begin.
         is_bounded: Refuse it while too many runs of the domain wait to begin: for who is told so and can come again.
     """
 
@@ -38,6 +52,8 @@ class StartRequest:
     given: dict[str, JsonValue] = field(default_factory=dict)
     dry: bool = False
     corr: str = ""
+    cause: Cause | None = None
+    unfit: str = ""
     is_bounded: bool = False
 
 
@@ -160,7 +176,9 @@ class Engine(Protocol):
         ...
 
     async def publish(self, event: OutsideEvent, by: Actor) -> bool:
-        """Take an event from outside and bring it to the steps that wait for it; false when its id was known.
+        """Take an event from outside, bring it to the steps that wait for it, start the runs that it starts.
+
+        False when its id was known: then nothing follows.
 
         Raises:
             InvalidInput: Its id is another event's, or there is no such tenant, or the tenant lacks the domain.

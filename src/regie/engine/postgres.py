@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 import structlog
 
@@ -15,6 +16,7 @@ from regie.core.release import Release
 from regie.core.repeating import kept_digest
 from regie.core.run import EVENT, Event, RunState
 from regie.engine.accepting import accept, accept_rerun, require_place
+from regie.engine.event_starting import start_for_oldest
 from regie.engine.port import RerunRequest, Started, StartRequest
 from regie.store import events, inbox, quotas, releases, runs
 from regie.store.database import Database, Transaction
@@ -141,14 +143,23 @@ class PostgresEngine:
         return await events.publish(tx, event, by)
 
     async def route(self, domain: str) -> None:
-        """Bring what has arrived in a domain to those who wait for it; what does not work now is left to workers."""
+        """Bring what has arrived in a domain to those who wait for it, and start what it starts.
+
+        What does not work now is left to workers.
+        """
         try:
             for _ in range(MOST_ROUTED):
-                async with self.database.transaction() as tx:
-                    if not await events.route(tx, [domain]):
-                        return
+                if not await self.route_one([domain]):
+                    return
         except (Unavailable, OutcomeUnknown) as error:
             log.warning("event:waits", domain=domain, reason=str(error))
+
+    async def route_one(self, domains: Sequence[str]) -> bool:
+        """Bring one event to those who wait for it, and start the runs of one; false when there was none of either."""
+        async with self.database.transaction() as tx:
+            is_routed = await events.route(tx, domains)
+        async with self.database.transaction() as tx:
+            return await start_for_oldest(tx, self, domains) or is_routed
 
     async def state(self, key: RunKey) -> RunState:
         """Where a run stands. See `port.Engine`."""

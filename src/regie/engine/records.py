@@ -23,8 +23,13 @@ from regie.core.run import (
     Command,
     ForgetEvent,
     OpenApproval,
+    PauseChild,
+    Paused,
     Perform,
+    PublishEvent,
     Remind,
+    ResumeChild,
+    Resumed,
     RunState,
     SetTimer,
     StartChild,
@@ -67,6 +72,7 @@ def to_commit(
     park_seen: int | None = None,
     heard: int | None = None,
     children: Sequence[NewRun] = (),
+    started_by: Actor | None = None,
 ) -> StepCommit:
     """Everything that one event leads to, or several in a row, for one transaction.
 
@@ -82,6 +88,7 @@ def to_commit(
         park_seen: Let go of the run in the same statement, having seen so many inbox events.
         heard: How many inbox events have been read.
         children: What `new_children` makes of the same commands.
+        started_by: Who started the run; the actor who moves it when nobody says so.
     """
     outputs = {
         command.place: canonical.encode(state.steps[command.place].output)
@@ -104,6 +111,7 @@ def to_commit(
         kin=_kin(key, commands, children),
         awaits=[command for command in commands if isinstance(command, AwaitEvent)],
         forgets=[command.place for command in commands if isinstance(command, ForgetEvent)],
+        publishes=[(command, started_by or actor) for command in commands if isinstance(command, PublishEvent)],
     )
 
 
@@ -141,16 +149,22 @@ def new_children(claimed: Claimed, release: Release, state: RunState, commands: 
 def _kin(key: RunKey, commands: Sequence[Command], children: Sequence[NewRun]) -> Kin | None:
     """What the commands mean for other runs; none when nothing, which is nearly always."""
     cancels: dict[str, str] = {}
+    steers: dict[str, Paused | Resumed] = {}
     told: tuple[RunKey, str, str] | None = None
     for command in commands:
         match command:
             case CancelChild():
                 event = Cancelled(by=command.by, reason=command.reason)
                 cancels[command.run] = event.model_dump_json()
+            case PauseChild():
+                steers[command.run] = Paused(by=command.by, reason=command.reason, parent=key.run)
+            case ResumeChild():
+                steers[command.run] = Resumed(by=command.by, reason=command.reason, parent=key.run)
             case TellParent():
                 payload = EVENT.dump_json(command.ended).decode()
                 told = (RunKey(key.tenant, key.domain, command.run), f"child:{command.ended.place}", payload)
-    return Kin(children=children, cancels=cancels, told=told) if children or cancels or told else None
+    is_needed = children or cancels or steers or told
+    return Kin(children=children, cancels=cancels, steers=steers, told=told) if is_needed else None
 
 
 def _timers_set(commands: Sequence[Command]) -> dict[str, float | datetime]:

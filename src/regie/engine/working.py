@@ -16,11 +16,13 @@ from regie import logs
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
 from regie.core.errors import FencedOut, InvalidInput, OutcomeUnknown, RegieError, Unavailable
+from regie.core.format import FORMAT
 from regie.core.release import Release
 from regie.core.run import StepStatus
 from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer, Unwatched, Watcher
+from regie.engine.postgres import PostgresEngine
 from regie.store import choosing, events, liveness, releases, runs, timers, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
@@ -68,6 +70,7 @@ class WorkerLoop:
         slots: How many runs at the same time; parked runs take none.
         hands: What sees each run through, with the run's domain.
         watcher: Is told which runs are taken and let go.
+        reads: Up to which format it reads runs; what is written in a later one is left to newer workers.
     """
 
     database: Database
@@ -77,6 +80,7 @@ class WorkerLoop:
     name: str = "worker"
     slots: int = 32
     watcher: Watcher = field(default_factory=Unwatched)
+    reads: int = FORMAT
     group: GroupCommit = field(init=False)
     live: dict[RunKey, LiveRun] = field(default_factory=dict)
     hands: dict[asyncio.Task[None], str] = field(default_factory=dict)
@@ -93,7 +97,7 @@ class WorkerLoop:
             OutcomeUnknown: Runs may have been claimed and nobody knows which: only another life finds out.
             FencedOut: It was declared dead.
         """
-        async with workers.registered(self.database, name=self.name, domains=self.domains) as worker:
+        async with workers.registered(self.database, name=self.name, domains=self.domains, reads=self.reads) as worker:
             self.actor = Actor(type="worker", id=worker.id)
             self._freed, self._timed, self._stop = asyncio.Event(), asyncio.Event(), stop
             self._is_short = False
@@ -146,7 +150,7 @@ class WorkerLoop:
                 free = self.slots - len(self.hands)
                 held = Counter(self.hands.values())
                 most = self._most(held, free)
-                claimed = await runs.claim(tx, worker.id, self.domains, free, held=held, most=most)
+                claimed = await runs.claim(tx, worker.id, self.domains, free, held=held, most=most, reads=self.reads)
                 self._is_short = len(claimed) == free or await choosing.is_left_behind(tx, self.domains)
                 taken = [(run, release) for run in claimed if (release := await self._release_of(tx, run))]
                 return taken, await timers.next_due_in(tx, self.domains)
@@ -264,10 +268,9 @@ class WorkerLoop:
             log.info("runs:rescued", runs=len(rescued))
 
     async def _route(self) -> None:
-        goes_on = True
-        while goes_on:
-            async with self.database.transaction() as tx:
-                goes_on = await events.route(tx, self.domains)
+        engine = PostgresEngine(self.database)
+        while await engine.route_one(self.domains):
+            pass
 
     async def _clear(self) -> None:
         async with self.database.transaction() as tx:

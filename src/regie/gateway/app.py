@@ -135,22 +135,24 @@ class _Desk:
 
     async def apply(self, caller: Caller, question: ApplyQuestion) -> ApplyReply:
         """Make a change."""
-        granted, serving = await self._admit(caller, question)
-        if not granted.may_apply:
-            await self.grants.deny(granted.key, question, "dry_run" if granted.grant.dry else "may_only_plan")
-            raise Denied(f"Step {question.step.place} may plan and not apply.")
-        outcome = CUT_OFF
-        try:
-            reply = await self.effects.apply(granted, serving, question.want)
-        except RegieError as error:
-            outcome = type(error).__name__
-            raise
-        else:
-            outcome = reply.state
-            return reply
-        finally:
-            step = question.step
-            metrics.EFFECTS.labels(step.tenant, step.domain, question.capability, outcome).inc()
+        step = question.step
+        # By caller: who asks for a step of another domain, to be refused, keeps nobody waiting.
+        async with self.effects.turn(caller.name, step.run, step.place):
+            granted, serving = await self._admit(caller, question)
+            if not granted.may_apply:
+                await self.grants.deny(granted.key, question, "dry_run" if granted.grant.dry else "may_only_plan")
+                raise Denied(f"Step {step.place} may plan and not apply.")
+            outcome = CUT_OFF
+            try:
+                reply = await self.effects.apply(granted, serving, question.want)
+            except RegieError as error:
+                outcome = type(error).__name__
+                raise
+            else:
+                outcome = reply.state
+                return reply
+            finally:
+                metrics.EFFECTS.labels(step.tenant, step.domain, question.capability, outcome).inc()
 
     async def probe(self, caller: Caller, tenant: str, connection: str) -> ProbeReply:
         """Ask an outside system something harmless, through a connection of the current release."""
@@ -162,7 +164,8 @@ class _Desk:
         return ProbeReply()
 
     async def _admit(self, caller: Caller, question: Question, *, is_patient: bool = False) -> tuple[Granted, Serving]:
-        granted = await self.grants.look_up(caller, question)
+        with metrics.timing("grant"):
+            granted = await self.grants.look_up(caller, question)
         step = question.step
         logs.bind(corr=granted.corr)
         serving = self.connections.serving(

@@ -1,4 +1,4 @@
-"""How a connection proves who it is: authentication for httpx, made by `connections.py` as the manifest asks.
+"""How a connection proves who it is: authentication for httpx2, made by `connections.py` as the manifest asks.
 
 Secrets are looked up for each use, so that a new value counts at once.
 """
@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 
 from regie.core.errors import AuthFailed, Throttled, Unavailable
 from regie.gateway.vault import SecretText
@@ -26,15 +26,15 @@ TOKEN_TIMEOUT_S = 15.0
 """Seconds a token endpoint gets to answer."""
 
 
-class Basic(httpx.Auth):
+class Basic(httpx2.Auth):
     """HTTP Basic (RFC 7617) with an account name and a secret."""
 
     def __init__(self, account: str, secret: Secret) -> None:
         self._account = account
         self._secret = secret
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Add the header; httpx calls this for each request."""
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        """Add the header; httpx2 calls this for each request."""
         pair = f"{self._account}:{(await self._secret()).reveal()}".encode()
         request.headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
         yield request
@@ -46,7 +46,7 @@ class _Token:
     spent_at: float
 
 
-class ClientCredentials(httpx.Auth):
+class ClientCredentials(httpx2.Auth):
     """OAuth 2.0 client credentials (RFC 6749, 4.4): one token for all requests of a connection.
 
     The token is fetched through a client of its own: a token endpoint that does not answer must not look like a write
@@ -66,7 +66,7 @@ class ClientCredentials(httpx.Auth):
         client_id: str,
         secret: Secret,
         scope: str,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._token_url = token_url
@@ -78,12 +78,12 @@ class ClientCredentials(httpx.Auth):
         self._token: _Token | None = None
         self._refreshing = asyncio.Lock()
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Add a token; after one 401 fetch another and try once more. httpx calls this for each request."""
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        """Add a token; after one 401 fetch another and try once more. httpx2 calls this for each request."""
         token = await self._fresh(refused=None)
         request.headers["Authorization"] = f"Bearer {token.value.reveal()}"
         response = yield request
-        if response.status_code == httpx.codes.UNAUTHORIZED:
+        if response.status_code == httpx2.codes.UNAUTHORIZED:
             token = await self._fresh(refused=token)
             request.headers["Authorization"] = f"Bearer {token.value.reveal()}"
             yield request
@@ -105,22 +105,24 @@ class ClientCredentials(httpx.Auth):
         }
         asked_at = self._clock()
         try:
-            async with httpx.AsyncClient(transport=self._transport, timeout=TOKEN_TIMEOUT_S, trust_env=False) as client:
+            async with httpx2.AsyncClient(
+                transport=self._transport, timeout=TOKEN_TIMEOUT_S, trust_env=False
+            ) as client:
                 response = await client.post(self._token_url, data=form)
-        except httpx.TransportError:
+        except httpx2.TransportError:
             # The cause is left out: its request carries the secret.
             raise Unavailable(f"The token endpoint {self._token_url} does not answer.") from None
         return self._read(response, asked_at)
 
-    def _read(self, response: httpx.Response, asked_at: float) -> _Token:
-        if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+    def _read(self, response: httpx2.Response, asked_at: float) -> _Token:
+        if response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
             raise Throttled(
                 f"The token endpoint {self._token_url} asks us to slow down.",
                 after_s=retry_after_s(response.headers),
             )
-        if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        if response.status_code >= httpx2.codes.INTERNAL_SERVER_ERROR:
             raise Unavailable(f"The token endpoint {self._token_url} answers {response.status_code}.")
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != httpx2.codes.OK:
             raise AuthFailed(
                 f"The token endpoint {self._token_url} refuses client {self._client_id} ({response.status_code}).",
                 hint="Check the connection's client id, secret and scope.",

@@ -10,11 +10,12 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from regie.core.errors import BudgetSpent, OutcomeUnknown, Unavailable
 from regie.core.tenant import Priority
+from regie.gateway.turns import Turns
 from regie.store import rate_budgets
 from regie.store.database import Database
 from regie.store.rate_budgets import Draw, Short
@@ -131,6 +132,7 @@ class Budgets:
         self._made: set[str] = set()
         self._promised_s: dict[tuple[str, Asker], float] = {}
         self._numbers = itertools.count()
+        self._turns = Turns()
 
     async def take(self, draws: Sequence[Draw], asker: Asker, within_s: float) -> None:
         """Take a place in all of these budgets, waiting for it at most so long.
@@ -214,24 +216,36 @@ class Budgets:
         """Take from what was drawn on top, and the rest from the database; what lacks room, if anything does."""
         leased = [each for each in wanted if self._use_lease(each)]
         asked = [each for each in wanted if each not in leased]
+        if not asked:
+            return None
         is_drawn = False
         try:
-            drawn = await self._ask(asked) if asked else {}
-            if isinstance(drawn, Short):
-                return drawn
+            async with self._turns.take(tuple(each.key for each in asked)) as is_second:
+                if is_second:
+                    # Who asked before may have drawn enough on top for this one too.
+                    leased += [each for each in asked if self._use_lease(each)]
+                    asked = [each for each in asked if each not in leased]
+                drawn = await self._ask(asked) if asked else {}
+                if isinstance(drawn, Short):
+                    return drawn
+                self._lease(asked, drawn)
             is_drawn = True
         except OutcomeUnknown as error:
             # Nothing was sent to the vendor. At worst a place stays empty.
             raise Unavailable("The database did not say whether there is room.") from error
         finally:
             for each in leased if not is_drawn else ():
-                self._leases[each.key].left += each.cost
+                if each.key in self._leases:
+                    self._leases[each.key].left += each.cost
+        return None
+
+    def _lease(self, asked: Sequence[Draw], drawn: Mapping[str, float]) -> None:
+        """Keep what was drawn on top for those who come next."""
         now_s = self._clock()
         for each in asked:
             if drawn[each.key]:
                 for_s = min(LEASE_S, LEASE_SHARE * each.at_once / each.each_s)
                 self._leases[each.key] = _Lease(drawn[each.key], now_s + for_s)
-        return None
 
     def _use_lease(self, draw: Draw) -> bool:
         lease = self._leases.get(draw.key)

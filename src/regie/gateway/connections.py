@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 
 from regie.core import canonical
 from regie.core.errors import Denied, InvalidInput, NotFound
@@ -27,10 +27,10 @@ from regie.kit.discovery import Found
 from regie.kit.inbound import InboundRule
 from regie.kit.session import Session
 
-TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 """Seconds one request to a vendor may take."""
 
-TransportFor = Callable[[str], httpx.AsyncBaseTransport]
+TransportFor = Callable[[str], httpx2.AsyncBaseTransport]
 """How an address is reached: the network, or an imitation in tests."""
 
 
@@ -42,6 +42,23 @@ class Serving:
     connection: str
     connector: Connector
     provided: Provided
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A connection that fits its connector, and what follows from it for every question.
+
+    Attributes:
+        connection: As configured; another release may have another one under the same name.
+        manifest: With what the vendor allows this very connection.
+        settings: With the defaults filled in.
+        client: Its way to the outside.
+    """
+
+    connection: Connection
+    manifest: declared.Manifest
+    settings: Settings
+    client: httpx2.AsyncClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +93,15 @@ class Connections:
         self._connectors = connectors
         self._transport_for = transport_for
         self._budgets = budgets
-        self._open: dict[tuple[str, str, str], httpx.AsyncClient] = {}
+        self._open: dict[tuple[str, str, str], httpx2.AsyncClient] = {}
+        self._checked: dict[tuple[str, str], _Checked] = {}
 
     async def aclose(self) -> None:
         """Close every connection to a vendor."""
         for client in self._open.values():
             await client.aclose()
         self._open.clear()
+        self._checked.clear()
 
     def serving(
         self, release: Release, tenant: str, domain: str, capability: str, *, is_patient: bool = False
@@ -193,27 +212,40 @@ class Connections:
     ) -> Connector:
         """The connector of a connection, at the pace of one question."""
         found = self._connectors[connection.connector]
-        tenant, name = place
-        self._check(tenant, name, connection, found)
-        settings = found.manifest.effective(connection.settings)
+        known = self._check_once(connection, place, found)
         pace = ConnectionPace(
             self._budgets,
-            found.manifest.allowing(connection.limits),
+            known.manifest,
             connection=place,
-            settings=settings,
+            settings=known.settings,
             capability=capability,
-            asker=Asker(tenant, priority),
+            asker=Asker(place[0], priority),
             is_patient=is_patient,
         )
-        session = Session(self._client(tenant, name, connection), vendor=found.manifest.title, pace=pace)
-        return found.connector(session, settings)
+        session = Session(known.client, vendor=found.manifest.title, pace=pace)
+        return found.connector(session, known.settings)
 
-    def _client(self, tenant: str, name: str, connection: Connection) -> httpx.AsyncClient:
+    def _check_once(self, connection: Connection, place: tuple[str, str], found: Found) -> _Checked:
+        """What is known of a connection, worked out again when a release has another one there."""
+        known = self._checked.get(place)
+        # The very same object: a release is read once and never changes.
+        if known is None or known.connection is not connection:
+            tenant, name = place
+            self._check(tenant, name, connection, found)
+            known = self._checked[place] = _Checked(
+                connection,
+                found.manifest.allowing(connection.limits),
+                found.manifest.effective(connection.settings),
+                self._client(tenant, name, connection),
+            )
+        return known
+
+    def _client(self, tenant: str, name: str, connection: Connection) -> httpx2.AsyncClient:
         key = (tenant, name, canonical.digest(connection.model_dump(mode="json")))
         if key not in self._open:
             found = self._connectors[connection.connector]
             address = str(found.manifest.effective(connection.settings)[found.manifest.address])
-            self._open[key] = httpx.AsyncClient(
+            self._open[key] = httpx2.AsyncClient(
                 base_url=address,
                 auth=self._authentication(tenant, connection, found),
                 transport=self._way_to(address, found),
@@ -228,7 +260,7 @@ class Connections:
         if faults := faults_of(connection, found):
             raise Denied(f"Connection {name} of {tenant} is not complete: {'; '.join(faults)}.")
 
-    def _authentication(self, tenant: str, connection: Connection, found: Found) -> httpx.Auth:
+    def _authentication(self, tenant: str, connection: Connection, found: Found) -> httpx2.Auth:
         settings = found.manifest.effective(connection.settings)
         match found.manifest.authentication:
             case declared.Basic() as basic:
@@ -244,9 +276,9 @@ class Connections:
                     transport=self._way_to(token_url, found),
                 )
 
-    def _way_to(self, address: str, found: Found) -> httpx.AsyncBaseTransport:
+    def _way_to(self, address: str, found: Found) -> httpx2.AsyncBaseTransport:
         """How an address is reached; what goes there is counted and traced."""
-        way = self._transport_for(address) if self._transport_for else httpx.AsyncHTTPTransport(trust_env=False)
+        way = self._transport_for(address) if self._transport_for else httpx2.AsyncHTTPTransport(trust_env=False)
         return Observed(way, found.name)
 
     def _secret(self, tenant: str, reference: SecretRef) -> Secret:

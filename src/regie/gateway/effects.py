@@ -7,8 +7,9 @@ the next attempt of the step finds the ledger as it was left and goes on by look
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,11 +43,15 @@ from regie.gateway_client import ApplyReply, PlanReply
 from regie.kit.connector import Read, Seen, Write
 from regie.store.database import Database
 from regie.store.effects import Effect
+from regie.store.surroundings import Nearby
+from regie.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
 
 REREADS_S = (0.2, 0.4, 0.8, 1.6, 2.0)
 """Seconds between readings until a change must show: vendors' replicas usually follow within that."""
+LOOK_LASTS_S = 1.0
+"""Seconds after which a look is taken again before anything is done: others than we change the world too."""
 ASKED_ELSEWHERE_AGAIN_S = 2.0
 """Seconds until a step looks again for a change that another one has asked for and that does not show yet."""
 
@@ -54,8 +59,8 @@ ASKED_ELSEWHERE_AGAIN_S = 2.0
 class TargetLocks(Protocol):
     """Keeps other gateway processes away from a target."""
 
-    def hold(self, tenant: str, target: str) -> AbstractAsyncContextManager[None]:
-        """Wait until nobody else holds the target of a tenant, and hold it while inside."""
+    def hold(self, tenant: str, target: str) -> AbstractAsyncContextManager[bool]:
+        """Wait until nobody else holds the target of a tenant, and hold it while inside; gives whether one waited."""
         ...
 
 
@@ -119,46 +124,72 @@ class Effects:
             NotVerified: It was made, but reading back does not show it.
             Terminal: The vendor will not make it.
         """
-        meant = _meant(granted, serving, want)
-        async with self._turns.take(meant.attempt_key):
-            row = await self._ledger.find(meant)
-            if row is not None and row.effect_key != meant.effect_key:
-                raise Denied(f"Step {granted.grant.place} has asked for another change before; a step makes one.")
-            if row is not None and row.state in {EffectState.RECEIVED, EffectState.UNCHANGED}:
-                return _replay(meant, row)
-            if row is not None and row.state is EffectState.PENDING:
-                return await self._resume(meant, row)
-            return await self._bring_about(meant, row)
+        return await self._go_on(_meant(granted, serving, want), granted.effect)
+
+    @asynccontextmanager
+    async def turn(self, caller: str, run: str, place: str) -> AsyncIterator[None]:
+        """Keep others from asking for the same step meanwhile: what the ledger knows of it is read inside."""
+        async with self._turns.take((caller, attempt_key(run, place))):
+            yield
+
+    async def _go_on(self, meant: Meant, row: Effect | None) -> ApplyReply:
+        """Go on from where the ledger says that the step stands."""
+        if row is not None and row.effect_key != meant.effect_key:
+            place = meant.granted.grant.place
+            raise Denied(f"Step {place} has asked for another change before; a step makes one.")
+        if row is not None and row.state in {EffectState.RECEIVED, EffectState.UNCHANGED}:
+            return _replay(meant, row)
+        if row is not None and row.state is EffectState.PENDING:
+            return await self._resume(meant, row)
+        return await self._bring_about(meant, row)
 
     async def _bring_about(self, meant: Meant, row: Effect | None) -> ApplyReply:
         """Look, plan, and change what differs, under the lock of the target."""
-        in_doubt = row is not None and row.state in UNCERTAIN
-        world = await self._look(meant, patiently=in_doubt)
+        world = await self._look(meant, patiently=row is not None and row.state in UNCERTAIN)
         if isinstance(world.planned, NoChange):
             return await self._nothing_needed(meant, row, world, world.planned)
-        target = (meant.granted.grant.tenant, world.planned.target)
-        async with self._turns.take(target), self._locks.hold(*target):
-            # Whoever had the turn before may have changed what we saw.
-            world = await self._look(meant)
+        looked_s = time.monotonic()
+        async with self._turn_at(meant, world.planned.target) as has_waited:
+            with metrics.timing("lock"):
+                near = await self._ledger.nearby(meant, world.planned)
+            if _differ(row, near.own):
+                # Another gateway has been at this very step meanwhile.
+                raise Unavailable(f"Step {meant.granted.grant.place} is under way in another gateway.")
+            if has_waited or near.is_touched or time.monotonic() - looked_s > LOOK_LASTS_S:
+                # Whoever had the turn before may have changed what we saw.
+                world = await self._look(meant)
             if isinstance(world.planned, NoChange):
                 return await self._nothing_needed(meant, row, world, world.planned)
-            change = world.planned
-            if meant.repeat is Repeat.ONCE:
-                if in_doubt:
-                    raise await self._lost(meant, change)
-                if await self._was_done_elsewhere(meant):
-                    return await self._done_before(meant, world, change)
-            if await self._ledger.is_under_way_elsewhere(meant, change):
-                # Nothing is written: whatever it comes to, the next attempt looks from the top.
-                return ApplyReply(state="pending", planned=change, again_after_s=ASKED_ELSEWHERE_AGAIN_S)
-            approval = await self._approval(meant, change)
-            earlier = await self._ledger.abandoned(meant)
-            if earlier is not None and earlier.change is not None and earlier.change.digest == change.digest:
-                return await self._take_over(meant, earlier, change, approval)
-            crashpoint(CrashPoint.BEFORE_INTENT)
-            await self._intend(meant, change, approval)
-            crashpoint(CrashPoint.AFTER_INTENT)
-            return await self._make(meant, change)
+            return await self._change(meant, near, world, world.planned)
+
+    @asynccontextmanager
+    async def _turn_at(self, meant: Meant, target: str) -> AsyncIterator[bool]:
+        """Keep everybody else of us from a target; gives whether somebody had it before."""
+        tenant = meant.granted.grant.tenant
+        async with AsyncExitStack() as stack:
+            with metrics.timing("lock"):
+                is_second = await stack.enter_async_context(self._turns.take((tenant, target)))
+                has_waited = await stack.enter_async_context(self._locks.hold(tenant, target))
+            yield is_second or has_waited
+
+    async def _change(self, meant: Meant, near: Nearby, world: World, change: Change) -> ApplyReply:
+        """Make a change, unless something that we have done before stands against it."""
+        if meant.repeat is Repeat.ONCE:
+            if near.own is not None and near.own.state in UNCERTAIN:
+                raise await self._lost(meant, change)
+            if _was_done_elsewhere(near):
+                return await self._done_before(meant, world, change)
+        if near.accepted:
+            # Nothing is written: whatever it comes to, the next attempt looks from the top.
+            return ApplyReply(state="pending", planned=change, again_after_s=ASKED_ELSEWHERE_AGAIN_S)
+        approval = await self._approval(meant, change)
+        earlier = near.abandoned
+        if earlier is not None and earlier.change is not None and earlier.change.digest == change.digest:
+            return await self._take_over(meant, earlier, change, approval)
+        crashpoint(CrashPoint.BEFORE_INTENT)
+        await self._intend(meant, change, approval)
+        crashpoint(CrashPoint.AFTER_INTENT)
+        return await self._make(meant, change)
 
     async def _intend(self, meant: Meant, change: Change, approval: str) -> None:
         """Write the intent; what goes beyond the run's limit is written down before it is raised."""
@@ -272,23 +303,6 @@ class Effects:
         await self._ledger.leave(meant, planned, world.seen)
         return ApplyReply(state="unchanged", planned=planned, output=_output(meant, world.seen))
 
-    async def _was_done_elsewhere(self, meant: Meant) -> bool:
-        """Whether another run did it for the same request; a run that may have done it stops this one.
-
-        Raises:
-            OutcomeUnknown: Another run may have done it.
-        """
-        rows = await self._ledger.elsewhere(meant)
-        if any(row.state is EffectState.RECEIVED for row in rows):
-            return True
-        doubtful = next((row for row in rows if row.state in {*UNCERTAIN, EffectState.PENDING}), None)
-        if doubtful is not None:
-            raise OutcomeUnknown(
-                f"Run {doubtful.key.run} may have done {doubtful.capability} for the same request.",
-                hint="Settle that first: it must not happen twice.",
-            )
-        return False
-
     async def _done_before(self, meant: Meant, world: World, change: Change) -> ApplyReply:
         planned = NoChange(
             capability=change.capability, target=change.target, because="it was done before for the same request"
@@ -299,7 +313,8 @@ class Effects:
     async def _approval(self, meant: Meant, change: Change) -> str:
         """The approval that lists the change; what is not listed is written down before it is raised."""
         try:
-            return await approval_of(self._database, meant.granted, change)
+            with metrics.timing("approval"):
+                return await approval_of(self._database, meant.granted, change)
         except WorldMoved:
             await self._ledger.stop(meant, change)
             raise
@@ -374,6 +389,29 @@ def _meant(granted: Granted, serving: Serving, want: dict[str, JsonValue]) -> Me
         effect_key=key,
         marker=marker(key),
     )
+
+
+def _differ(before: Effect | None, now: Effect | None) -> bool:
+    """Whether a row of the ledger has been written since."""
+    told = [None if row is None else (row.state, row.tries, row.fence) for row in (before, now)]
+    return told[0] != told[1]
+
+
+def _was_done_elsewhere(near: Nearby) -> bool:
+    """Whether another run did it for the same request; a run that may have done it stops this one.
+
+    Raises:
+        OutcomeUnknown: Another run may have done it.
+    """
+    if any(row.state is EffectState.RECEIVED for row in near.alike):
+        return True
+    doubtful = next((row for row in near.alike if row.state in {*UNCERTAIN, EffectState.PENDING}), None)
+    if doubtful is not None:
+        raise OutcomeUnknown(
+            f"Run {doubtful.key.run} may have done {doubtful.capability} for the same request.",
+            hint="Settle that first: it must not happen twice.",
+        )
+    return False
 
 
 def _wanted(serving: Serving, want: dict[str, JsonValue]) -> Record:

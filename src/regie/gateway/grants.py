@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NoReturn
 
 from pydantic import JsonValue
@@ -20,13 +21,15 @@ from regie.core.definition import Definition, Step
 from regie.core.effect import EffectState, attempt_key
 from regie.core.errors import Denied
 from regie.core.release import Release
-from regie.core.run import ANSWER, START, undone_place, written_place
+from regie.core.run import ANSWER, LIMIT, START, undone_place, written_place
 from regie.core.starts import PollStart
 from regie.core.tenant import Grant
 from regie.gateway.identify import Caller
 from regie.gateway_client import PollQuestion, PollRef, Question, StepRef
-from regie.store import audit, effects, polls, releases, runs
-from regie.store.database import Database
+from regie.store import audit, polls, releases, runs, surroundings
+from regie.store.approvals import granted
+from regie.store.database import Database, Transaction
+from regie.store.effects import Effect
 from regie.store.keys import RunKey
 from regie.store.schedules import StartKey
 
@@ -49,9 +52,12 @@ class Granted:
         corr: The run's correlation id.
         release: The run's pinned release.
         approvals: Places of the approvals that cover the step: a change needs the yes of each.
-        may_plan: A dry run, or a step under an approval.
+        may_plan: A dry run, a step under an approval, or one of a run that may have to ask for more changes.
         may_apply: A step of its own, in a run that is not dry.
-        limit: How many changes the run may make, for a step that counts; None without a limit.
+        limit: How many changes the run may make, for a step that counts, with all that people have allowed since; None
+            without a limit.
+        effect: What the ledger knows of the step, if it got that far before.
+        asked_at: When that was so, by the database's clock.
     """
 
     grant: Grant
@@ -62,10 +68,14 @@ class Granted:
     approvals: tuple[str, ...]
     may_plan: bool
     may_apply: bool
-    limit: int | None = None
+    limit: int | None
+    effect: Effect | None
+    asked_at: datetime
 
     def is_under(self, approval: str) -> bool:
-        """Whether the step is that approval, or one of those it covers."""
+        """Whether the step is that approval, or one of those it covers; the run's own asking for more is for all."""
+        if written_place(approval) == LIMIT:
+            return self.limit is not None
         return written_place(approval) in {*self.approvals, written_place(self.grant.place)}
 
 
@@ -86,12 +96,15 @@ class Grants:
         key = RunKey(step.tenant, step.domain, step.run)
         if caller.domain != step.domain:
             await self._deny_stranger(caller, step, question.capability, {"asked_run": step.run})
-        async with self._database.reading() as tx:
-            held = await runs.held(tx, key, step.fence, lock=False)
+        own, undone = attempt_key(step.run, step.place), undone_place(step.place)
+        keys = [own] if undone is None else [own, attempt_key(step.run, undone)]
+        async with self._database.glance() as tx:
+            asked = await surroundings.asked(tx, key, step.fence, keys)
+            held = asked.held
             release = await releases.get(tx, held.release)
-            undone = undone_place(step.place)
-            row = None if undone is None else await effects.find(tx, key, attempt_key(step.run, undone))
-        definition = release.definition(held.workflow)
+            definition = release.definition(held.workflow)
+            limit = await _limit_of(tx, key, definition)
+        row = None if undone is None else asked.effects.get(keys[-1])
         capabilities, approvals, is_approval = _allowed(definition, release, step.place)
         if question.capability not in capabilities:
             await self.deny(key, question, "step_has_no_need")
@@ -119,10 +132,12 @@ class Grants:
             fence=step.fence,
             release=release,
             approvals=approvals,
-            may_plan=held.dry or bool(approvals) or is_approval,
+            may_plan=held.dry or bool(approvals) or is_approval or limit is not None,
             may_apply=not held.dry and not is_approval,
             # What tells the ticket how the run ended and what takes back must always be possible.
-            limit=None if undone is not None or step.place in _IMPLICIT else definition.limit,
+            limit=None if undone is not None or step.place in _IMPLICIT else limit,
+            effect=asked.effects.get(own),
+            asked_at=asked.at,
         )
 
     async def deny(self, key: RunKey, question: Question, reason: str) -> None:
@@ -176,6 +191,14 @@ class Grants:
         async with self._database.transaction() as tx:
             if _is_known(asked, await releases.current(tx)):
                 await audit.append_outside(tx, asked.tenant, asked.domain, [fact])
+
+
+async def _limit_of(tx: Transaction, key: RunKey, definition: Definition) -> int | None:
+    """How many changes a run may make by now: each yes to its asking for more lets it make as many again."""
+    if definition.limit is None:
+        return None
+    yes = sum(written_place(each.place) == LIMIT for each in await granted(tx, key))
+    return definition.limit * (1 + yes)
 
 
 def _intent(held: runs.HeldRun) -> str:

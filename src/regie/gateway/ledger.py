@@ -6,7 +6,7 @@ The leaf is written first: it locks the run, and everybody locks the run before 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +22,10 @@ from regie.core.plan import Change, NoChange, Pending, Receipt
 from regie.gateway.connections import Serving
 from regie.gateway.grants import Granted
 from regie.kit.connector import Seen, Write
-from regie.store import audit, effects, runs
+from regie.store import audit, effects, runs, surroundings
 from regie.store.database import Database, Transaction
+from regie.store.surroundings import Nearby
+from regie.telemetry import metrics
 
 UNCERTAIN = frozenset({EffectState.INTENDED, EffectState.UNKNOWN})
 """States of a row whose effect may have happened."""
@@ -66,29 +68,18 @@ class Ledger:
         self._database = database
         self._pause = pause
 
-    async def find(self, meant: Meant) -> effects.Effect | None:
-        """The row of this step of this run, if it got that far before."""
-        async with self._database.reading() as tx:
-            return await effects.find(tx, meant.granted.key, meant.attempt_key)
-
-    async def elsewhere(self, meant: Meant) -> Sequence[effects.Effect]:
-        """Rows of other runs that meant the same effect, newest first."""
-        grant = meant.granted.grant
-        async with self._database.reading() as tx:
-            rows = await effects.by_effect_key(tx, grant.tenant, grant.domain, meant.effect_key)
-        return [row for row in rows if row.attempt_key != meant.attempt_key]
-
-    async def abandoned(self, meant: Meant) -> effects.Effect | None:
-        """The same effect, accepted for a run that is over by now: nobody asks any more what came of it."""
-        grant = meant.granted.grant
-        async with self._database.reading() as tx:
-            return await effects.abandoned(tx, grant.tenant, grant.domain, meant.effect_key)
-
-    async def is_under_way_elsewhere(self, meant: Meant, change: Change) -> bool:
-        """Whether another step has had the same capability accepted for the same target, and it does not show yet."""
-        async with self._database.reading() as tx:
-            waiting = await effects.pending(tx, meant.granted.grant.tenant, change.target)
-        return any(each.capability == change.capability and each.attempt_key != meant.attempt_key for each in waiting)
+    async def nearby(self, meant: Meant, change: Change) -> Nearby:
+        """What else there is about a change, now that nobody else of us can act on its target."""
+        async with self._database.glance() as tx:
+            return await surroundings.nearby(
+                tx,
+                meant.granted.key,
+                attempt_key=meant.attempt_key,
+                effect_key=meant.effect_key,
+                capability=change.capability,
+                target=change.target,
+                since=meant.granted.asked_at,
+            )
 
     async def intend(self, meant: Meant, change: Change, *, approval: str) -> None:
         """Write down that the change is about to be made. Only after this may the vendor be called.
@@ -102,18 +93,16 @@ class Ledger:
             FencedOut: The run has another owner by now, or is over.
             LimitReached: The run may make no further change.
         """
-        granted = meant.granted
         detail = _detail(meant, change.target, change.digest)
         if approval:
             detail["approval"] = {"id": approval}
-        async with self._writing() as tx:
-            held = await runs.held(tx, granted.key, granted.fence, lock=True)
-            await _require_room(tx, meant, change, own=f"ticket:{held.ticket}")
-            await self._leaf(tx, meant, Event.EFFECT_INTENDED, detail)
-            known = await effects.find(tx, granted.key, meant.attempt_key)
-            if known is not None and known.state in UNCERTAIN:
-                await self._settle(tx, meant, EffectState.FAILED)
-            await effects.intend(tx, _intent(meant, change.target, change))
+        async with self._writing(meant) as page:
+            page.require_held()
+            await page.require_room(change)
+            await page.leaf(Event.EFFECT_INTENDED, detail)
+            if page.known is not None and page.known.state in UNCERTAIN:
+                await page.settle(EffectState.FAILED)
+            await effects.intend(page.tx, _intent(meant, change.target, change))
 
     async def receive(self, meant: Meant, change: Change, receipt: Receipt, seen: Seen) -> None:
         """Write down that the change is made and was read back. Tries for a while, and writes once."""
@@ -124,12 +113,11 @@ class Ledger:
             detail["remote_id"] = receipt.remote_id
 
         async def write() -> None:
-            async with self._writing() as tx:
-                known = await effects.find(tx, meant.granted.key, meant.attempt_key)
-                if known is not None and known.state is EffectState.RECEIVED:
+            async with self._writing(meant) as page:
+                if page.known is not None and page.known.state is EffectState.RECEIVED:
                     return
-                await self._leaf(tx, meant, Event.EFFECT_RECEIVED, detail)
-                await self._settle(tx, meant, EffectState.RECEIVED, receipt=receipt, observed=_observed(seen, ""))
+                await page.leaf(Event.EFFECT_RECEIVED, detail)
+                await page.settle(EffectState.RECEIVED, receipt=receipt, observed=_observed(seen, ""))
 
         for wait_s in _AGAIN_S:
             try:
@@ -140,73 +128,119 @@ class Ledger:
 
     async def leave(self, meant: Meant, planned: NoChange, seen: Seen) -> None:
         """Write down that nothing was needed."""
-        async with self._writing() as tx:
-            await runs.held(tx, meant.granted.key, meant.granted.fence, lock=True)
+        async with self._writing(meant) as page:
+            page.require_held()
             intent = _intent(meant, planned.target, None)
-            await self._leaf(tx, meant, Event.EFFECT_UNCHANGED, _detail(meant, planned.target, ""))
-            await effects.record_unchanged(tx, intent, observed=_observed(seen, planned.because))
+            await page.leaf(Event.EFFECT_UNCHANGED, _detail(meant, planned.target, ""))
+            await effects.record_unchanged(page.tx, intent, observed=_observed(seen, planned.because))
 
     async def postpone(self, meant: Meant, pending: Pending) -> None:
         """Keep the handle of a change that takes effect later."""
-        async with self._writing() as tx:
-            await self._settle(tx, meant, EffectState.PENDING, receipt=pending.receipt, handle=pending.handle)
+        async with self._writing(meant) as page:
+            await page.settle(EffectState.PENDING, receipt=pending.receipt, handle=pending.handle)
 
     async def fail(self, meant: Meant) -> None:
         """Write down that the change was not made, and may be tried again."""
-        async with self._writing() as tx:
-            await self._settle(tx, meant, EffectState.FAILED)
+        async with self._writing(meant) as page:
+            await page.settle(EffectState.FAILED)
 
     async def refuse(self, meant: Meant, change: Change, error: RegieError) -> None:
         """Write down that the vendor will not make the change."""
         detail = {**_detail(meant, change.target, change.digest), "reason": type(error).__name__}
-        async with self._writing() as tx:
-            await self._leaf(tx, meant, Event.EFFECT_REFUSED, detail)
-            await self._settle(tx, meant, EffectState.FAILED)
+        async with self._writing(meant) as page:
+            await page.leaf(Event.EFFECT_REFUSED, detail)
+            await page.settle(EffectState.FAILED)
 
     async def stop(self, meant: Meant, change: Change) -> None:
         """Write down that a change was not even intended, because it is not what was approved."""
         detail = {**_detail(meant, change.target, change.digest), "reason": "world_moved"}
-        async with self._writing() as tx:
-            await self._leaf(tx, meant, Event.EFFECT_REFUSED, detail)
+        async with self._writing(meant) as page:
+            await page.leaf(Event.EFFECT_REFUSED, detail)
 
     async def limit(self, meant: Meant, change: Change) -> None:
         """Write down that a change was not even intended, because the run has made as many as it may."""
         detail = {**_detail(meant, change.target, change.digest), "reason": "limit_reached"}
-        async with self._writing() as tx:
-            await self._leaf(tx, meant, Event.EFFECT_REFUSED, detail)
+        async with self._writing(meant) as page:
+            await page.leaf(Event.EFFECT_REFUSED, detail)
 
     async def deny(self, meant: Meant, change: Change) -> None:
         """Write down that a change was asked for without the approval it needs."""
         detail = {**_detail(meant, change.target, change.digest), "reason": "not_approved"}
-        async with self._writing() as tx:
-            await self._leaf(tx, meant, Event.CAPABILITY_DENIED, detail)
+        async with self._writing(meant) as page:
+            await page.leaf(Event.CAPABILITY_DENIED, detail)
 
     async def doubt(self, meant: Meant) -> None:
         """Write down that the change may have been made; the next attempt looks first."""
-        async with self._writing() as tx:
-            await self._settle(tx, meant, EffectState.UNKNOWN)
+        async with self._writing(meant) as page:
+            await page.settle(EffectState.UNKNOWN)
 
     async def lose(self, meant: Meant, change: Change) -> None:
         """Write down that only a person can tell whether the change was made."""
-        async with self._writing() as tx:
-            known = await effects.find(tx, meant.granted.key, meant.attempt_key)
-            if known is None or known.state is not EffectState.UNKNOWN:
-                await self._leaf(tx, meant, Event.EFFECT_LOST, _detail(meant, change.target, change.digest))
-                await self._settle(tx, meant, EffectState.UNKNOWN)
+        async with self._writing(meant) as page:
+            if page.known is None or page.known.state is not EffectState.UNKNOWN:
+                await page.leaf(Event.EFFECT_LOST, _detail(meant, change.target, change.digest))
+                await page.settle(EffectState.UNKNOWN)
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[Transaction]:
+    async def _writing(self, meant: Meant) -> AsyncIterator[_Page]:
         """One transaction. A commit without an answer is no unknown effect: asking again finds out."""
         try:
-            async with self._database.transaction() as tx:
-                yield tx
+            with metrics.timing("ledger"):
+                async with self._database.transaction() as tx:
+                    run, known = await effects.lock_run(tx, meant.granted.key, meant.attempt_key)
+                    yield _Page(tx, meant, run, known)
         except OutcomeUnknown as error:
             raise Unavailable("The database did not say whether it wrote the effect ledger.") from error
 
-    async def _settle(
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """The ledger open at one effect, with its run locked.
+
+    Attributes:
+        run: The run's row, as the audit log reads it.
+        known: What the ledger knew when it was opened.
+    """
+
+    tx: Transaction
+    meant: Meant
+    run: Mapping[str, Any]
+    known: effects.Effect | None
+
+    def require_held(self) -> None:
+        """Make sure that the asking worker still holds the run.
+
+        Raises:
+            FencedOut: The run has another owner by now, or is over.
+        """
+        granted = self.meant.granted
+        if self.run["fence"] != granted.fence or self.run["owner"] is None or self.run["ended_at"] is not None:
+            raise runs.not_held(granted.key, granted.fence)
+
+    async def require_room(self, change: Change) -> None:
+        """Make sure that the run may make one more change; those to its own ticket do not count.
+
+        Raises:
+            LimitReached: It has made as many as it may.
+        """
+        limit, own = self.meant.granted.limit, f"ticket:{self.run['ticket']}"
+        if limit is None or change.target == own:
+            return
+        key = self.meant.granted.key
+        if await effects.count_changes(self.tx, key, besides=self.meant.attempt_key, not_of=own) >= limit:
+            raise LimitReached(
+                f"This run may make {limit} changes and has made them; {change.in_words()} was not done.",
+                hint="When the rest is right, repeat the run from this step: the new run may make as many again.",
+            )
+
+    async def leaf(self, event: Event, detail: dict[str, JsonValue]) -> None:
+        """Write the leaf."""
+        fact = Fact(event=event, actor=_ACTOR, detail=detail)
+        with metrics.timing("audit"):
+            await audit.append_behind(self.tx, self.meant.granted.key, self.run, [fact])
+
+    async def settle(
         self,
-        tx: Transaction,
-        meant: Meant,
         state: EffectState,
         *,
         receipt: Receipt | None = None,
@@ -214,34 +248,18 @@ class Ledger:
         observed: JsonValue = None,
     ) -> None:
         """Settle the row; one that an earlier claim of the run left in doubt is taken up first."""
-        granted = meant.granted
-        known = await effects.find(tx, granted.key, meant.attempt_key)
+        granted, known = self.meant.granted, self.known
         if known is not None and known.state in UNCERTAIN and known.fence < granted.fence:
-            await effects.intend(tx, _intent(meant, known.target, known.change))
+            await effects.intend(self.tx, _intent(self.meant, known.target, known.change))
         await effects.settle(
-            tx,
+            self.tx,
             granted.key,
-            meant.attempt_key,
+            self.meant.attempt_key,
             state,
             fence=granted.fence,
             receipt=receipt,
             handle=handle,
             observed=observed,
-        )
-
-    async def _leaf(self, tx: Transaction, meant: Meant, event: Event, detail: dict[str, JsonValue]) -> None:
-        await audit.append(tx, meant.granted.key, [Fact(event=event, actor=_ACTOR, detail=detail)])
-
-
-async def _require_room(tx: Transaction, meant: Meant, change: Change, *, own: str) -> None:
-    """Make sure that the run, which is locked, may make one more change; those to its own ticket do not count."""
-    limit = meant.granted.limit
-    if limit is None or change.target == own:
-        return
-    if await effects.count_changes(tx, meant.granted.key, besides=meant.attempt_key, not_of=own) >= limit:
-        raise LimitReached(
-            f"This run may make {limit} changes and has made them; {change.in_words()} was not done.",
-            hint="When the rest is right, repeat the run from this step: the new run may make as many again.",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-import httpx
+import httpx2
 
 from regie.telemetry import metrics, traces
 
@@ -12,7 +12,7 @@ NO_ANSWER = "no_answer"
 """Of a request that came to nothing: no connection, no answer in time."""
 
 
-class Observed(httpx.AsyncBaseTransport):
+class Observed(httpx2.AsyncBaseTransport):
     """A transport that tells how the requests through it do, and sends them as they are.
 
     A vendor is not told our trace: it would be no use to it, and a mark of ours on every request.
@@ -22,11 +22,11 @@ class Observed(httpx.AsyncBaseTransport):
         connector: Folder name of the connector that sends them.
     """
 
-    def __init__(self, way: httpx.AsyncBaseTransport, connector: str) -> None:
+    def __init__(self, way: httpx2.AsyncBaseTransport, connector: str) -> None:
         self._way = way
         self._connector = connector
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request. Its path and query are not told: they name people."""
         outcome = NO_ANSWER
         began_s = time.monotonic()
@@ -54,4 +54,4 @@ class Observed(httpx.AsyncBaseTransport):
 
 def outcome_of(status: int) -> str:
     """How a request is counted: 429 alone, since it is the vendor's limits, others by their class."""
-    return "429" if status == httpx.codes.TOO_MANY_REQUESTS else f"{status // 100}xx"
+    return "429" if status == httpx2.codes.TOO_MANY_REQUESTS else f"{status // 100}xx"

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 
-import httpx
+import httpx2
 import structlog
 from pydantic import JsonValue
 
@@ -16,6 +16,7 @@ from regie.kit.manifest import Manifest
 from regie.kit.rates import ELSEWHERE, Charge, Outgoing
 from regie.kit.session import retry_after_s
 from regie.store.rate_budgets import Draw
+from regie.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
 
@@ -56,11 +57,13 @@ class ConnectionPace:
         self._capability = capability
         self._asker = asker
         self._within_s = LATER_WITHIN_S if is_patient else FIRST_WITHIN_S
+        self._charged: tuple[Outgoing, list[Charge]] | None = None
 
     async def enter(self, request: Outgoing) -> Mapping[str, str]:
         """Wait for a place. See `kit.rates.Pace`."""
-        draws = [self._draw(charge) for charge in self._charges(request)]
-        await self._budgets.take([*draws, self._endpoint(request)], self._asker, self._within_s)
+        with metrics.timing("budget"):
+            draws = [self._draw(charge) for charge in self._charges(request)]
+            await self._budgets.take([*draws, self._endpoint(request)], self._asker, self._within_s)
         self._within_s = LATER_WITHIN_S
         header = self._manifest.priority_header
         return {header: self._asker.priority} if header else {}
@@ -78,7 +81,7 @@ class ConnectionPace:
         if status == _THROTTLED:
             reason = headers.get(self._manifest.reason_header.lower(), "") if self._manifest.reason_header else ""
             met = [self._draw(charge) for charge in charges if reason and charge.limit.reason == reason]
-            await self._budgets.close(met or [self._endpoint(request)], retry_after_s(httpx.Headers(headers)))
+            await self._budgets.close(met or [self._endpoint(request)], retry_after_s(httpx2.Headers(headers)))
             return
         for charge in charges:
             left = _left(charge, headers)
@@ -86,7 +89,11 @@ class ConnectionPace:
                 await self._budgets.lower(self._draw(charge), left)
 
     def _charges(self, request: Outgoing) -> list[Charge]:
-        return self._manifest.charges(request, self._settings, self._manifest.authentication.kind)
+        """What a request has to pay; worked out when it is sent, and kept until it is answered."""
+        if self._charged is None or self._charged[0] is not request:
+            paid = self._manifest.charges(request, self._settings, self._manifest.authentication.kind)
+            self._charged = (request, paid)
+        return self._charged[1]
 
     def _draw(self, charge: Charge) -> Draw:
         limit = charge.limit

@@ -14,13 +14,13 @@ class Turns:
         self._queues: dict[Hashable, tuple[asyncio.Lock, int]] = {}
 
     @asynccontextmanager
-    async def take(self, thing: Hashable) -> AsyncIterator[None]:
-        """Wait for the turn, and keep it while inside."""
+    async def take(self, thing: Hashable) -> AsyncIterator[bool]:
+        """Wait for the turn, and keep it while inside; gives whether somebody had it before."""
         lock, waiting = self._queues.get(thing, (asyncio.Lock(), 0))
         self._queues[thing] = (lock, waiting + 1)
         try:
             async with lock:
-                yield
+                yield waiting > 0
         finally:
             lock, waiting = self._queues.pop(thing)
             if waiting > 1:

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import quote
 
-import httpx
+import httpx2
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from regie.core.errors import (
@@ -46,7 +46,7 @@ _REQUEST_ID_HEADERS = (
 )
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.:=/+-]{1,128}")
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 
 Params = Mapping[str, str | int]
 
@@ -119,7 +119,7 @@ class Session:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        client: httpx2.AsyncClient,
         *,
         vendor: str,
         permissions: tuple[str, ...] = (),
@@ -223,15 +223,16 @@ class Session:
     ) -> Answer:
         """Send one request and turn whatever happens into an answer or one of our errors."""
         was_write = method != "GET"
-        place = self._place(path)
+        url = self._address_of(path)
+        place = url.raw_path.partition(b"?")[0].decode("ascii")
         request = f"{self._vendor}: {method} {place}"
-        outgoing = self._outgoing(method, path, params, body) if self._pace else None
+        outgoing = self._outgoing(method, url, params, body) if self._pace else None
         urgency = await self._pace.enter(outgoing) if self._pace and outgoing else {}
         failure: RegieError
         try:
             async with self._client.stream(
                 method,
-                path,
+                url,
                 # The query of a paging link must survive: an empty mapping would replace it.
                 params=dict(params) if params else None,
                 # Escaped, so that half a surrogate pair in somebody's text cannot break the encoding.
@@ -249,30 +250,29 @@ class Session:
             return self._answer(response, raw, request, accept, was_write=was_write)
         except _NOT_SENT:
             failure = Unavailable(f"{request} could not connect")
-        except httpx.HTTPError as error:
-            what = "timed out" if isinstance(error, httpx.TimeoutException) else "lost its connection"
+        except httpx2.HTTPError as error:
+            what = "timed out" if isinstance(error, httpx2.TimeoutException) else "lost its connection"
             failure = OutcomeUnknown(f"{request} {what}") if was_write else Unavailable(f"{request} {what}")
-        # Raised outside the handlers: an httpx error holds the request, and with it the credentials.
+        # Raised outside the handlers: an httpx2 error holds the request, and with it the credentials.
         raise failure
 
-    def _place(self, path: str) -> str:
-        """The path as error messages name it, still quoted and without its query.
+    def _address_of(self, path: str) -> httpx2.URL:
+        """A path as an address, still quoted.
 
         Raises:
             Terminal: It is a URL at another host: our credentials would go there. Or no address at all.
         """
         try:
-            url = httpx.URL(path)
-        except httpx.InvalidURL:
+            url = httpx2.URL(path)
+        except httpx2.InvalidURL:
             raise Terminal(f"{self._vendor} points to something that is no address") from None
         home = self._client.base_url
         if url.is_absolute_url and (url.scheme, url.host, url.port) != (home.scheme, home.host, home.port):
             raise Terminal(f"{self._vendor} points to another host than its own; nothing was sent there")
-        return url.raw_path.partition(b"?")[0].decode("ascii")
+        return url
 
-    def _outgoing(self, method: Method, path: str, params: Params | None, body: JsonValue) -> Outgoing:
+    def _outgoing(self, method: Method, url: httpx2.URL, params: Params | None, body: JsonValue) -> Outgoing:
         """A request as its limits see it; a paging link brings its query with it."""
-        url = httpx.URL(path)
         home = self._client.base_url.raw_path.partition(b"?")[0].decode("ascii").rstrip("/")
         place = url.raw_path.partition(b"?")[0].decode("ascii")
         if url.is_absolute_url:
@@ -281,7 +281,7 @@ class Session:
         return Outgoing(method, place, query, body)
 
     def _answer(
-        self, response: httpx.Response, raw: bytes | None, request: str, accept: Collection[int], *, was_write: bool
+        self, response: httpx2.Response, raw: bytes | None, request: str, accept: Collection[int], *, was_write: bool
     ) -> Answer:
         """Judge a status and a body; `raw` is None when the body was too large to read."""
         status = response.status_code
@@ -300,7 +300,7 @@ class Session:
             was_write=was_write,
         )
 
-    def _failure(self, response: httpx.Response, body: JsonValue, request: str, *, was_write: bool) -> RegieError:  # noqa: PLR0911  a table
+    def _failure(self, response: httpx2.Response, body: JsonValue, request: str, *, was_write: bool) -> RegieError:  # noqa: PLR0911  a table
         """The one place where a vendor's status becomes one of our errors."""
         status = response.status_code
         after_s = retry_after_s(response.headers)
@@ -327,11 +327,11 @@ class Session:
         return Refused(f"{said} {code}".rstrip(), status=status, code=code)
 
 
-def _lower(headers: httpx.Headers) -> dict[str, str]:
+def _lower(headers: httpx2.Headers) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-async def _read_capped(response: httpx.Response) -> bytes | None:
+async def _read_capped(response: httpx2.Response) -> bytes | None:
     """The decompressed body, or None once it is larger than we read."""
     parts: list[bytes] = []
     size = 0
@@ -356,13 +356,13 @@ def _parse(raw: bytes | None) -> tuple[JsonValue, bool]:
     return body, True
 
 
-def _request_id(headers: httpx.Headers) -> str:
+def _request_id(headers: httpx2.Headers) -> str:
     """The vendor's id of the request, if it is one that may be written down."""
     found = next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), "")
     return found if _SAFE_ID.fullmatch(found) else ""
 
 
-def retry_after_s(headers: httpx.Headers) -> float | None:
+def retry_after_s(headers: httpx2.Headers) -> float | None:
     """Seconds to wait as `Retry-After` says: whole seconds or a date (RFC 9110, 10.2.3).
 
     A date is compared with the answer's own `Date`, so that nobody's clock but the vendor's counts; without one the

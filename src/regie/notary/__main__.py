@@ -12,7 +12,7 @@ import json
 import signal
 import sys
 
-import httpx
+import httpx2
 import structlog
 
 from regie import crashpoints, logs
@@ -42,7 +42,7 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     database = LogDatabase(settings.notary_database_url)
     try:
-        async with httpx.AsyncClient(timeout=ANSWER_WITHIN_S, trust_env=False) as http, asyncio.TaskGroup() as tasks:
+        async with httpx2.AsyncClient(timeout=ANSWER_WITHIN_S, trust_env=False) as http, asyncio.TaskGroup() as tasks:
             tasks.create_task(_sequence(Sequencer(database, KeyFile(settings.signing_key_file)), settings, stop))
             if policy.urls:
                 tasks.create_task(_ask(Witnesses(database, policy, http), settings, stop))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 import structlog
 
 from regie.core import merkle
@@ -73,7 +73,7 @@ class Witnesses:
         http: The client to ask with.
     """
 
-    def __init__(self, database: LogDatabase, policy: WitnessPolicy, http: httpx.AsyncClient) -> None:
+    def __init__(self, database: LogDatabase, policy: WitnessPolicy, http: httpx2.AsyncClient) -> None:
         self._database = database
         self._policy = policy
         self._http = http
@@ -97,7 +97,7 @@ class Witnesses:
                 continue
             try:
                 line = await self._asked(key, url, anchor_id, size, note)
-            except (RegieError, httpx.HTTPError) as error:
+            except (RegieError, httpx2.HTTPError) as error:
                 log.warning("witness:silent", witness=key.name, kind=type(error).__name__)
                 continue
             async with self._database.turn() as turn:

@@ -6,10 +6,11 @@ run's row and advance under its lock, so engine, gateway and web can write to th
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
+from typing import Any, LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -26,6 +27,25 @@ from regie.store.sealer import as_text
 NONCE_BYTES = 16
 PASSING = ("40", "53", "55", "57", "58")
 """SQLSTATE classes of conflicts, full disks, locks, shutdowns and the machine: the same transaction succeeds later."""
+
+
+_INSERT: LiteralString = """
+    insert into audit.intake (entry_id, log_id, run_id, run_seq, leaf, at)
+    select e.entry_id, l.log_id, e.run, e.run_seq, decode(e.leaf, 'base64'), %(at)s
+    from json_to_recordset(%(rows)s::json)
+        as e (tenant text, domain text, entry_id uuid, run uuid, run_seq integer, leaf text)
+    join audit.log l on l.tenant = e.tenant and l.domain = e.domain"""
+_INSERT_BEHIND: LiteralString = f"""
+    with written as ({_INSERT} returning 1)
+    update regie.run set audit_n = %(n)s, audit_head = %(head)s
+    where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s
+    returning (select count(*) from written) as written"""  # noqa: S608  made of our own statement
+LOCK: LiteralString = """
+    with locked as materialized (
+        select corr, ticket, audit_n, audit_head, ended_at, owner, fence from regie.run
+        where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s for no key update)
+    select *, clock_timestamp() as at from locked"""
+"""Locks a run, and reads what its chain needs and who holds it."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +95,7 @@ class Entry:
     leaf: bytes
 
 
-def chain_of(key: RunKey, row: DictRow) -> Chain:
+def chain_of(key: RunKey, row: Mapping[str, Any]) -> Chain:
     """The chain of a run from its row, which must be locked and bring the database clock as `at`."""
     return Chain(key, row["corr"], row["ticket"], row["audit_n"], row["audit_head"], row["at"])
 
@@ -134,12 +154,18 @@ async def write_chains(tx: Transaction, chains: Sequence[tuple[RunKey, Sequence[
     await _write(tx, [(key.tenant, key.domain, key.run, entry) for key, entries in chains for entry in entries], at)
 
 
-async def _write(tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]], at: datetime) -> None:
-    """Insert leaves, each for a tenant, a domain and perhaps a run of theirs."""
+async def _write(
+    tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]], at: datetime, chain: Chain | None = None
+) -> None:
+    """Insert leaves, each for a tenant, a domain and perhaps a run of theirs.
+
+    Args:
+        chain: What the run of all of them remembers from now on; nothing when its row is written elsewhere.
+    """
     if not leaves:
         return
     try:
-        if await _insert(tx, leaves, at) != len(leaves):
+        if await (_insert(tx, leaves, at) if chain is None else _insert_behind(tx, leaves, chain)) != len(leaves):
             # At least one has no log yet; the others are written.
             for tenant, domain in {(tenant, domain) for tenant, domain, _, _ in leaves}:
                 await _make_log(tx, tenant, domain)
@@ -160,15 +186,18 @@ async def append(tx: Transaction, key: RunKey, facts: Sequence[Fact]) -> None:
         AuditBroken: They cannot be written; the transaction can no longer be committed.
         InvalidInput: There is no such run.
     """
-    row = await tx.row(
-        """with locked as materialized (
-               select corr, ticket, audit_n, audit_head, ended_at from regie.run
-               where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s for no key update)
-           select *, clock_timestamp() as at from locked""",
-        key._asdict(),
-    )
+    row = await tx.row(LOCK, key._asdict())
     if row is None:
         raise InvalidInput(f"There is no run {key.run}.")
+    await append_behind(tx, key, row, facts)
+
+
+async def append_behind(tx: Transaction, key: RunKey, row: Mapping[str, Any], facts: Sequence[Fact]) -> None:
+    """The same for a run that is locked already.
+
+    Args:
+        row: What `LOCK` has read, in this transaction.
+    """
     if row["ended_at"] is not None:
         about: dict[str, JsonValue] = {"closed_run": key.run}
         late = [replace(fact, detail={**fact.detail, **about}) for fact in facts]
@@ -179,12 +208,7 @@ async def append(tx: Transaction, key: RunKey, facts: Sequence[Fact]) -> None:
     except AuditBroken as error:
         tx.doom = error
         raise
-    await write_chains(tx, [(key, entries)], chain.at)
-    await tx.change(
-        """update regie.run set audit_n = %(n)s, audit_head = %(head)s
-           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s""",
-        {**key._asdict(), "n": chain.n, "head": chain.head},
-    )
+    await _write(tx, [(key.tenant, key.domain, key.run, entry) for entry in entries], chain.at, chain)
 
 
 async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Sequence[Fact]) -> None:
@@ -280,28 +304,32 @@ def broken(tx: Transaction, message: str) -> AuditBroken:
 
 
 async def _insert(tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]], at: datetime) -> int:
-    cursor = await tx.connection.execute(
-        """insert into audit.intake (entry_id, log_id, run_id, run_seq, leaf, at)
-           select e.entry_id, l.log_id, e.run, e.run_seq, decode(e.leaf, 'base64'), %(at)s
-           from json_to_recordset(%(rows)s::json)
-               as e (tenant text, domain text, entry_id uuid, run uuid, run_seq integer, leaf text)
-           join audit.log l on l.tenant = e.tenant and l.domain = e.domain""",
-        {
-            "at": at,
-            "rows": as_json(
-                {
-                    "tenant": tenant,
-                    "domain": domain,
-                    "entry_id": entry.entry_id,
-                    "run": run,
-                    "run_seq": entry.run_seq,
-                    "leaf": as_text(entry.leaf),
-                }
-                for tenant, domain, run, entry in leaves
-            ),
-        },
-    )
+    cursor = await tx.connection.execute(_INSERT, {"at": at, "rows": _rows(leaves)})
     return cursor.rowcount
+
+
+async def _insert_behind(tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]], chain: Chain) -> int:
+    """Insert leaves and have their run remember the last of them, in one statement."""
+    cursor = await tx.connection.execute(
+        _INSERT_BEHIND,
+        {"at": chain.at, "rows": _rows(leaves), **chain.key._asdict(), "n": chain.n, "head": chain.head},
+    )
+    row = await cursor.fetchone()
+    return 0 if row is None else int(row["written"])
+
+
+def _rows(leaves: Sequence[tuple[str, str, str | None, Entry]]) -> str:
+    return as_json(
+        {
+            "tenant": tenant,
+            "domain": domain,
+            "entry_id": entry.entry_id,
+            "run": run,
+            "run_seq": entry.run_seq,
+            "leaf": as_text(entry.leaf),
+        }
+        for tenant, domain, run, entry in leaves
+    )
 
 
 async def _unwritten(

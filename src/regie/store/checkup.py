@@ -6,6 +6,7 @@ That every run has something that will wake it is `liveness.py`.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import psycopg
 from psycopg import AsyncConnection
@@ -73,6 +74,15 @@ class OddApproval:
     is_hopeless: bool = False
 
 
+class TooNew(NamedTuple):
+    """Runs of a domain that wait for a newer worker: how many, their format, and up to which one its workers read."""
+
+    domain: str
+    runs: int
+    format: int
+    reads: int
+
+
 async def examine(dsn: str, now: Callable[[], datetime]) -> Condition:
     """Look at a database without changing anything in it.
 
@@ -123,6 +133,19 @@ async def unclaimed_runs(tx: Transaction) -> list[WaitingRun]:
             {"overdue": OVERDUE_AFTER_S, "most": MOST},
         )
     ]
+
+
+async def too_new_runs(tx: Transaction) -> list[TooNew]:
+    """Ready runs that every worker of their domain leaves alone, since a newer version has written them."""
+    rows = await tx.rows(
+        """select r.domain, count(*) as runs, max(r.format) as format, w.reads
+           from regie.run r
+           join (select d.domain, max(w.reads) as reads from regie.worker w, unnest(w.domains) as d (domain)
+                 group by d.domain) w using (domain)
+           where r.owner is null and r.ready_at is not null and r.format > w.reads
+           group by r.domain, w.reads order by r.domain"""
+    )
+    return [TooNew(row["domain"], row["runs"], row["format"], row["reads"]) for row in rows]
 
 
 async def silent_workers(tx: Transaction) -> list[SilentWorker]:

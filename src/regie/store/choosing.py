@@ -9,6 +9,7 @@ from typing import Final, LiteralString
 
 from psycopg.rows import DictRow
 
+from regie.core.format import FORMAT
 from regie.store.database import Transaction
 
 TURNS: Final = 72_385
@@ -55,6 +56,8 @@ _CHOOSE: LiteralString = """
         select l.had, c.* from looked l cross join lateral (
             select r.tenant, r.domain, r.id, r.prio, r.ready_at from regie.run r
             where r.domain = l.domain and r.tenant = l.tenant and r.owner is null and r.ready_at is not null
+              -- What a newer version has written is left to its workers.
+              and r.format <= %(reads)s
             order by r.prio, r.ready_at limit l.most for no key update skip locked) c),
     -- The more a tenant has in hands already, the later its next one comes; the same then for domains.
     lined as (
@@ -65,7 +68,9 @@ _CHOOSE: LiteralString = """
     chosen as materialized (
         select p.tenant, p.domain, p.id, p.ready_at as ready_since from placed p join room o using (domain)
         where p.nth <= o.free order by o.held + p.nth, p.prio, p.ready_at limit %(limit)s)
-    update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null, set_aside = null
+    update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null, set_aside = null,
+        -- From here on it is written by this worker.
+        format = greatest(r.format, %(reads)s)
     -- By its id alone, for which there is an index that needs no statistics to be chosen.
     from chosen c where r.id = c.id and (r.tenant, r.domain) is not distinct from (c.tenant, c.domain)
     returning r.*, c.ready_since,
@@ -81,6 +86,7 @@ async def choose(
     *,
     held: Mapping[str, int],
     most: Mapping[str, int],
+    reads: int = FORMAT,
 ) -> list[DictRow]:
     """Hand up to `limit` ready runs to a worker; their rows, with `ready_since`.
 
@@ -90,6 +96,7 @@ async def choose(
     Args:
         held: How many runs of each domain the worker has already.
         most: How many of each domain it may have; no bound for one that is not named.
+        reads: Up to which format the worker reads runs.
     """
     if limit <= 0:
         return []
@@ -104,6 +111,7 @@ async def choose(
             "held": [held.get(domain, 0) for domain in ordered],
             "most": [most.get(domain) for domain in ordered],
             "limit": limit,
+            "reads": reads,
         },
     )
 

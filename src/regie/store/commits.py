@@ -17,8 +17,8 @@ from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import AuditBroken, FencedOut, RegieError
-from regie.core.run import AwaitEvent, CloseApproval, OpenApproval, Remind, RunStatus
-from regie.store import approvals, audit, events, inbox, runs, steps, timers
+from regie.core.run import AwaitEvent, CloseApproval, OpenApproval, Paused, PublishEvent, Remind, Resumed, RunStatus
+from regie.store import approvals, audit, child_pauses, events, inbox, runs, steps, timers
 from regie.store.database import Transaction
 from regie.store.keys import RunKey, as_json
 from regie.store.runs import Claim, NewRun, sealed_state
@@ -33,16 +33,18 @@ class Kin:
     Attributes:
         children: To start.
         cancels: The event that cancels a child, by its id.
+        steers: What pauses or resumes a child with its parent, by its id.
         told: The parent that hears of the run's end: its key, the key in its inbox, the event.
     """
 
     children: Sequence[NewRun] = ()
     cancels: Mapping[str, str] = field(default_factory=dict)
+    steers: Mapping[str, Paused | Resumed] = field(default_factory=dict)
     told: tuple[RunKey, str, str] | None = None
 
     def concerned(self, key: RunKey) -> list[RunKey]:
         """The runs whose rows it changes, other than those that it starts."""
-        children = [key._replace(run=run) for run in self.cancels]
+        children = [key._replace(run=run) for run in (*self.cancels, *self.steers)]
         return [*children, self.told[0]] if self.told is not None else children
 
 
@@ -60,6 +62,7 @@ class StepCommit:
         kin: What it means for parent and children.
         awaits: Events that steps wait for from now on.
         forgets: Places of steps that wait for their event no longer.
+        publishes: Events that the run tells, and who has started it.
     """
 
     state_json: str
@@ -76,6 +79,7 @@ class StepCommit:
     kin: Kin | None = None
     awaits: Sequence[AwaitEvent] = ()
     forgets: Sequence[str] = ()
+    publishes: Sequence[tuple[PublishEvent, Actor]] = ()
 
 
 class Committed(NamedTuple):
@@ -238,7 +242,7 @@ async def _write(tx: Transaction, writings: Sequence[_Writing]) -> None:
 
 
 def _reaches_out(step: StepCommit) -> bool:
-    return step.kin is not None or bool(step.awaits)
+    return step.kin is not None or bool(step.awaits or step.publishes)
 
 
 async def _reach_out(tx: Transaction, writing: _Writing) -> int:
@@ -249,6 +253,10 @@ async def _reach_out(tx: Transaction, writing: _Writing) -> int:
     """
     key, row, step = writing.key, writing.row, writing.step
     arrived = await events.wait(tx, key, step.awaits, since=row["started_at"], inbox_n=row["inbox_n"])
+    for command, by in step.publishes:
+        worker = Actor(type="worker", id=str(row["owner"]))
+        of_run = events.OfRun(command.cause, command.place, row["corr"], worker)
+        await events.publish(tx, command.event, by, of_run=of_run)
     kin = step.kin
     if kin is None:
         return arrived
@@ -257,6 +265,8 @@ async def _reach_out(tx: Transaction, writing: _Writing) -> int:
     by = Actor(type="engine", id=str(row["owner"]))
     for run, payload in kin.cancels.items():
         await runs.cancel_child(tx, key._replace(run=run), payload, by=by, parent=key.run)
+    for run, event in kin.steers.items():
+        await child_pauses.steer_with_parent(tx, key._replace(run=run), event, by=by)
     if kin.told is not None:
         await inbox.deliver(tx, *kin.told)
     return arrived

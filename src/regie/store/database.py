@@ -58,6 +58,13 @@ class Transaction:
             cursor = await self.connection.execute(query, values)
             return await cursor.fetchone()
 
+    async def rows_of_each(self, *statements: tuple[LiteralString, Mapping[str, object]]) -> list[list[DictRow]]:
+        """Run several statements in one round trip, and give the rows of each."""
+        with explained(self.connection):
+            async with self.connection.pipeline():
+                cursors = [await self.connection.execute(query, values) for query, values in statements]
+            return [await cursor.fetchall() for cursor in cursors]
+
     async def change(self, query: LiteralString, values: Mapping[str, object]) -> int:
         """Run a statement and give the number of rows it touched; -1 inside `together()`."""
         with explained(self.connection):
@@ -174,6 +181,18 @@ class Database:
         return self._transact(read_only=True)
 
     @asynccontextmanager
+    async def glance(self) -> AsyncIterator[Transaction]:
+        """For a statement that only reads: each sees its own moment, so nothing need be begun and ended for it."""
+        async with self._connection() as connection:
+            await connection.set_autocommit(True)
+            try:
+                yield Transaction(connection, self._sealer, self._releases)
+            finally:
+                # One that was cut off in between does not go back into the pool.
+                if connection.info.transaction_status is pq.TransactionStatus.IDLE:
+                    await connection.set_autocommit(False)
+
+    @asynccontextmanager
     async def listen(self, channel: LiteralString) -> AsyncIterator[Listener]:
         """Hear hints on a channel, on a connection of its own, until the end of the block."""
         async with self.apart() as connection:
@@ -200,7 +219,8 @@ class Database:
             return await AsyncConnection[DictRow].connect(self._dsn, autocommit=True, row_factory=dict_row)
 
     @asynccontextmanager
-    async def _transact(self, *, read_only: bool) -> AsyncIterator[Transaction]:
+    async def _connection(self) -> AsyncIterator[AsyncConnection[DictRow]]:
+        """A connection of the pool."""
         try:
             connection = await self._pool.getconn()
         except PoolTimeout:
@@ -208,6 +228,13 @@ class Database:
         except PoolClosed:
             raise Unavailable("This process has closed its database.") from None
         try:
+            yield connection
+        finally:
+            await self._pool.putconn(connection)
+
+    @asynccontextmanager
+    async def _transact(self, *, read_only: bool) -> AsyncIterator[Transaction]:
+        async with self._connection() as connection:
             await connection.set_read_only(read_only or None)
             await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ if read_only else None)
             tx = Transaction(connection, self._sealer, self._releases)
@@ -219,8 +246,6 @@ class Database:
                     await connection.rollback()
                 raise
             await _commit(connection, may_have_written=not read_only)
-        finally:
-            await self._pool.putconn(connection)
 
     async def _prove_key(self, tx: Transaction) -> None:
         address = {"tenant": "", "domain": "", "table": "sealing_key.proof", "pk": str(self._sealer.current)}

@@ -7,6 +7,7 @@ about effects are the gateway's to write, in the same transaction.
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import LiteralString
 
 from psycopg.rows import DictRow
 from pydantic import JsonValue
@@ -14,8 +15,13 @@ from pydantic import JsonValue
 from regie.core.effect import EffectState
 from regie.core.errors import Denied, FencedOut, OutcomeUnknown
 from regie.core.plan import Change, Receipt
+from regie.store import audit
 from regie.store.database import Transaction
 from regie.store.keys import RunKey
+
+_FIND: LiteralString = """
+    select * from regie.effect
+    where tenant = %(tenant)s and domain = %(domain)s and attempt_key = %(attempt_key)s and run = %(run)s"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,46 +164,26 @@ async def record_unchanged(tx: Transaction, intent: Intent, *, observed: JsonVal
 
 async def find(tx: Transaction, key: RunKey, attempt_key: str) -> Effect | None:
     """What the ledger knows of one step of a run."""
-    row = await tx.row(
-        """select * from regie.effect
-           where tenant = %(tenant)s and domain = %(domain)s and attempt_key = %(attempt_key)s and run = %(run)s""",
-        {**key._asdict(), "attempt_key": attempt_key},
+    row = await tx.row(_FIND, {**key._asdict(), "attempt_key": attempt_key})
+    return None if row is None else opened(tx, row)
+
+
+async def lock_run(tx: Transaction, key: RunKey, attempt_key: str) -> tuple[DictRow, Effect | None]:
+    """Lock a run, and read what the ledger knows of one step of it; the first thing a transaction of the gateway does.
+
+    Returns:
+        The run's row as `audit.LOCK` reads it, and the row of the ledger.
+
+    Raises:
+        FencedOut: There is no such run.
+    """
+    # Two statements: the second one sees what those have written for whom the first one waited.
+    run, effect = await tx.rows_of_each(
+        (audit.LOCK, key._asdict()), (_FIND, {**key._asdict(), "attempt_key": attempt_key})
     )
-    return None if row is None else _opened(tx, row)
-
-
-async def by_effect_key(tx: Transaction, tenant: str, domain: str, effect_key: str) -> list[Effect]:
-    """Every row of what is meant by this key, whichever run meant it, newest first."""
-    rows = await tx.rows(
-        """select * from regie.effect
-           where tenant = %(tenant)s and domain = %(domain)s and effect_key = %(effect_key)s
-           order by intended_at desc, attempt_key""",
-        {"tenant": tenant, "domain": domain, "effect_key": effect_key},
-    )
-    return [_opened(tx, row) for row in rows]
-
-
-async def pending(tx: Transaction, tenant: str, target: str) -> list[Effect]:
-    """What runs of any domain have had accepted for a target and still ask about; a run that is over asks no more."""
-    rows = await tx.rows(
-        """select e.* from regie.effect e join regie.run r on (r.tenant, r.domain, r.id) = (e.tenant, e.domain, e.run)
-           where e.tenant = %(tenant)s and e.target = %(target)s and e.state = 'pending' and r.ended_at is null
-           order by e.intended_at, e.attempt_key""",
-        {"tenant": tenant, "target": target},
-    )
-    return [_opened(tx, row) for row in rows]
-
-
-async def abandoned(tx: Transaction, tenant: str, domain: str, effect_key: str) -> Effect | None:
-    """What a run that is over has had accepted by this key and asks about no more; the latest."""
-    row = await tx.row(
-        """select e.* from regie.effect e join regie.run r on (r.tenant, r.domain, r.id) = (e.tenant, e.domain, e.run)
-           where e.tenant = %(tenant)s and e.domain = %(domain)s and e.effect_key = %(effect_key)s
-             and e.state = 'pending' and r.ended_at is not null
-           order by e.intended_at desc limit 1""",
-        {"tenant": tenant, "domain": domain, "effect_key": effect_key},
-    )
-    return None if row is None else _opened(tx, row)
+    if not run:
+        raise FencedOut(f"There is no run {key.run}.")
+    return run[0], opened(tx, effect[0]) if effect else None
 
 
 async def list_effects(tx: Transaction, key: RunKey) -> list[Effect]:
@@ -207,7 +193,7 @@ async def list_effects(tx: Transaction, key: RunKey) -> list[Effect]:
            where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s order by intended_at, attempt_key""",
         key._asdict(),
     )
-    return [_opened(tx, row) for row in rows]
+    return [opened(tx, row) for row in rows]
 
 
 async def was_closed_since(tx: Transaction, tenant: str, ticket: str, since: datetime) -> bool:
@@ -279,7 +265,8 @@ def _values(tx: Transaction, intent: Intent) -> dict[str, object]:
     }
 
 
-def _opened(tx: Transaction, row: DictRow) -> Effect:
+def opened(tx: Transaction, row: DictRow) -> Effect:
+    """A row of the ledger, with what is sealed in it opened."""
     key = RunKey(row["tenant"], row["domain"], str(row["run"]))
 
     def text(column: str) -> bytes | None:

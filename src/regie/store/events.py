@@ -1,4 +1,4 @@
-"""Events from outside, and the steps that wait for them: kept, matched by their marks, delivered into inboxes.
+"""Events, told from outside or published by runs, and the steps that wait for them: kept, matched, delivered.
 
 An event is written first and brought to those who wait in a transaction of its own, by whoever gets to it. Whoever
 begins to wait looks at what has arrived; a lock by the event's name makes sure that one of the two sees the other.
@@ -7,7 +7,7 @@ begins to wait looks at what has arrived; a lock by the event's name makes sure 
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, LiteralString
+from typing import Final, LiteralString, NamedTuple
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
@@ -17,7 +17,7 @@ from regie.core import canonical
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import InvalidInput
 from regie.core.outside_event import OutsideEvent, marks_of
-from regie.core.run import AwaitEvent, EventArrived
+from regie.core.run import AwaitEvent, Cause, EventArrived
 from regie.store import audit, inbox
 from regie.store.database import Transaction
 from regie.store.keys import RunKey, as_json
@@ -32,8 +32,23 @@ MOST_AT_ONCE = 500
 _NAMED: LiteralString = "hashtextextended(%(name)s, %(seed)s)"
 
 
-async def publish(tx: Transaction, event: OutsideEvent, by: Actor) -> bool:
-    """Keep an event and write its leaf; `route` brings it to those who wait for it.
+class OfRun(NamedTuple):
+    """Where an event comes from that a run publishes: its step, its correlation id, the worker that writes it down."""
+
+    cause: Cause
+    place: str
+    corr: str
+    worker: Actor
+
+
+async def publish(tx: Transaction, event: OutsideEvent, by: Actor, *, of_run: OfRun | None = None) -> bool:
+    """Keep an event and write its leaf; `route` brings it to those who wait for it, the engine starts what it starts.
+
+    Args:
+        tx: Within.
+        event: What has happened.
+        by: Who tells it; of a run's event, who started the run.
+        of_run: Which run publishes it; None when it comes from outside.
 
     Returns:
         Whether it is new: the same id counts once.
@@ -44,8 +59,9 @@ async def publish(tx: Transaction, event: OutsideEvent, by: Actor) -> bool:
     digest = canonical.digest(event.data)
     values = {"tenant": event.tenant, "domain": event.domain, "id": event.id}
     row = await tx.row(
-        """insert into regie.event (tenant, domain, id, name, data, data_sha256, marks, published_by)
-           values (%(tenant)s, %(domain)s, %(id)s, %(name)s, %(data)s, %(digest)s, %(marks)s, %(by)s)
+        """insert into regie.event (tenant, domain, id, name, data, data_sha256, marks, published_by, cause, corr)
+           values (%(tenant)s, %(domain)s, %(id)s, %(name)s, %(data)s, %(digest)s, %(marks)s, %(by)s, %(cause)s,
+                   %(corr)s)
            on conflict (tenant, domain, id) do nothing returning arrived_at""",
         {
             **values,
@@ -54,6 +70,11 @@ async def publish(tx: Transaction, event: OutsideEvent, by: Actor) -> bool:
             "digest": digest,
             "marks": event.marks,
             "by": Jsonb(by.model_dump(mode="json")),
+            "cause": of_run
+            and tx.sealer.seal(
+                of_run.cause.model_dump_json().encode(), **_address(event.tenant, event.domain, event.id, "cause")
+            ),
+            "corr": of_run.corr if of_run else "",
         },
     )
     if row is not None:
@@ -72,8 +93,12 @@ async def publish(tx: Transaction, event: OutsideEvent, by: Actor) -> bool:
         if before is not None and (before["name"], before["data_sha256"]) != (event.name, digest):
             raise InvalidInput("This Idempotency-Key was used for another event.", hint="Each event has its own.")
     about: dict[str, JsonValue] = {"outside_event": {"id": event.id, "name": event.name, "data_sha256": digest}}
-    told = Event.EVENT_REPEATED if row is None else Event.EVENT_RECEIVED
-    await audit.append_outside(tx, event.tenant, event.domain, [Fact(event=told, actor=by, detail=about)])
+    if of_run is not None:
+        about = {**about, "publisher": {"run": of_run.cause.run, "place": of_run.place}}
+        fact = Fact(event=Event.EVENT_PUBLISHED, actor=of_run.worker, detail=about)
+    else:
+        fact = Fact(event=Event.EVENT_REPEATED if row is None else Event.EVENT_RECEIVED, actor=by, detail=about)
+    await audit.append_outside(tx, event.tenant, event.domain, [fact])
     return row is not None
 
 
@@ -102,7 +127,7 @@ async def wait(tx: Transaction, key: RunKey, awaits: Sequence[AwaitEvent], *, si
                order by m.arrived_at, m.event limit 1""",
             {**values, "since": since},
         )
-        data = None if row is None else _data(tx, row)
+        data = None if row is None else data_of(tx, row)
         if row is not None and data is not None:
             found.append(_arrived(row, data, awaited.place))
             continue
@@ -154,9 +179,9 @@ async def route(tx: Transaction, domains: Sequence[str]) -> bool:
     )
     if event is None:
         return False
-    data = _data(tx, event)
+    data = data_of(tx, event)
     if data is None:
-        await _set_aside(tx, event)
+        await set_aside(tx, event)
         return True
     lock = {"name": _lock_name(event["tenant"], event["domain"], event["name"]), "seed": SEED}
     await tx.row("select pg_advisory_xact_lock(" + _NAMED + ")", lock)
@@ -200,13 +225,14 @@ async def clear_old(tx: Transaction, domains: Sequence[str], limit: int = 1000) 
         """delete from regie.event e using (
                select tenant, domain, id from regie.event
                where domain = any(%(domains)s) and arrived_at < clock_timestamp() - %(kept)s and routed_at is not null
+                 and started_at is not null
                order by arrived_at limit %(limit)s for update skip locked) old
            where (e.tenant, e.domain, e.id) = (old.tenant, old.domain, old.id)""",
         {"domains": list(domains), "kept": KEPT, "limit": limit},
     )
 
 
-def _data(tx: Transaction, row: DictRow) -> dict[str, JsonValue] | None:
+def data_of(tx: Transaction, row: DictRow) -> dict[str, JsonValue] | None:
     """The data of an event; none when somebody has altered what is kept, which must stop no run and no worker."""
     try:
         opened = tx.sealer.open(row["data"], **_address(row["tenant"], row["domain"], row["id"]))
@@ -216,7 +242,7 @@ def _data(tx: Transaction, row: DictRow) -> dict[str, JsonValue] | None:
     return data
 
 
-async def _set_aside(tx: Transaction, row: DictRow) -> None:
+async def set_aside(tx: Transaction, row: DictRow) -> None:
     """Leave an event that nobody can read to a person."""
     await tx.change(
         """update regie.event set routed_at = clock_timestamp()
@@ -226,6 +252,17 @@ async def _set_aside(tx: Transaction, row: DictRow) -> None:
     about: dict[str, JsonValue] = {"outside_event": {"id": row["id"], "name": row["name"]}}
     fact = Fact(event=Event.EVENT_SET_ASIDE, actor=Actor(type="engine", id="engine"), detail=about)
     await audit.append_outside(tx, row["tenant"], row["domain"], [fact])
+
+
+def cause_of(tx: Transaction, row: DictRow) -> Cause | None:
+    """What led to an event, for the runs that it starts; none when somebody has altered what is kept."""
+    if row["cause"] is None:
+        return Cause(event=row["id"], name=row["name"])
+    try:
+        opened = tx.sealer.open(row["cause"], **_address(row["tenant"], row["domain"], row["id"], "cause"))
+    except SealBroken:
+        return None
+    return Cause.model_validate_json(opened)
 
 
 def _arrived(row: DictRow, data: dict[str, JsonValue], place: str) -> tuple[str, str]:
@@ -238,5 +275,5 @@ def _lock_name(tenant: str, domain: str, name: str) -> str:
     return f"{tenant}/{domain}/{name}"
 
 
-def _address(tenant: str, domain: str, event: str) -> dict[str, str]:
-    return {"tenant": tenant, "domain": domain, "table": "event.data", "pk": event}
+def _address(tenant: str, domain: str, event: str, column: str = "data") -> dict[str, str]:
+    return {"tenant": tenant, "domain": domain, "table": f"event.{column}", "pk": event}

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from psycopg.rows import DictRow
 
 from regie.core.errors import InvalidInput, RegieError
+from regie.core.format import FORMAT
 from regie.store.database import Transaction
 from regie.store.keys import READY, RunKey, as_json
 
@@ -13,6 +14,8 @@ CANCEL = "cancel"
 """Inbox key of the event that cancels a run."""
 PAUSE, RESUME = "pause", "resume"
 """What the inbox keys of the events that pause and resume a run begin with; behind it comes a colon and a number."""
+WITH_PARENT = "parent"
+"""What stands before that number, and another colon, when the run is paused or resumed with its parent."""
 
 
 class HeardMeanwhile(RegieError):
@@ -68,7 +71,9 @@ async def put(tx: Transaction, key: RunKey, events: Sequence[tuple[str, str]], i
            woken as (
                update regie.run set
                    inbox_n = (select max(n) from arrived),
-                   ready_at = case when ended_at is null then clock_timestamp() end
+                   ready_at = case when ended_at is null then clock_timestamp() end,
+                   -- An event may say what earlier versions do not know.
+                   format = greatest(format, %(format)s)
                where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s and exists (select from arrived)
                returning domain)
            select (select count(*) from arrived) as new, (select count(pg_notify(%(channel)s, domain)) from woken)""",
@@ -76,6 +81,7 @@ async def put(tx: Transaction, key: RunKey, events: Sequence[tuple[str, str]], i
             **key._asdict(),
             "inbox_n": inbox_n,
             "channel": READY,
+            "format": FORMAT,
             "keys": [inbox_key for inbox_key, _ in events],
             "payloads": [tx.sealer.seal(payload.encode(), **_address(key, inbox_key)) for inbox_key, payload in events],
         },
@@ -136,14 +142,24 @@ async def is_steered(tx: Transaction, key: RunKey, after_n: int) -> bool:
     return row is not None
 
 
-async def pauses(tx: Transaction, key: RunKey) -> list[InboxEvent]:
-    """Every event that paused or resumed a run, in order of arrival, consumed or not."""
+async def pauses(tx: Transaction, key: RunKey, *, with_parent: bool = False) -> list[InboxEvent]:
+    """Every event that paused or resumed a run, in order of arrival, consumed or not.
+
+    Args:
+        with_parent: Those by which it was paused and resumed with its parent, instead of those that meant it.
+    """
     rows = await tx.rows(
         """select key, n, payload from regie.inbox
            where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s
-             and (key like %(pause)s or key like %(resume)s)
+             and (key like %(pause)s or key like %(resume)s) and (key like %(parent)s) = %(with_parent)s
            order by n""",
-        {**key._asdict(), "pause": f"{PAUSE}:%", "resume": f"{RESUME}:%"},
+        {
+            **key._asdict(),
+            "pause": f"{PAUSE}:%",
+            "resume": f"{RESUME}:%",
+            "parent": f"%:{WITH_PARENT}:%",
+            "with_parent": with_parent,
+        },
     )
     return [opened(tx, key, row) for row in rows]
 

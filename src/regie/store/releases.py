@@ -6,6 +6,7 @@ from datetime import datetime
 from regie.core import canonical
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import InvalidInput
+from regie.core.format import FORMAT, require_readable
 from regie.core.release import Release
 from regie.store import audit, quotas
 from regie.store.database import Transaction
@@ -36,8 +37,9 @@ async def put(tx: Transaction, release: Release, *, by: Actor) -> bool:
         return False
     content = canonical.encode(release.model_dump(mode="json"))
     await tx.change(
-        "insert into regie.release (digest, content) values (%(digest)s, %(content)s) on conflict do nothing",
-        {"digest": digest, "content": tx.sealer.seal(content, **_address(digest))},
+        """insert into regie.release (digest, content, format) values (%(digest)s, %(content)s, %(format)s)
+           on conflict do nothing""",
+        {"digest": digest, "content": tx.sealer.seal(content, **_address(digest)), "format": FORMAT},
     )
     await tx.change(
         "insert into regie.release_activation (digest, activated_by) values (%(digest)s, %(by)s)",
@@ -69,13 +71,15 @@ async def get(tx: Transaction, digest: str) -> Release:
     Raises:
         InvalidInput: It was never loaded.
         SealBroken: What is stored under it is something else.
+        Unavailable: A newer version has written it.
     """
     known = tx.releases.get(digest)
     if known is not None:
         return known
-    row = await tx.row("select content from regie.release where digest = %(digest)s", {"digest": digest})
+    row = await tx.row("select content, format from regie.release where digest = %(digest)s", {"digest": digest})
     if row is None:
         raise InvalidInput(f"There is no release {digest}.")
+    require_readable(f"The release {digest[:12]}", row["format"])
     # Sealed under its digest, so it is what was put there. It is not digested again: a later version of this code may
     # write the same release with further fields.
     release = Release.model_validate_json(tx.sealer.open(row["content"], **_address(digest)))

@@ -17,8 +17,9 @@ from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import FencedOut, InvalidInput
+from regie.core.format import FORMAT, require_readable
 from regie.core.run import Cancelled, Parent, Paused, Resumed, RunStatus
-from regie.store import audit, inbox, timers
+from regie.store import audit, child_pauses, inbox, start_rates, timers
 from regie.store.choosing import choose
 from regie.store.database import Transaction
 from regie.store.inbox import InboxEvent
@@ -33,7 +34,7 @@ _BARE: LiteralString = """
     from regie.run where """
 """What a list shows: everything but the sealed state."""
 NONE: Mapping[str, int] = MappingProxyType({})
-_STATE: LiteralString = "select state from regie.run where "
+_STATE: LiteralString = "select state, format from regie.run where "
 _LISTED: LiteralString = """
     (%(tenant)s::text is null or tenant = %(tenant)s)
     and (%(domain)s::text is null or domain = %(domain)s)
@@ -235,16 +236,18 @@ async def start(tx: Transaction, new: NewRun) -> Started:
                insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket,
                                       corr, started_by, requester, dry, prio, trace, status, state, audit_n,
                                       audit_head, parent, parent_place, lineage, detached, finish_by, rerun_of,
-                                      first_run)
+                                      first_run, format, ready_at)
                values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s,
                        %(trigger_key)s, %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s,
                        %(trace)s, 'running', %(state)s, %(audit_n)s, %(audit_head)s,
                        %(parent)s, %(parent_place)s, %(lineage)s, %(detached)s,
                        clock_timestamp() + make_interval(secs => %(finish_within_s)s::float8), %(rerun_of)s,
-                       %(first_run)s)
+                       %(first_run)s, %(format)s, case when not %(is_bounded)s or not exists (
+                           select from regie.quota q where q.domain = %(domain)s and q.start_runs is not null)
+                           then clock_timestamp() end)
                on conflict (tenant, domain, trigger_key) do nothing
-               returning domain)
-           select pg_notify(%(channel)s, domain) from started""",
+               returning domain, ready_at is not null as is_ready)
+           select is_ready, case when is_ready then pg_notify(%(channel)s, domain) end from started""",
         {
             **key._asdict(),
             "workflow": new.workflow,
@@ -269,12 +272,17 @@ async def start(tx: Transaction, new: NewRun) -> Started:
             "finish_within_s": new.finish_within_s,
             "rerun_of": new.repeats and new.repeats.run,
             "first_run": new.repeats and new.repeats.first_run,
+            "format": FORMAT,
+            # A child is a part of its parent, which has begun.
+            "is_bounded": new.parent is None,
         },
     )
     if row is not None:
         await audit.write_chains(tx, [(key, entries)], chain.at)
         if new.timers:
             await timers.set_(tx, [(key, 0, new.timers)])
+        if not row["is_ready"]:
+            await start_rates.give_turn(tx, key)
         if new.repeats is not None:
             again: dict[str, JsonValue] = {"run": key.run, "from_step": new.repeats.from_step}
             repeated = Fact(event=Event.RUN_REPEATED, actor=new.started_by, detail={"rerun": again})
@@ -300,6 +308,7 @@ async def claim(
     *,
     held: Mapping[str, int] = NONE,
     most: Mapping[str, int] = NONE,
+    reads: int = FORMAT,
 ) -> list[Claimed]:
     """Take up to `limit` ready runs of these domains, within their quotas, fair between tenants and domains.
 
@@ -309,8 +318,9 @@ async def claim(
     Args:
         held: How many runs of each domain the worker has already.
         most: How many of each domain it may have; of one that is not named, as many as there are.
+        reads: Up to which format the worker reads runs.
     """
-    rows = await choose(tx, worker, domains, limit, held=held, most=most)
+    rows = await choose(tx, worker, domains, limit, held=held, most=most, reads=reads)
     rows.sort(key=lambda row: (row["prio"], row["ready_since"]))
     keys = [_key(row) for row in rows]
     try:
@@ -429,7 +439,7 @@ async def pause(tx: Transaction, key: RunKey, by: Actor, event: Paused) -> bool:
     Returns:
         Whether it had not been paused already.
     """
-    if await pause_of(tx, key) is not None:
+    if await own_pause_of(tx, key) is not None:
         return False
     number = 1 + sum(each.key.startswith(inbox.PAUSE) for each in await inbox.pauses(tx, key))
     await inbox.deliver(tx, key, f"{inbox.PAUSE}:{number}", event.model_dump_json())
@@ -441,9 +451,9 @@ async def resume(tx: Transaction, key: RunKey, by: Actor, event: Resumed) -> boo
     """Let a run that is locked and paused go on: tells it, and writes the leaf.
 
     Returns:
-        Whether it was paused.
+        Whether it was paused by itself; what it is paused with, its parent, is resumed there.
     """
-    if await pause_of(tx, key) is None:
+    if await own_pause_of(tx, key) is None:
         return False
     number = sum(each.key.startswith(inbox.PAUSE) for each in await inbox.pauses(tx, key))
     await inbox.deliver(tx, key, f"{inbox.RESUME}:{number}", event.model_dump_json())
@@ -452,7 +462,12 @@ async def resume(tx: Transaction, key: RunKey, by: Actor, event: Resumed) -> boo
 
 
 async def pause_of(tx: Transaction, key: RunKey) -> Paused | None:
-    """What holds a run up, whether a worker has taken it in or not; None when nothing does."""
+    """What holds a run up, whether a worker has taken it in or not: by itself, else with its parent, else nothing."""
+    return await own_pause_of(tx, key) or await child_pauses.pause_with_parent(tx, key)
+
+
+async def own_pause_of(tx: Transaction, key: RunKey) -> Paused | None:
+    """What holds a run up by itself, whatever its parent does; None when nothing does."""
     found = await inbox.pauses(tx, key)
     return Paused.model_validate_json(found[-1].payload_json) if len(found) % 2 else None
 
@@ -497,19 +512,13 @@ async def unfinished_of_ticket(tx: Transaction, tenant: str, domains: Sequence[s
     return [_run_row(row) for row in rows]
 
 
-async def held(tx: Transaction, key: RunKey, fence: int, *, lock: bool) -> HeldRun:
-    """Make sure that a worker still holds a run.
+def not_held(key: RunKey, fence: int) -> FencedOut:
+    """The error for a run that somebody believes to hold."""
+    return FencedOut(f"Run {key.run} is not held under fence {fence}.")
 
-    Args:
-        lock: Keep it so until the end of the transaction.
 
-    Raises:
-        FencedOut: It does not: the run is free, over, unknown, or with another worker.
-    """
-    query: LiteralString = _BARE + _THIS + " and fence = %(fence)s and owner is not null and ended_at is null"
-    row = await tx.row(query + " for no key update" if lock else query, {**key._asdict(), "fence": fence})
-    if row is None:
-        raise FencedOut(f"Run {key.run} is not held under fence {fence}.")
+def held_of(key: RunKey, fence: int, row: DictRow) -> HeldRun:
+    """A run that is held, from its row."""
     return HeldRun(
         key=key,
         fence=fence,
@@ -611,11 +620,13 @@ async def state_of(tx: Transaction, key: RunKey, *, lock: bool = False) -> str:
 
     Raises:
         InvalidInput: There is no such run.
+        Unavailable: A newer version has written it.
     """
     query: LiteralString = _STATE + _THIS
     row = await tx.row(query + " for no key update" if lock else query, key._asdict())
     if row is None:
         raise InvalidInput(f"There is no run {key.run}.")
+    require_readable(f"Run {key.run}", row["format"])
     return _opened_state(tx, key, row)
 
 

@@ -41,8 +41,8 @@ class TargetLocks:
             await self._idle.pop().close()
 
     @asynccontextmanager
-    async def hold(self, tenant: str, target: str) -> AsyncIterator[None]:
-        """Wait until nobody else holds the target of a tenant, and hold it while inside.
+    async def hold(self, tenant: str, target: str) -> AsyncIterator[bool]:
+        """Wait until nobody else holds the target of a tenant, and hold it while inside; gives whether one had to wait.
 
         Raises:
             Unavailable: Somebody else keeps it for too long, or the database does not answer.
@@ -51,39 +51,38 @@ class TargetLocks:
         # Two targets with the same 64 bits would only wait for each other.
         key = int.from_bytes(named[:8], "big", signed=True)
         async with self._places:
-            connection = await self._locked(key)
+            connection, has_waited = await self._locked(key)
             try:
-                yield
+                yield has_waited
             finally:
                 await self._unlock(connection, key)
 
-    async def _locked(self, key: int) -> AsyncConnection[DictRow]:
+    async def _locked(self, key: int) -> tuple[AsyncConnection[DictRow], bool]:
         """A connection that holds the lock; a kept one may have ended meanwhile, and then the next is tried."""
         while self._idle:
             connection = self._idle.pop()
-            if await self._has_locked(connection, key):
-                return connection
+            has_waited = await self._lock_by(connection, key)
+            if has_waited is not None:
+                return connection, has_waited
         connection = await self._database.connect_apart()
         try:
             with explained(connection):
                 await connection.execute("select set_config('lock_timeout', %(wait)s, false)", {"wait": WAIT})
-                await connection.execute("select pg_advisory_lock(%(key)s)", {"key": key})
+            return connection, await _lock(connection, key)
         except BaseException:
             await connection.close()
             raise
-        return connection
 
-    async def _has_locked(self, connection: AsyncConnection[DictRow], key: int) -> bool:
+    async def _lock_by(self, connection: AsyncConnection[DictRow], key: int) -> bool | None:
+        """Lock by a kept connection, and tell whether that took a wait; none when it is gone."""
         try:
-            with explained(connection):
-                await connection.execute("select pg_advisory_lock(%(key)s)", {"key": key})
+            return await _lock(connection, key)
         except BaseException as error:
             was_lost = connection.closed
             await connection.close()
             if was_lost and isinstance(error, Exception):
-                return False
+                return None
             raise
-        return True
 
     async def _unlock(self, connection: AsyncConnection[DictRow], key: int) -> None:
         """Let go, and keep the connection; one that does not answer lets go by its end."""
@@ -96,3 +95,14 @@ class TargetLocks:
             self._idle.append(connection)
         else:
             await connection.close()
+
+
+async def _lock(connection: AsyncConnection[DictRow], key: int) -> bool:
+    """Lock, and tell whether that took a wait."""
+    with explained(connection):
+        cursor = await connection.execute("select pg_try_advisory_lock(%(key)s) as is_free", {"key": key})
+        row = await cursor.fetchone()
+        if row is not None and row["is_free"]:
+            return False
+        await connection.execute("select pg_advisory_lock(%(key)s)", {"key": key})
+        return True

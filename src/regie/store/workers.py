@@ -16,6 +16,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from regie.core.errors import FencedOut
+from regie.core.format import FORMAT
 from regie.store.database import Database, Listener, Transaction, explained
 from regie.store.keys import READY, RunKey
 
@@ -53,8 +54,16 @@ class WorkerRow:
 
 
 @asynccontextmanager
-async def registered(database: Database, *, name: str, domains: Sequence[str]) -> AsyncIterator[Worker]:
+async def registered(
+    database: Database, *, name: str, domains: Sequence[str], reads: int = FORMAT
+) -> AsyncIterator[Worker]:
     """Be a worker until the end of the block; then runs still owned go to others.
+
+    Args:
+        database: Where the runs are.
+        name: For people.
+        domains: Whose runs it takes.
+        reads: Up to which format it reads them.
 
     Raises:
         Unavailable: The database does not answer.
@@ -65,9 +74,10 @@ async def registered(database: Database, *, name: str, domains: Sequence[str]) -
             # Locked before the row can be seen, or another worker would take this one for dead.
             async with connection.transaction():
                 cursor = await connection.execute(
-                    """insert into regie.worker (id, name, domains) values (%(id)s, %(name)s, %(domains)s::text[])
+                    """insert into regie.worker (id, name, domains, reads)
+                       values (%(id)s, %(name)s, %(domains)s::text[], %(reads)s)
                        returning pg_advisory_lock(%(locks)s, number)""",
-                    {"id": worker, "name": name, "domains": list(domains), "locks": LOCKS},
+                    {"id": worker, "name": name, "domains": list(domains), "reads": reads, "locks": LOCKS},
                 )
                 await cursor.fetchone()
             await connection.execute("listen regie_ready")

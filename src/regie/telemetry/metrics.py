@@ -7,7 +7,9 @@ Labels have few values, all of them words of a release: never an id, an address 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -119,6 +121,14 @@ VENDOR_SECONDS = _histogram(
     SHORT_S,
     "gateway",
 )
+CHANGE_PART_SECONDS = _histogram(
+    "regie_change_part_duration_seconds",
+    "What a question to the gateway spends its time with: `grant`, `budget`, `lock`, `approval`, `ledger` (leaves "
+    "included), `audit` (the leaves alone).",
+    ("part",),
+    SHORT_S,
+    "gateway",
+)
 HTTP_REQUESTS = _counter(
     "regie_http_requests_total",
     "Requests answered, by the pattern of their address.",
@@ -171,3 +181,13 @@ def may_read(authorization: str | None, token: str) -> bool:
     scheme, _, given = (authorization or "").partition(" ")
     is_right = hmac.compare_digest(given.strip().encode("utf-8", "surrogatepass"), token.encode())
     return bool(token) and scheme.lower() == "bearer" and is_right
+
+
+@contextmanager
+def timing(part: str) -> Iterator[None]:
+    """Count the time inside as this part of a change."""
+    began_s = time.monotonic()
+    try:
+        yield
+    finally:
+        CHANGE_PART_SECONDS.labels(part).observe(time.monotonic() - began_s)

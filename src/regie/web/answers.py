@@ -16,13 +16,14 @@ from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.release import Release
-from regie.core.run import EffectNote, Pause, RunState, RunStatus, StepState, StepStatus, written_place
+from regie.core.run import Cause, EffectNote, Pause, RunState, RunStatus, StepState, StepStatus, written_place
 from regie.core.starts import Start
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.effects import Effect
 from regie.store.quotas import InLine
 from regie.store.runs import RunRow
+from regie.store.start_rates import HeldBack
 from regie.store.steps import StepRecord
 from regie.web.step_times import StepTimes, times_of
 
@@ -303,6 +304,7 @@ class RunDetail(RunLine):
         children: The runs that it has started and the caller may see.
         paused: By whom and why it is held up; none when it is not.
         reruns: The ids of the runs that repeat it in part.
+        cause: The event that has started it; none for any other.
         queued: What it waits behind, in words; empty when it waits for no worker.
     """
 
@@ -310,6 +312,7 @@ class RunDetail(RunLine):
     children: list[ChildLine]
     paused: Pause | None
     reruns: list[str]
+    cause: Cause | None
     steps: list[StepLine]
     approvals: list[ApprovalLine]
     effects: list[EffectLine]
@@ -327,7 +330,7 @@ def run_detail(
     attempts: Iterable[StepRecord],
     asked: Sequence[Approval],
     ledger: Iterable[Effect],
-    in_line: InLine | None,
+    in_line: InLine | HeldBack | None,
     now: datetime,
     parent: RunRow | None,
     children: Iterable[RunRow],
@@ -343,6 +346,7 @@ def run_detail(
         children=[ChildLine.of(child, parent_place=child.parent_place) for child in children],
         paused=state.paused,
         reruns=reruns,
+        cause=state.facts.cause,
         steps=[
             _step(place, step, last, times.get(place, StepTimes()), definition, catalogue=catalogue)
             for place, step in state.steps.items()

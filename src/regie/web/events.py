@@ -1,4 +1,4 @@
-"""Events from outside: a program tells what has happened, and the runs that wait for it go on."""
+"""Events from outside: a program tells what has happened; runs that wait for it go on, workflows that want it start."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Header, Response, status
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from regie.core.errors import InvalidInput
+from regie.core.event_starts import OF_A_RUN
 from regie.core.outside_event import OutsideEvent
 from regie.web.answers import EventTaken
 from regie.web.means import Asking, Having, body_of
@@ -37,6 +38,8 @@ async def tell_event(
 ) -> EventTaken:
     """Take an event; the `Idempotency-Key` is its id, and the same one in the same domain is the same event."""
     caller.require_operator()
+    if idempotency_key.startswith(OF_A_RUN):
+        raise InvalidInput(f"An event's id does not begin with {OF_A_RUN}: so begin those of events of runs.")
     try:
         event = OutsideEvent(
             tenant=told.tenant, domain=told.domain, id=idempotency_key, name=told.event, data=told.data

@@ -96,10 +96,14 @@ async def resume(means: Means, caller: Caller, run: str, reason: str) -> RunHeld
         held = await runs.pause_of(tx, row.key)
         if held is None:
             raise Conflict("This run is not paused.")
+        if held.parent:
+            raise Conflict(f"This run is paused with its parent, run {held.parent}.", hint="Resume that one.")
         if not caller.is_operator and not caller.is_person(held.by):
             raise Denied("Somebody else has paused this run.", hint="They can resume it, or an operator.")
         await runs.resume(tx, row.key, caller.actor, Resumed(by=_name(caller), reason=reason))
-    return RunHeld(id=row.key.run, status=state.status, is_paused=False, by=_name(caller))
+        still = await runs.pause_of(tx, row.key)
+    by = still.by if still else _name(caller)
+    return RunHeld(id=row.key.run, status=state.status, is_paused=still is not None, by=by)
 
 
 async def rerun(means: Means, caller: Caller, run: str, wanted: Rerun, idempotency_key: str | None) -> RunStarted:

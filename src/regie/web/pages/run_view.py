@@ -15,7 +15,19 @@ from regie.core.definition import Definition, Step
 from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
-from regie.core.run import ANSWER, START, EffectNote, Paused, RunState, RunStatus, StepState, StepStatus, written_place
+from regie.core.run import (
+    ANSWER,
+    LIMIT,
+    START,
+    Cause,
+    EffectNote,
+    Paused,
+    RunState,
+    RunStatus,
+    StepState,
+    StepStatus,
+    written_place,
+)
 from regie.store import approvals, audit, effects, quotas, releases, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
@@ -34,7 +46,11 @@ BAR = 100
 """Width of the longest bar of times, in units of its drawing."""
 SHORTEST_S = 0.005
 """Less than that is shown as nothing."""
-_OWN: dict[str, str] = {START: "Read the ticket", ANSWER: "Tell the ticket what is wrong with it"}
+_OWN: dict[str, str] = {
+    START: "Read the ticket",
+    ANSWER: "Tell the ticket what is wrong with it",
+    LIMIT: "Ask for more changes than the limit",
+}
 
 Tone = Literal["good", "bad", "open", "quiet"]
 
@@ -118,6 +134,7 @@ class RunView:
         acts: What whoever looks may do with it: what a page asks about, and in words.
         reruns: The ids of the runs that repeat it.
         repeated_from: From which step on it repeats another.
+        cause: The event that has started it, if one did.
         queued: What it waits behind, in words; empty when it waits for no worker.
     """
 
@@ -138,6 +155,7 @@ class RunView:
     acts: list[tuple[str, str]]
     reruns: list[str]
     repeated_from: str
+    cause: Cause | None
 
     @property
     def is_over(self) -> bool:
@@ -205,6 +223,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
         acts=_acts(caller, row, paused),
         reruns=await runs.reruns(tx, row.key),
         repeated_from=state.facts.rerun_from,
+        cause=state.facts.cause,
     )
 
 
@@ -214,7 +233,8 @@ def _acts(caller: Caller, row: RunRow, paused: Paused | None) -> list[tuple[str,
         return [("rerun", "Repeat from a step")] if caller.is_operator and not row.dry else []
     if not may_steer(caller, row):
         return []
-    if paused is None:
+    # What is paused with its parent can be paused by itself as well; then it stays so when the parent goes on.
+    if paused is None or paused.parent:
         return [("pause", "Pause"), ("cancel", "Cancel")]
     may_resume = caller.is_operator or caller.is_person(paused.by)
     return [*([("resume", "Resume")] if may_resume else []), ("cancel", "Cancel")]
@@ -261,8 +281,8 @@ def _steps(
 
 
 def _title(place: str, uses: str, step: StepState, written: Step | None, catalogue: Catalogue) -> str:
-    if place in _OWN:
-        return _OWN[place]
+    if written_place(place) in _OWN:
+        return _OWN[written_place(place)]
     if written is not None and written.for_each is not None and step.items is not None:
         return f"For each {written.for_each.variable}: {len(step.items)}"
     if uses in catalogue:

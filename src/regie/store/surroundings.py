@@ -1,0 +1,131 @@
+"""What the gateway must know around a change, one statement each: before it looks at the world, and before it acts.
+
+Every round trip to the database is paid by each change, so what is needed at the same moment is asked for together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, LiteralString
+
+from regie.core.effect import EffectState
+from regie.store import effects, runs
+from regie.store.database import Transaction
+from regie.store.effects import Effect
+from regie.store.keys import RunKey
+
+CLOCK_MAY_STEP_S: Final = 1.0
+"""Seconds by which the database's clock may be set back without a change of ours being taken for older than it is."""
+
+
+_NEARBY: LiteralString = """
+    with near as (
+        select tenant, domain, attempt_key from regie.effect
+        where tenant = %(tenant)s and domain = %(domain)s and attempt_key = %(attempt_key)s
+        union select tenant, domain, attempt_key from regie.effect
+        where tenant = %(tenant)s and domain = %(domain)s and effect_key = %(effect_key)s
+        union select tenant, domain, attempt_key from regie.effect
+        where tenant = %(tenant)s and target = %(target)s and state = 'pending'
+        union select tenant, domain, attempt_key from regie.effect
+        where tenant = %(tenant)s and target = %(target)s and settled_at is null
+        union select tenant, domain, attempt_key from regie.effect
+        where tenant = %(tenant)s and target = %(target)s
+          and settled_at >= %(since)s::timestamptz - make_interval(secs => %(step)s))
+    select e.*, r.ended_at is not null as is_over,
+           e.target = %(target)s and e.attempt_key <> %(attempt_key)s
+               and (e.settled_at is null or e.settled_at >= %(since)s::timestamptz - make_interval(secs => %(step)s))
+               as is_touching
+    from near join regie.effect e using (tenant, domain, attempt_key)
+    join regie.run r on (r.tenant, r.domain, r.id) = (e.tenant, e.domain, e.run)
+    order by e.intended_at desc, e.attempt_key"""
+"""Each part by its own index: for all of them in one condition the server reads every effect of the domain."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run as it stands while a worker asks something for a step of it.
+
+    Attributes:
+        effects: What the ledger knows of the steps that were named, by attempt key.
+        at: When, by the database's clock: before anything was looked at.
+    """
+
+    held: runs.HeldRun
+    effects: dict[str, Effect]
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """What else the ledger holds about a change that is about to be made, and about its target.
+
+    Attributes:
+        own: The row of the step itself.
+        alike: Rows of other steps that meant the same effect, newest first.
+        accepted: Whether another step, of a run that goes on, has had the same capability accepted for the target.
+        abandoned: The same effect, accepted for a run that is over by now; the latest.
+        is_touched: Whether we may have changed the target after the given moment.
+    """
+
+    own: Effect | None
+    alike: Sequence[Effect]
+    accepted: bool
+    abandoned: Effect | None
+    is_touched: bool
+
+
+async def asked(tx: Transaction, key: RunKey, fence: int, attempt_keys: Sequence[str]) -> Asked:
+    """Who holds a run, and what the ledger knows of some of its steps.
+
+    Raises:
+        FencedOut: The asker does not: the run is free, over, unknown, or with another worker.
+    """
+    rows = await tx.rows(
+        """select r.workflow, r.release, r.definition_digest, r.ticket, r.corr, r.dry, r.status, r.requester,
+                  r.started_by, r.lineage, r.first_run, clock_timestamp() as at, e.*
+           from regie.run r left join regie.effect e
+             on e.tenant = r.tenant and e.domain = r.domain and e.attempt_key = any(%(keys)s) and e.run = r.id
+           where r.tenant = %(tenant)s and r.domain = %(domain)s and r.id = %(run)s
+             and r.fence = %(fence)s and r.owner is not null and r.ended_at is null""",
+        {**key._asdict(), "fence": fence, "keys": list(attempt_keys)},
+    )
+    if not rows:
+        raise runs.not_held(key, fence)
+    found = {row["attempt_key"]: effects.opened(tx, row) for row in rows if row["attempt_key"] is not None}
+    return Asked(runs.held_of(key, fence, rows[0]), found, rows[0]["at"])
+
+
+async def nearby(
+    tx: Transaction, key: RunKey, *, attempt_key: str, effect_key: str, capability: str, target: str, since: datetime
+) -> Nearby:
+    """What else there is about a change. Runs of every domain of the tenant count: they may act on the same thing.
+
+    Args:
+        target: Its lock is held, so whoever of us changed it has written that down.
+        since: When its state was asked for, by the database's clock.
+    """
+    rows = await tx.rows(
+        _NEARBY,
+        {
+            **key._asdict(),
+            "attempt_key": attempt_key,
+            "effect_key": effect_key,
+            "target": target,
+            "since": since,
+            "step": CLOCK_MAY_STEP_S,
+        },
+    )
+    found = [(effects.opened(tx, row), bool(row["is_over"])) for row in rows]
+    own = next((each for each, _ in found if each.attempt_key == attempt_key), None)
+    others = [(each, is_over) for each, is_over in found if each is not own]
+    alike = [(each, is_over) for each, is_over in others if each.effect_key == effect_key]
+    return Nearby(
+        own=own,
+        alike=[each for each, _ in alike],
+        accepted=any(
+            (each.target, each.capability, each.state) == (target, capability, EffectState.PENDING) and not is_over
+            for each, is_over in others
+        ),
+        abandoned=next((each for each, is_over in alike if each.state is EffectState.PENDING and is_over), None),
+        is_touched=any(row["is_touching"] for row in rows),
+    )
