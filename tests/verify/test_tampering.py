@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from regie.core.signed_note import SigningKey
+from regie.notary.examining import faults_of_anchor
 from regie.notary.keys import KeyFile
 from regie_verify.checking import check
 from regie_verify.notes import Unreadable
@@ -319,3 +320,33 @@ async def test_what_a_superuser_does_to_the_tables_is_found(ground: Ground, tmp_
     named = [fault.record for fault in report.faults if fault.check == found_by]
     assert record in named, report.as_text()
     assert not report.is_whole
+
+
+ANCHOR_LOG = "select log_id from audit.log where tenant = '' and domain = 'anchor'"
+
+
+@pytest.mark.parametrize(
+    ("statement", "word"),
+    [
+        ("delete from audit.leaf where log_id = {anchor} and idx = 3", "entry 3 is missing"),
+        (
+            """update audit.leaf set leaf = 'x', leaf_hash = sha256('\\x0078'::bytea)
+               where log_id = {anchor} and idx = 3""",
+            "not those that were signed",
+        ),
+        ("update audit.checkpoint set anchor_idx = 3 where log_id = {log} and size = 700", "at size 700"),
+        (
+            """update audit.checkpoint set note = replace(note, E'\\n70\\n', E'\\n71\\n')
+               where log_id = {log} and size = 70""",
+            "at size 70",
+        ),
+    ],
+)
+async def test_what_is_done_to_the_anchor_log_is_found(ground: Ground, statement: str, word: str) -> None:
+    async with ground.database.reading() as tx:
+        assert await faults_of_anchor(tx) == []
+    async with await psycopg.AsyncConnection.connect(ground.superuser_url) as superuser:
+        await superuser.execute("set session_replication_role = replica")
+        await superuser.execute(statement.format(log=f"({RELOG})", anchor=f"({ANCHOR_LOG})").encode())
+    async with ground.database.reading() as tx:
+        assert any(word in fault for fault in await faults_of_anchor(tx))

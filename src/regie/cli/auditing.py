@@ -23,6 +23,7 @@ from regie.core.errors import InvalidInput, Unavailable
 from regie.core.signed_note import KeyKind, VerifierKey
 from regie.notary import bundle
 from regie.notary.bundle import Exported
+from regie.notary.examining import faults_of_anchor
 from regie.notary.keys import KeyFile
 from regie.notary.witnessing import WitnessPolicy
 from regie.settings import Settings
@@ -211,7 +212,9 @@ async def _verify_all(arguments: list[str]) -> int:
                     with bundle.sink(path) as into:
                         await bundle.export(tx, now, into, witness_lines=lines)
                 worst = max(worst, await asyncio.to_thread(_verified, path, arguments))
-        faults = await _faults_of_runs(database)
+        async with database.reading() as tx:
+            faults = await faults_of_anchor(tx)
+        faults += await _faults_of_runs(database)
     for fault in faults:
         err.print(fault, markup=False)
     return max(worst, int(bool(faults)))

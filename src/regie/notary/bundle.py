@@ -242,7 +242,7 @@ async def _anchor(tx: Transaction, log: Log, anchor: Log, out: Summed) -> int:
     if held is None or held.anchor_idx is None or over is None:
         raise InvalidInput(f"The anchor log does not hold {log.origin}.", hint="Its tables were changed by hand.")
     lines = await logs.cosignatures(tx, size)
-    out.put("anchored", held.note.text)
+    out.put("anchored", held.body)
     out.put("anchor.tlog-proof", await _proof(tx, anchor, held.anchor_idx, over, "".join(lines.values())))
     return held.size if lines else 0
 

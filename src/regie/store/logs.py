@@ -19,6 +19,8 @@ Connection = AsyncConnection[dict[str, Any]]
 ANCHOR = ("", "anchor")
 """How the anchor log stands among the others: it belongs to no tenant."""
 HASH_BYTES = 32
+LAST_COSIGNED = 20
+"""Checkpoints among which the best witnessed one is chosen: about as many minutes."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Signed:
     raw: str
     anchor_idx: int | None
     at: datetime
+
+    @property
+    def body(self) -> str:
+        """The text that was signed, whether what is stored is a note or not."""
+        return self.raw.partition("\n\n")[0] + "\n"
 
     @property
     def note(self) -> SignedNote:
@@ -113,10 +120,16 @@ async def cosignatures(tx: Transaction, anchor_size: int) -> dict[str, str]:
 
 
 async def newest_cosigned(tx: Transaction) -> int:
-    """The size of the newest checkpoint of the anchor log that most witnesses have signed; 0 when none has."""
+    """The size of the checkpoint of the anchor log, among the last that witnesses have signed, with the most of them.
+
+    Witnesses come and go, and now and then one is late. 0 when none has signed any.
+    """
     row = await tx.row(
-        """select anchor_size from audit.cosignature group by anchor_size
-           order by count(*) desc, anchor_size desc limit 1"""
+        """select anchor_size from (
+               select anchor_size, count(*) as n from audit.cosignature
+               group by anchor_size order by anchor_size desc limit %(last)s) c
+           order by n desc, anchor_size desc limit 1""",
+        {"last": LAST_COSIGNED},
     )
     return 0 if row is None else int(row["anchor_size"])
 
