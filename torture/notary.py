@@ -10,9 +10,11 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import random
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -45,7 +47,9 @@ PLACES = [(tenant, domain) for tenant in ("acme", "umbrella", "example") for dom
 EVERY_S = "0.05"
 """Twenty turns a second: the more turns, the more of them are hit."""
 BLOW_EACH_S = 0.7
-DATABASE_IN = 6
+CUT_PART = 0.4
+"""Part of the blows after which it also ends by itself."""
+DATABASE_IN = 8
 """One blow of so many hits the database."""
 PAGE = 2_000
 QUIET_WITHIN_S = 60.0
@@ -144,14 +148,16 @@ async def _strike(chance: random.Random, server: PostgresServer, process: Proces
             await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.ensure)
         return
-    if chance.random() < 0.5:
-        # It comes back and ends in the middle of a turn: leaves are out of the intake and in no log.
-        process.environment["crash_at"] = f"{CrashPoint.IN_NOTARY}:{chance.randint(1, 5)}"
+    pid = process.pid
+    if not pid:
+        return
+    if chance.random() < CUT_PART:
+        # It comes back, takes some turns, and ends in the middle of one: leaves are out of the intake and in no log.
+        process.environment["crash_at"] = f"{CrashPoint.IN_NOTARY}:{chance.randint(2, 9)}"
         outcome.turns_cut += 1
-    if process.child is not None and process.pid:
-        outcome.kills += 1
-        with suppress(ProcessLookupError):
-            process.child.kill()
+    outcome.kills += 1
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 async def _write(database: Database, chance: random.Random, written: _Written, stop: asyncio.Event) -> None:
