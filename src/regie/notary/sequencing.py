@@ -66,8 +66,8 @@ class Sequencer:
                 signers, news = await self._signers(turn)
                 taken = await turn.take(limit)
                 grown = await self._grow(turn, taken, news, signers) if taken or news else []
-                crashpoints.crashpoint(CrashPoint.IN_NOTARY)
                 if grown:
+                    crashpoints.crashpoint(CrashPoint.IN_NOTARY)
                     await turn.write([log for log, _ in grown])
         except BaseException:
             self._edges.clear()
