@@ -164,3 +164,16 @@ def test_the_first_hash_by_hand_is_that_of_the_tile(exported: Path) -> None:
         ["/bin/bash", "-ec", commands.removeprefix("text\n")], cwd=bundle, capture_output=True, text=True, check=True
     )
     assert bytes.fromhex(done.stdout.split()[0]) == (bundle / "tile/0/000").read_bytes()[:32]
+
+
+def test_the_products_own_command_gives_the_verifiers_answer(exported: Path, tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).parent / "regie"), "audit", "verify", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    whole = run(str(exported), "--json")
+    assert (whole.returncode, json.loads(whole.stdout)["ok"]) == (0, True)
+    (exported / "leaves.jsonl").write_bytes(b"{}\n")
+    assert run(str(exported)).returncode == 1
+    assert run(str(tmp_path / "nothing")).returncode == 2
+    assert run("--kept", str(exported / "checkpoint")).returncode == 2
