@@ -9,7 +9,7 @@ CERTIFICATES := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-cer
 FRONT_END := src/regie/web/pages/front_end
 SCRIPTS := $(FRONT_END)/node_modules/.package-lock.json
 
-.PHONY: docs help setup demo up test check browser clock go lock format torture torture-long bench bench-peers clean
+.PHONY: docs help setup demo up test check browser clock counterparts go lock format torture torture-long bench bench-peers clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,7 +42,7 @@ demo: $(READY) $(SCRIPTS)  ## run the main job on an imaginary outside world and
 up: $(READY) $(SCRIPTS)  ## run Regie here until interrupted, with the imaginary outside world
 	@$(BIN)/regie up --demo
 
-test: $(READY) $(SCRIPTS) browser clock go  ## every test
+test: $(READY) $(SCRIPTS) browser clock counterparts go  ## every test
 	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 browser:  ## Chromium for the tests of the pages, from Debian; without it they are skipped, on CI they fail
@@ -62,6 +62,14 @@ go:  ## Go and its code for logs, from Debian, to check bundles with; without it
 		&& echo "Installing Go to check bundles of the audit log with ..." && apt-get update -qq >/dev/null \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends golang-go golang-golang-x-mod-dev >/dev/null; } \
 		|| echo "There is no Go: no foreign tool checks the audit log. On Debian: apt-get install golang-go golang-golang-x-mod-dev"
+
+# RUNLEVEL=1, so that Debian starts none of them as a service.
+COUNTERPARTS := pebble knot nginx-light haproxy
+counterparts:  ## servers for the tests of certificates, from Debian; without them they are skipped, on CI they fail
+	@for each in pebble knotd nginx haproxy; do PATH="$$PATH:/usr/sbin" command -v $$each >/dev/null || missing=1; done; test -z "$$missing" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& echo "Installing $(COUNTERPARTS) for the tests of certificates ..." && apt-get update -qq >/dev/null \
+		&& RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(COUNTERPARTS) >/dev/null; } \
+		|| echo "Servers for the tests of certificates are missing. On Debian: apt-get install $(COUNTERPARTS)"
 
 check: $(READY) $(SCRIPTS)  ## format, lint, types, import contracts, fast tests
 	@$(BIN)/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from regie import connectors
+from regie.core.capabilities.certificate import KeptCertificate, KeyKind
 from regie.kit.connector import Read, Write
 from regie.kit.discovery import Found, connectors_in
+from regie.kit.keys import SigningRequest
 from regie.kit.session import Session
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -31,17 +33,19 @@ class Closed(BaseModel):
 
 class Exchange(Closed):
     request: str
+    reads: bool = False  # though it is a POST
     sent: JsonValue = None
     status: int
     headers: dict[str, str] = {}
     body: JsonValue = None
+    text: str = ""
 
     @property
     def is_write(self) -> bool:
-        return not self.request.startswith("GET ")
+        return not (self.reads or self.request.startswith("GET "))
 
     def answer(self) -> httpx2.Response:
-        content = b"" if self.body is None else json.dumps(self.body).encode()
+        content = self.text.encode() if self.body is None else json.dumps(self.body).encode()
         return httpx2.Response(self.status, headers=self.headers, content=content)
 
 
@@ -65,6 +69,31 @@ class Recording(Closed):
     cases: list[Case]
 
 
+class RecordedKeys:
+    """Keys of the recorded world, where every order has the same one."""
+
+    reference_of_all = "secret://certificates/certificate-0"
+
+    async def reference(self, order: str) -> str:
+        return self.reference_of_all
+
+    async def request(self, order: str, names: Sequence[str], kind: KeyKind) -> SigningRequest:
+        return SigningRequest(self.reference_of_all, b"a signing request")
+
+    async def keep(self, certificate: str, chain_pem: str, names: Sequence[str]) -> KeptCertificate:
+        return KeptCertificate(certificate=certificate, serial="1a", names=list(names))
+
+    async def get(self, certificate: str) -> KeptCertificate:
+        names = ["shop.example.com"]
+        return KeptCertificate(certificate=certificate, serial="1a", names=names, authority_key="69885b6b87468a5c5c")
+
+    async def with_serial(self, serial: str) -> KeptCertificate | None:
+        return None
+
+    async def thumbprint(self) -> str:
+        return "thumbprint"
+
+
 class Recorded:
     """One connector with one recording, ready to be driven over any handler."""
 
@@ -84,7 +113,8 @@ class Recorded:
         self.opened.append(client)
         manifest = self.found.manifest
         effective = manifest.effective({**self.recording.settings, **settings})
-        return self.found.connector(Session(client, vendor=manifest.title), effective).implementation(capability)
+        session = Session(client, vendor=manifest.title)
+        return self.found.connector(session, effective, RecordedKeys()).implementation(capability)
 
     def read(self, capability: str, handler: Handler, **settings: JsonValue) -> Read[Any, Any]:
         found = self.implementation(capability, handler, **settings)
@@ -101,7 +131,7 @@ def line_of(request: httpx2.Request, address: str) -> str:
     """A request as a recording writes it: method, path below the address, decoded query."""
     prefix = httpx2.URL(address).raw_path.rstrip(b"/")
     path, _, query = request.url.raw_path.removeprefix(prefix).partition(b"?")
-    line = f"{request.method} {path.decode()}"
+    line = f"{request.method} {path.decode() or '/'}"
     return f"{line}?{unquote_plus(query.decode())}" if query else line
 
 
@@ -137,7 +167,9 @@ class BrokenWrites:
                 self._reads.setdefault(exchange.request, exchange)
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        return self._end(request) if request.method != "GET" else self._reads[line_of(request, self._address)].answer()
+        line = line_of(request, self._address)
+        # A read that was not recorded fails the test; a write that was not is the one that is broken.
+        return self._reads[line].answer() if request.method == "GET" or line in self._reads else self._end(request)
 
 
 @cache

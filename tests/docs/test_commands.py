@@ -21,6 +21,8 @@ WITNESS = (
     ".venv/bin/regie witness witness-folder --name witness.example "
     """--log "$(sed -n 's/^log //p' policy)" --port 8330"""
 )
+CERTIFICATES = "docs/how-to/renew-certificates.md"
+NO_AUTHORITY = "asks an authority that is not there; tests/certificates runs the workflow at a real one"
 NOT_RUN: dict[tuple[str, str], str] = {
     ("README.md", "make test"): "this test is one of them",
     ("README.md", PROVE): "half a minute; tests/e2e/test_main_job.py runs it",
@@ -35,6 +37,8 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ): "asks vendors that are not there",
     (PROOF, WITNESS): "runs until it is interrupted; tests/notary/test_processes.py starts one",
     (TORTURE, ".venv/bin/python -m torture.notary --seed 4711 --seconds 60"): "a minute; tests/torture/test_notary.py",
+    (CERTIFICATES, ".venv/bin/regie plan certificates.renew --tenant example-east --input shop.yaml"): NO_AUTHORITY,
+    (CERTIFICATES, ".venv/bin/regie start certificates.renew --tenant example-east --input shop.yaml"): NO_AUTHORITY,
     (TORTURE, "make torture"): "minutes; tests/torture has a short storm",
     (TORTURE, "make torture-long"): "twenty minutes",
     (TORTURE, ".venv/bin/python -m torture --seed 4711 --seconds 180 --logs /tmp/storm"): "three minutes",

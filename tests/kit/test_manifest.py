@@ -109,3 +109,30 @@ def test_a_connection_is_compared_with_the_manifest(tmp_path: Path) -> None:
         "there is no secret tokn, did you mean token?",
         "setting user of lamp is not like its example 'jan.janssen@example.com'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ("access: dns\nauthentication: {kind: basic, user: user, secret: token}\naddress: site", "authenticated"),
+        ("access: aws\nauthentication: {kind: nobody}\naddress: site", "authenticated"),
+        ("access: dns\nauthentication: {kind: nobody}", "address"),
+        ("authentication: {kind: nobody}", "address"),
+        ("access: host\nauthentication: {kind: nobody}", "host"),
+        ("access: network\nauthentication: {kind: nobody}\nhost: {folders: [site]}", "host"),
+        ("access: carrier-pigeon\nauthentication: {kind: nobody}", "access"),
+    ],
+)
+def test_access_and_authentication_fit(tmp_path: Path, wrong: str, why: str) -> None:
+    file = tmp_path / "manifest.yaml"
+    kept = [line for line in MANIFEST.format(name="lamp").splitlines() if not line.startswith(("address", "authent"))]
+    file.write_text("\n".join([*kept, wrong]))
+    with pytest.raises(ValidationError, match=why):
+        load_manifest(file)
+
+
+def test_what_a_connection_proves_itself_with_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "manifest.yaml"
+    file.write_text(MANIFEST.format(name="lamp"))
+    how = load_manifest(file).authentication
+    assert [set(each) for each in (how.settings, how.secrets, how.made)] == [{"user"}, {"token"}, set()]

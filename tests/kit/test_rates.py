@@ -18,7 +18,7 @@ from regie.kit.rates import ELSEWHERE, LATE, LATE_MOST_S, Limit, Method, Outgoin
 
 MODELS = Path(kit.__file__).parent / "rate_models"
 KNOWN = connectors_in(connectors)
-JIRA, GRAPH = KNOWN["jira"].manifest, KNOWN["graph"].manifest
+JIRA, GRAPH, ACME = (KNOWN[name].manifest for name in ("jira", "graph", "acme"))
 
 
 def model(name: str) -> RateModel:
@@ -138,7 +138,8 @@ def test_every_model_is_one(name: str) -> None:
     assert model(name).limits
 
 
-@pytest.mark.parametrize("name", sorted(KNOWN))
+# A host or a name server of the customer's own has no vendor who limits it.
+@pytest.mark.parametrize("name", sorted(name for name in KNOWN if KNOWN[name].manifest.access in {"http", "aws"}))
 def test_every_connector_is_bound_by_something(name: str) -> None:
     manifest = KNOWN[name].manifest
     methods: tuple[Method, ...] = ("GET", "POST", "DELETE")
@@ -188,3 +189,22 @@ def test_a_budget_keeps_its_limit_in_every_window_however_requests_arrive(
     arrived.sort()
     for begin in arrived:
         assert sum(begin <= at < begin + per_s for at in arrived) <= calls
+
+
+def test_an_authority_counts_orders_by_account_and_by_names_and_waives_both_for_renewals() -> None:
+    names: dict[str, JsonValue] = {"identifiers": [{"type": "dns", "value": "shop.example.com"}]}
+    others: dict[str, JsonValue] = {"identifiers": [{"type": "dns", "value": "www.example.com"}]}
+    place = {"directory": "https://acme.example.com/directory", "contact": "certificates@example.com"}
+    found = paid(ACME, request("POST", "/acme/new-order", names), "acme_account", **place)
+    assert found.keys() == {"all-requests", "orders-of-an-account", "orders-for-the-same-names"}
+    other = paid(ACME, request("POST", "/acme/new-order", others), "acme_account", **place)
+    assert found["orders-of-an-account"] == other["orders-of-an-account"]
+    assert found["orders-for-the-same-names"] != other["orders-for-the-same-names"]
+    renewal = request("POST", "/acme/new-order", {**names, "replaces": "aYhb.Gg"})
+    assert paid(ACME, renewal, "acme_account", **place).keys() == {"all-requests"}
+    assert paid(ACME, request("POST", "/acme/order/1/2"), "acme_account", **place).keys() == {"all-requests"}
+
+
+def test_where_the_vendor_counts_with_a_bucket_so_do_we() -> None:
+    named = next(each for each in ACME.limits if each.bucket == "orders-for-the-same-names")
+    assert (named.at_once, named.each_s) == (5.0, 5 / 604800)

@@ -14,11 +14,13 @@ import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import JsonValue
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from regie import connectors as connector_folders
 from regie import logs
+from regie.core.capabilities.record import SERVED_HERE
 from regie.core.errors import (
     AuditBroken,
     AuthFailed,
@@ -35,12 +37,14 @@ from regie.core.errors import (
     Unavailable,
     WorldMoved,
 )
+from regie.gateway.access import TransportFor
 from regie.gateway.budgets import Budgets
-from regie.gateway.connections import Connections, Serving, TransportFor
+from regie.gateway.connections import Connections, Serving
 from regie.gateway.effects import REREADS_S, Effects, innermost
 from regie.gateway.grants import Granted, Grants
 from regie.gateway.identify import WEB, Caller, Callers, Unidentified
 from regie.gateway.inbound import LARGEST_BODY, Inbox
+from regie.gateway.records import Records
 from regie.gateway.vault import SecretBackend
 from regie.gateway_client import (
     INBOUND_PREFIX,
@@ -109,9 +113,15 @@ class _Desk:
         self.locks = TargetLocks(database)
         self.effects = Effects(database, self.locks, rereads_s=rereads_s, pause=pause)
         self.inbox = Inbox(database, connections, self.effects)
+        self.records = Records(database)
 
     async def call(self, caller: Caller, question: CallQuestion) -> CallReply:
         """Read through a capability."""
+        if question.capability in SERVED_HERE:
+            granted = await self.grants.look_up(caller, question)
+            logs.bind(corr=granted.corr)
+            kept = await self.records.answer(granted.grant, question.capability, question.want)
+            return CallReply(output=kept.model_dump(mode="json"))
         _, serving = await self._admit(caller, question)
         output = await self.effects.call(serving, question.want)
         return CallReply(output=output.model_dump(mode="json"))
@@ -120,7 +130,9 @@ class _Desk:
         """Read through a capability for a poll, before there is a run."""
         release = await self.grants.look_up_poll(caller, question)
         poll = question.poll
-        serving = self.connections.serving(release, poll.tenant, poll.domain, question.capability)
+        serving = self.connections.serving(
+            release, poll.tenant, poll.domain, question.capability, through=_through(question.want)
+        )
         output = await self.effects.call(serving, question.want)
         return CallReply(output=output.model_dump(mode="json"))
 
@@ -169,9 +181,20 @@ class _Desk:
         step = question.step
         logs.bind(corr=granted.corr)
         serving = self.connections.serving(
-            granted.release, step.tenant, step.domain, question.capability, is_patient=is_patient
+            granted.release,
+            step.tenant,
+            step.domain,
+            question.capability,
+            through=_through(question.want),
+            is_patient=is_patient,
         )
         return granted, serving
+
+
+def _through(want: Mapping[str, JsonValue]) -> str:
+    """The connection that a request names in its field `connection`, where it has one; empty when it leaves it open."""
+    named = want.get("connection", "")
+    return named if isinstance(named, str) else ""
 
 
 def _identified(request: Request) -> Caller:
@@ -225,7 +248,7 @@ def make_gateway(
         metrics_token: The token with which metrics are read; while it is empty nobody reads them.
     """
     known = connectors_in(connector_folders) if connectors is None else connectors
-    connections = Connections(vault, known, Budgets(database), transport_for)
+    connections = Connections(vault, known, Budgets(database), database, transport_for)
     desk = _Desk(database, connections, rereads_s=rereads_s, pause=pause)
 
     @asynccontextmanager

@@ -1,37 +1,28 @@
 """Which of a tenant's connections serves a capability, and the connector that speaks through it.
 
-A connector gets a session that is already authenticated. Connections are kept while their configuration stays the
-same, so that a new release does not ask for a new token.
+A connector gets an access that is already authenticated; `access.py` makes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import httpx2
-
-from regie.core import canonical
 from regie.core.errors import Denied, InvalidInput, NotFound
 from regie.core.release import Release
-from regie.core.tenant import Connection, Priority, SecretRef
-from regie.gateway.authentication import Basic, ClientCredentials, Secret
+from regie.core.tenant import Connection, Priority
+from regie.gateway.access import Accesses, Asked, TransportFor
 from regie.gateway.budgets import Asker, Budgets
 from regie.gateway.checking import faults_of
-from regie.gateway.observing import Observed
+from regie.gateway.keyring import Keyring
 from regie.gateway.pacing import ConnectionPace
 from regie.gateway.vault import SecretBackend, SecretText
-from regie.kit import manifest as declared
 from regie.kit.connector import Connector, Provided, Settings, provided
 from regie.kit.discovery import Found
 from regie.kit.inbound import InboundRule
+from regie.kit.manifest import Manifest
 from regie.kit.session import Session
-
-TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
-"""Seconds one request to a vendor may take."""
-
-TransportFor = Callable[[str], httpx2.AsyncBaseTransport]
-"""How an address is reached: the network, or an imitation in tests."""
+from regie.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +43,11 @@ class _Checked:
         connection: As configured; another release may have another one under the same name.
         manifest: With what the vendor allows this very connection.
         settings: With the defaults filled in.
-        client: Its way to the outside.
     """
 
     connection: Connection
-    manifest: declared.Manifest
+    manifest: Manifest
     settings: Settings
-    client: httpx2.AsyncClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +68,7 @@ class Connections:
         vault: Where the secrets are.
         connectors: Every connector there is, by folder name.
         budgets: How fast the vendors may be asked.
+        database: Where certificates are kept.
         transport_for: How a vendor's address is reached; over the network when nothing else is said.
     """
 
@@ -87,28 +77,35 @@ class Connections:
         vault: SecretBackend,
         connectors: Mapping[str, Found],
         budgets: Budgets,
+        database: Database,
         transport_for: TransportFor | None = None,
     ) -> None:
         self._vault = vault
         self._connectors = connectors
-        self._transport_for = transport_for
         self._budgets = budgets
-        self._open: dict[tuple[str, str, str], httpx2.AsyncClient] = {}
+        self._database = database
+        self._accesses = Accesses(vault, transport_for)
         self._checked: dict[tuple[str, str], _Checked] = {}
 
     async def aclose(self) -> None:
         """Close every connection to a vendor."""
-        for client in self._open.values():
-            await client.aclose()
-        self._open.clear()
+        await self._accesses.aclose()
         self._checked.clear()
 
     def serving(
-        self, release: Release, tenant: str, domain: str, capability: str, *, is_patient: bool = False
+        self,
+        release: Release,
+        tenant: str,
+        domain: str,
+        capability: str,
+        *,
+        through: str = "",
+        is_patient: bool = False,
     ) -> Serving:
         """The one connection that serves a capability for a tenant in a domain, for one question.
 
         Args:
+            through: Name of the connection that is meant; the only one that serves it when empty.
             is_patient: Rather wait long for a rate budget than be asked to come again.
 
         Raises:
@@ -119,22 +116,24 @@ class Connections:
             for name, connection in sorted(release.tenant(tenant).connections.items())
             if domain in connection.domains
         }
-        found = {name: offer for name, offer in offers.items() if offer is not None}
+        found = {name: offer for name, offer in offers.items() if offer is not None and through in {"", name}}
         if not found:
+            which = f"Connection {through}" if through else "No connection"
             raise Denied(
-                f"No connection of {tenant} serves {capability} in domain {domain}.",
+                f"{which} of {tenant} {'does not serve' if through else 'serves'} {capability} in domain {domain}.",
                 hint="Connections there: " + (", ".join(offers) or "none"),
             )
         if len(found) > 1:
             raise Denied(
                 f"More than one connection of {tenant} serves {capability} in domain {domain}: {', '.join(found)}.",
-                hint="Take the domain out of all but one of them.",
+                hint="Name the one that is meant, or take the domain out of all but one of them.",
             )
         [(name, offer)] = found.items()
         priority = release.domains[domain].priority if domain in release.domains else "normal"
         connector = self._connector(
             release.tenant(tenant).connections[name],
             (tenant, name),
+            domain=domain,
             capability=capability,
             priority=priority,
             is_patient=is_patient,
@@ -174,7 +173,14 @@ class Connections:
         if offer is None:
             return None
         # A delivery waits for it, and its sender does not wait long.
-        connector = self._connector(connection, (tenant, name), capability=capability, priority="high", is_patient=True)
+        connector = self._connector(
+            connection,
+            (tenant, name),
+            domain=connection.domains[0],
+            capability=capability,
+            priority="high",
+            is_patient=True,
+        )
         return Serving(tenant, name, connector, offer)
 
     async def probe(self, release: Release, tenant: str, name: str) -> None:
@@ -194,8 +200,17 @@ class Connections:
             raise NotFound(f"There is no connection {name} of {tenant}.")
         if not found.manifest.probe:
             raise InvalidInput(f"The connector {found.name} names no harmless question to ask.")
-        connector = self._connector(connection, (tenant, name), capability="probe", priority="low", is_patient=True)
-        await connector.session.get(found.manifest.probe, accept={404})
+        connector = self._connector(
+            connection,
+            (tenant, name),
+            domain=connection.domains[0],
+            capability="probe",
+            priority="low",
+            is_patient=True,
+        )
+        if not isinstance(connector.access, Session):
+            raise InvalidInput(f"The connector {found.name} is not asked over HTTP.")
+        await connector.access.get(found.manifest.probe, accept={404})
 
     def _provided(self, connection: Connection, capability: str) -> Provided | None:
         found = self._connectors.get(connection.connector)
@@ -206,6 +221,7 @@ class Connections:
         connection: Connection,
         place: tuple[str, str],
         *,
+        domain: str,
         capability: str,
         priority: Priority,
         is_patient: bool,
@@ -222,67 +238,29 @@ class Connections:
             asker=Asker(place[0], priority),
             is_patient=is_patient,
         )
-        session = Session(known.client, vendor=found.manifest.title, pace=pace)
-        return found.connector(session, known.settings)
+        tenant, name = place
+        keyring = Keyring(
+            self._database,
+            self._vault,
+            tenant=tenant,
+            domain=domain,
+            account=self._accesses.account(tenant, connection, found),
+        )
+        asked = Asked(tenant, name, connection, found, known.settings, keyring, pace)
+        return found.connector(self._accesses.of(asked), known.settings, keyring)
 
     def _check_once(self, connection: Connection, place: tuple[str, str], found: Found) -> _Checked:
         """What is known of a connection, worked out again when a release has another one there."""
         known = self._checked.get(place)
         # The very same object: a release is read once and never changes.
         if known is None or known.connection is not connection:
-            tenant, name = place
-            self._check(tenant, name, connection, found)
+            self._check(*place, connection, found)
             known = self._checked[place] = _Checked(
-                connection,
-                found.manifest.allowing(connection.limits),
-                found.manifest.effective(connection.settings),
-                self._client(tenant, name, connection),
+                connection, found.manifest.allowing(connection.limits), found.manifest.effective(connection.settings)
             )
         return known
-
-    def _client(self, tenant: str, name: str, connection: Connection) -> httpx2.AsyncClient:
-        key = (tenant, name, canonical.digest(connection.model_dump(mode="json")))
-        if key not in self._open:
-            found = self._connectors[connection.connector]
-            address = str(found.manifest.effective(connection.settings)[found.manifest.address])
-            self._open[key] = httpx2.AsyncClient(
-                base_url=address,
-                auth=self._authentication(tenant, connection, found),
-                transport=self._way_to(address, found),
-                timeout=TIMEOUT,
-                follow_redirects=False,
-                trust_env=False,
-            )
-        return self._open[key]
 
     def _check(self, tenant: str, name: str, connection: Connection, found: Found) -> None:
         """Refuse a connection whose configuration does not fit, before anything is sent through it."""
         if faults := faults_of(connection, found):
             raise Denied(f"Connection {name} of {tenant} is not complete: {'; '.join(faults)}.")
-
-    def _authentication(self, tenant: str, connection: Connection, found: Found) -> httpx2.Auth:
-        settings = found.manifest.effective(connection.settings)
-        match found.manifest.authentication:
-            case declared.Basic() as basic:
-                secret = self._secret(tenant, connection.secrets[basic.secret])
-                return Basic(str(settings[basic.user]), secret)
-            case declared.ClientCredentials() as oauth:
-                token_url = str(settings[oauth.token_url])
-                return ClientCredentials(
-                    token_url=token_url,
-                    client_id=str(settings[oauth.client_id]),
-                    secret=self._secret(tenant, connection.secrets[oauth.client_secret]),
-                    scope=oauth.scope,
-                    transport=self._way_to(token_url, found),
-                )
-
-    def _way_to(self, address: str, found: Found) -> httpx2.AsyncBaseTransport:
-        """How an address is reached; what goes there is counted and traced."""
-        way = self._transport_for(address) if self._transport_for else httpx2.AsyncHTTPTransport(trust_env=False)
-        return Observed(way, found.name)
-
-    def _secret(self, tenant: str, reference: SecretRef) -> Secret:
-        async def look_up() -> SecretText:
-            return await self._vault.get(tenant, reference)
-
-        return look_up

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from regie import connectors as connector_folders
 from regie.core.release import Release
 from regie.core.tenant import SecretRef
 from regie.gateway.vault import VaultFile
+from regie.kit.discovery import connectors_in
 
 
 def keep_secrets(path: Path, tenant: str, values: Mapping[SecretRef, str]) -> None:
@@ -34,14 +36,17 @@ class MissingSecret:
 def missing_secrets(path: Path, release: Release) -> list[MissingSecret]:
     """The secrets that a release's connections refer to and the vault does not have.
 
+    Those that the gateway makes itself when they are first needed do not lack.
+
     Raises:
         AuthFailed: There is a vault file and it cannot be opened.
     """
     kept = set(VaultFile(path).names()) if path.exists() else set()
+    made = {name: found.manifest.authentication.made for name, found in connectors_in(connector_folders).items()}
     return [
         MissingSecret(slug, name, reference)
         for slug, tenant in sorted(release.tenants.items())
         for name, connection in tenant.connections.items()
-        for reference in connection.secrets.values()
-        if (slug, str(reference)) not in kept
+        for secret, reference in connection.secrets.items()
+        if (slug, str(reference)) not in kept and secret not in made.get(connection.connector, ())
     ]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx2
 
+from regie.core.errors import OutcomeUnknown, RegieError, Throttled, Unavailable
 from regie.telemetry import metrics, traces
 
 NO_ANSWER = "no_answer"
@@ -50,6 +53,42 @@ class Observed(httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close what carries the requests."""
         await self._way.aclose()
+
+
+class ObservedCalls:
+    """Tells how calls that are no HTTP requests of ours do. See `kit.access.Watch`.
+
+    Args:
+        connector: Folder name of the connector that makes them.
+    """
+
+    def __init__(self, connector: str) -> None:
+        self._connector = connector
+
+    @asynccontextmanager
+    async def call(self, name: str, place: str) -> AsyncIterator[None]:
+        """Watch one call; counted as an HTTP request of the same outcome would be."""
+        outcome = NO_ANSWER
+        began_s = time.monotonic()
+        attributes: traces.Attributes = {"regie.connector": self._connector, "server.address": place}
+        try:
+            with traces.span(f"{self._connector} {name}", attributes, kind="asks") as opened:
+                try:
+                    yield
+                    outcome = "2xx"
+                except RegieError as error:
+                    outcome = _outcome_of_error(error)
+                    traces.fail(opened, type(error).__name__)
+                    raise
+        finally:
+            metrics.VENDOR_REQUESTS.labels(self._connector, outcome).inc()
+            metrics.VENDOR_SECONDS.labels(self._connector).observe(time.monotonic() - began_s)
+
+
+def _outcome_of_error(error: RegieError) -> str:
+    if isinstance(error, Throttled):
+        return "429"
+    return NO_ANSWER if isinstance(error, Unavailable | OutcomeUnknown) else "4xx"
 
 
 def outcome_of(status: int) -> str:

@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Mapping
 
-import httpx2
 import structlog
 from pydantic import JsonValue
 
@@ -81,7 +80,7 @@ class ConnectionPace:
         if status == _THROTTLED:
             reason = headers.get(self._manifest.reason_header.lower(), "") if self._manifest.reason_header else ""
             met = [self._draw(charge) for charge in charges if reason and charge.limit.reason == reason]
-            await self._budgets.close(met or [self._endpoint(request)], retry_after_s(httpx2.Headers(headers)))
+            await self._budgets.close(met or [self._endpoint(request)], retry_after_s(headers))
             return
         for charge in charges:
             left = _left(charge, headers)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import uvicorn
 
 from regie import crashpoints
+from regie.gateway.access import TransportFor
 from regie.gateway.app import make_gateway
-from regie.gateway.connections import TransportFor
 from regie.gateway.identify import Callers, tokens_of
 from regie.gateway.vault import VaultFile
 from regie.settings import Settings, read_private

@@ -5,12 +5,13 @@ Every tenant has its own secrets: the same reference written for two tenants nam
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -53,13 +54,25 @@ class SecretText:
 
 
 class SecretBackend(Protocol):
-    """Where the gateway looks secrets up."""
+    """Where the gateway looks secrets up, and keeps those that it makes itself."""
 
     async def get(self, tenant: str, reference: SecretRef) -> SecretText:
         """The value of a tenant's secret.
 
         Raises:
             AuthFailed: There is no such secret, or the place that keeps it cannot be opened.
+            Unavailable: The place that keeps it does not answer.
+        """
+        ...
+
+    async def make(self, tenant: str, reference: SecretRef, value_of: Callable[[], str]) -> SecretText:
+        """The value of a tenant's secret, made and kept first if there is none. Everybody gets the same one.
+
+        Args:
+            value_of: Makes the value; called at most once.
+
+        Raises:
+            AuthFailed: The place that keeps it cannot be opened.
             Unavailable: The place that keeps it does not answer.
         """
         ...
@@ -114,6 +127,19 @@ class VaultFile:
             raise InvalidInput(f"The secret {reference} would be empty.")
         with self._writing():
             self._write({**self._read(), _name(tenant, reference): value})
+
+    async def make(self, tenant: str, reference: SecretRef, value_of: Callable[[], str]) -> SecretText:
+        """The value of a tenant's secret, made if there is none; see `SecretBackend`."""
+        return await asyncio.to_thread(self._make, tenant, reference, value_of)
+
+    def _make(self, tenant: str, reference: SecretRef, value_of: Callable[[], str]) -> SecretText:
+        name = _name(tenant, reference)
+        with self._writing():
+            values = self._read()
+            if name not in values:
+                values[name] = value_of()
+                self._write(values)
+        return SecretText(values[name])
 
     def names(self) -> list[tuple[str, str]]:
         """Tenant and reference of each secret kept, sorted; never a value."""

@@ -17,8 +17,15 @@ from regie.core.capability import AnyCapability, Capability, Effect, Record
 from regie.core.effect import Repeat
 from regie.core.errors import Denied, Terminal
 from regie.core.plan import Change, FieldChange, NoChange, Pending, Receipt
+from regie.kit.access import Access
+from regie.kit.aws import Aws
+from regie.kit.dns import Dns
+from regie.kit.host import Host
 from regie.kit.inbound import InboundEvent
+from regie.kit.keys import Keys
+from regie.kit.network import Network
 from regie.kit.session import Session
+from regie.kit.tls.looking import Tls
 
 Want = TypeVar("Want", bound=Record)
 Gives = TypeVar("Gives", bound=Record)
@@ -30,15 +37,64 @@ Settings = Mapping[str, JsonValue]
 """A connection's settings, checked against the manifest and with its defaults filled in."""
 
 
+Way = TypeVar("Way")
+
+
 class Implementation(Generic[Want, Gives]):
-    """One connector's way of doing one capability, with the session and the settings of one connection."""
+    """One connector's way of doing one capability, with the access and the settings of one connection.
+
+    The manifest says which kind of access that is; the property of its name gives it.
+    """
 
     capability: ClassVar[AnyCapability]
     """Set by `provides`."""
 
-    def __init__(self, session: Session, settings: Settings) -> None:
-        self.session = session
+    def __init__(self, access: Access, settings: Settings, keys: Keys | None = None) -> None:
+        self._access = access
+        self._keys = keys
         self.settings = settings
+
+    @property
+    def session(self) -> Session:
+        """HTTP, authenticated."""
+        return self._as(Session)
+
+    @property
+    def aws(self) -> Aws:
+        """AWS, with the connection's credentials."""
+        return self._as(Aws)
+
+    @property
+    def dns(self) -> Dns:
+        """Name servers, with the connection's key."""
+        return self._as(Dns)
+
+    @property
+    def host(self) -> Host:
+        """Files and commands of a host."""
+        return self._as(Host)  # type: ignore[type-abstract]  # only looked at, never constructed
+
+    @property
+    def network(self) -> Network:
+        """Connections to anywhere."""
+        return self._as(Network)
+
+    @property
+    def tls(self) -> Tls:
+        """Looks at TLS servers and certificate files."""
+        return self._as(Tls)
+
+    @property
+    def keys(self) -> Keys:
+        """Private keys and certificates, which stay on the gateway's side."""
+        if self._keys is None:
+            raise Terminal(f"{self.capability.name} is used where no keys are kept")
+        return self._keys
+
+    def _as(self, kind: type[Way]) -> Way:
+        if not isinstance(self._access, kind):
+            raise TypeError(f"{self.capability.name} has {type(self._access).__name__}; say in the manifest: access")
+        return self._access
 
 
 class Read(Implementation[Want, Gives], ABC):
@@ -213,13 +269,15 @@ class Connector:
     """One vendor's API for one connection.
 
     Args:
-        session: Authenticated, by the gateway.
+        access: Authenticated, by the gateway, of the kind that the manifest names.
         settings: The connection's settings with the manifest's defaults filled in.
+        keys: The keys and certificates that it may use without seeing them.
     """
 
-    def __init__(self, session: Session, settings: Settings) -> None:
-        self.session = session
+    def __init__(self, access: Access, settings: Settings, keys: Keys | None = None) -> None:
+        self.access = access
         self._settings = settings
+        self._keys = keys
 
     def implementation(self, capability: str) -> Read[Any, Any] | Write[Any, Any]:
         """The way this connection does a capability.
@@ -230,7 +288,7 @@ class Connector:
         found = provided(type(self)).get(capability)
         if found is None:
             raise Denied(f"the connector {type(self).__name__} does not provide {capability}")
-        return found.implementation(self.session.needing(found.permissions), self._settings)
+        return found.implementation(self.access.needing(found.permissions), self._settings, self._keys)
 
     @classmethod
     def inbound(cls, settings: Settings, payload: JsonValue) -> InboundEvent:  # noqa: ARG003  for those who override

@@ -8,12 +8,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import yaml
 from pydantic import Field, HttpUrl, JsonValue, StringConstraints, model_validator
 
 from regie.core.capability import Record
+from regie.kit.access import AccessKind
 from regie.kit.inbound import InboundRule
 from regie.kit.rates import RateModel
 
@@ -44,22 +45,154 @@ class Setting(Record):
     example: JsonValue
 
 
-class Basic(Record):
+class Credentials(Record):
+    """How a connection proves who it is: names of settings and of secrets of the manifest.
+
+    Attributes:
+        of_settings: Those of its fields that name a setting.
+        of_secrets: Those that name a secret.
+        of_made: Those of them whose secret the gateway makes itself when it is first needed.
+    """
+
+    of_settings: ClassVar[tuple[str, ...]] = ()
+    of_secrets: ClassVar[tuple[str, ...]] = ()
+    of_made: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def settings(self) -> frozenset[str]:
+        """The settings it needs."""
+        return frozenset(getattr(self, name) for name in self.of_settings)
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The secrets it needs."""
+        return frozenset(getattr(self, name) for name in self.of_secrets)
+
+    @property
+    def made(self) -> frozenset[str]:
+        """The secrets that nobody has to put into the vault."""
+        return frozenset(getattr(self, name) for name in self.of_made)
+
+
+class Basic(Credentials):
     """HTTP basic authentication: the name of the setting with the user and of the secret with the password or token."""
+
+    of_settings: ClassVar[tuple[str, ...]] = ("user",)
+    of_secrets: ClassVar[tuple[str, ...]] = ("secret",)
 
     kind: Literal["basic"]
     user: str
     secret: str
 
 
-class ClientCredentials(Record):
+class ClientCredentials(Credentials):
     """OAuth 2.0 client credentials (RFC 6749, 4.4): names of two settings and of a secret, and the scope itself."""
+
+    of_settings: ClassVar[tuple[str, ...]] = ("token_url", "client_id")
+    of_secrets: ClassVar[tuple[str, ...]] = ("client_secret",)
 
     kind: Literal["client_credentials"]
     token_url: str
     client_id: str
     client_secret: str
     scope: str
+
+
+class AcmeAccount(Credentials):
+    """An account at an ACME authority: each request signed with its key (RFC 8555, 6.2).
+
+    The key is made the first time it is needed, and kept in the vault under the connection's reference.
+
+    Attributes:
+        contact: Name of the setting with the address that the authority may write to; the setting may be empty.
+        account_key: Name of the secret.
+    """
+
+    of_settings: ClassVar[tuple[str, ...]] = ("contact",)
+    of_secrets: ClassVar[tuple[str, ...]] = ("account_key",)
+    of_made: ClassVar[tuple[str, ...]] = ("account_key",)
+
+    kind: Literal["acme_account"]
+    contact: str
+    account_key: str
+
+
+class AwsKeys(Credentials):
+    """Credentials of AWS, and the role of the customer's account that is taken on with them.
+
+    Attributes:
+        region: Name of the setting with the region.
+        access_key: Name of the setting with the access key id.
+        secret_key: Name of the secret.
+        role: Name of the setting with the ARN of the role; empty there means none.
+        external_id: Name of the setting with the external id that the role's trust asks for; a role without is refused.
+    """
+
+    of_settings: ClassVar[tuple[str, ...]] = ("region", "access_key", "role", "external_id")
+    of_secrets: ClassVar[tuple[str, ...]] = ("secret_key",)
+
+    kind: Literal["aws_keys"]
+    region: str
+    access_key: str
+    secret_key: str
+    role: str
+    external_id: str
+
+
+class Tsig(Credentials):
+    """A key shared with a name server (RFC 8945): names of two settings and of the secret, which is base64."""
+
+    of_settings: ClassVar[tuple[str, ...]] = ("key_name", "algorithm")
+    of_secrets: ClassVar[tuple[str, ...]] = ("secret",)
+
+    kind: Literal["tsig"]
+    key_name: str
+    algorithm: str
+    secret: str
+
+
+class Nobody(Credentials):
+    """Nothing to prove: what is looked at is open to all, or lies on the gateway's own machine."""
+
+    kind: Literal["nobody"]
+
+
+class LookingRules(Record):
+    """What a connection that looks at TLS servers goes by: names of settings.
+
+    Attributes:
+        networks: Holds the networks, as CIDR texts, that may be reached besides the public internet.
+        public_roots: Says whether the authorities count that the machine trusts.
+    """
+
+    networks: str
+    public_roots: str
+
+
+class HostRules(Record):
+    """What a connection may touch on a host.
+
+    Attributes:
+        folders: Names of the settings that hold folders (a text, or a list of them).
+        commands: Argument vectors by name. `{SETTING}` in an argument stands for a setting's text.
+    """
+
+    folders: tuple[str, ...]
+    commands: dict[str, tuple[str, ...]] = {}
+
+
+Authentication = Annotated[
+    Basic | ClientCredentials | AcmeAccount | AwsKeys | Tsig | Nobody, Field(discriminator="kind")
+]
+_FITTING: Mapping[AccessKind, frozenset[str]] = {
+    "http": frozenset({"basic", "client_credentials", "acme_account", "nobody"}),
+    "aws": frozenset({"aws_keys"}),
+    "dns": frozenset({"tsig", "nobody"}),
+    "host": frozenset({"nobody"}),
+    "network": frozenset({"nobody"}),
+    "tls": frozenset({"nobody"}),
+}
+"""Which ways of proving who one is a kind of access has."""
 
 
 class Manifest(RateModel):
@@ -69,7 +202,13 @@ class Manifest(RateModel):
         name: Folder name of the connector.
         title: The vendor's product, for people.
         docs: The vendor's documentation of the API.
-        address: Name of the setting that holds the base address.
+        access: How the vendor is reached; see `access`.
+        address: Name of the setting that holds the address: a URL for http, `HOST:PORT` for dns, for aws a URL in place
+            of the vendor's own (the setting may be empty). Without meaning for host, network and tls.
+        host: What may be touched, for access `host` and `tls`.
+        looking: Where TLS servers may be looked at, for access `tls`.
+        trusts: Name of the setting with the authorities, in PEM, that vouch for an http address in place of the public
+            ones, or for TLS servers besides them; the setting may be empty.
         secrets: What each secret is, by name.
         permissions: Everything a connection's account needs for all capabilities; equals what the code declares.
         limits, endpoints, reason_header, priority_header: How fast it may be asked; see `rates`.
@@ -81,8 +220,12 @@ class Manifest(RateModel):
     docs: HttpUrl
     owner: str
     quality: Quality
-    address: str
-    authentication: Annotated[Basic | ClientCredentials, Field(discriminator="kind")]
+    access: AccessKind = "http"
+    address: str = ""
+    authentication: Authentication
+    host: HostRules | None = None
+    looking: LookingRules | None = None
+    trusts: str = ""
     settings: dict[str, Setting]
     secrets: dict[str, str]
     permissions: tuple[str, ...]
@@ -94,6 +237,18 @@ class Manifest(RateModel):
         for limit in self.limits:
             if unknown := sorted(set(limit.by) - set(self.settings)):
                 raise ValueError(f"limit {limit.bucket} is shared by {', '.join(unknown)}, which is no setting")
+        return self
+
+    @model_validator(mode="after")
+    def _access_fits(self) -> Self:
+        if self.authentication.kind not in _FITTING[self.access]:
+            raise ValueError(f"access {self.access} cannot be authenticated by {self.authentication.kind}")
+        if self.access in {"http", "aws", "dns"} and not self.address:
+            raise ValueError(f"access {self.access} needs the name of the setting with its address")
+        if (self.access in {"host", "tls"}) != (self.host is not None):
+            raise ValueError("access host and tls, and only they, say under `host` what may be touched")
+        if (self.access == "tls") != (self.looking is not None):
+            raise ValueError("access tls and only that says under `looking` where to look")
         return self
 
     def effective(self, settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

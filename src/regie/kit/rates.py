@@ -105,6 +105,8 @@ class Limit(Record):
             `body.NAME` and `query.NAME`. A request without it is not counted.
         methods: Which methods count; all when none is named.
         endpoints: Which templates count; all when none is named.
+        unless: Not counted when the body or query has a value for one of these, `body.NAME` or `query.NAME`.
+        refills: The vendor counts in this way itself: all calls at once after a rest, the remainder evenly.
         only_with: Counts only for connections that sign in so.
         cost: What a request costs; one call when nothing is said.
         reason: What the vendor's header of reasons says when this limit was met.
@@ -123,6 +125,8 @@ class Limit(Record):
     per: tuple[str, ...] = ()
     methods: tuple[Method, ...] = ()
     endpoints: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
+    refills: bool = False
     only_with: tuple[str, ...] = ()
     cost: Cost = Cost()
     reason: str = ""
@@ -134,7 +138,7 @@ class Limit(Record):
     @property
     def at_once(self) -> float:
         """How much may be used at once after a rest."""
-        return max(1.0, self.calls * SPARE)
+        return float(self.calls) if self.refills else max(1.0, self.calls * SPARE)
 
     @property
     def each_s(self) -> float:
@@ -143,6 +147,8 @@ class Limit(Record):
         Together they keep every window: whatever is sent in `per_s` seconds, and what arrives late from before, is at
         most `at_once` and what came back meanwhile, and that is `calls`.
         """
+        if self.refills:
+            return self.calls / self.per_s
         return max(self.calls - self.at_once, 1.0) / (self.per_s + min(LATE_MOST_S, self.per_s * LATE))
 
     def counts(self, request: Outgoing, endpoint: str) -> bool:
@@ -189,9 +195,9 @@ class RateModel(Record):
             costs = {name.rpartition(" ")[2] for name in limit.cost.endpoints}
             if unknown := sorted({*limit.endpoints, *costs} - {*self.endpoints}):
                 raise ValueError(f"limit {limit.bucket} names {', '.join(unknown)}, which is no endpoint")
-            for name in limit.per:
+            for name in (*limit.per, *limit.unless):
                 if name not in {*_OWN, *variables} and not name.startswith(_GIVEN):
-                    raise ValueError(f"limit {limit.bucket} is per {name}, which no request has")
+                    raise ValueError(f"limit {limit.bucket} speaks of {name}, which no request has")
         return self
 
     def allowing(self, calls: Mapping[str, int]) -> Self:
@@ -221,7 +227,8 @@ class RateModel(Record):
             if not limit.counts(request, endpoint) or (limit.only_with and signs_in not in limit.only_with):
                 continue
             parts = [_part(name, request, endpoint, variables) for name in limit.per]
-            if None not in parts:
+            is_waived = any(_part(name, request, endpoint, variables) for name in limit.unless)
+            if None not in parts and not is_waived:
                 of = (*(str(settings.get(name, "")) for name in limit.by), *(part or "" for part in parts))
                 found.append(Charge(limit, of, limit.cost.of(request, endpoint)))
         return found

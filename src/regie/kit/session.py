@@ -44,6 +44,8 @@ _REQUEST_ID_HEADERS = (
     "x-request-id",
     "x-amzn-requestid",
 )
+_PEM_CHAIN = "application/pem-certificate-chain"
+"""How an ACME authority gives a certificate (RFC 8555, 7.4.2)."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.:=/+-]{1,128}")
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
@@ -77,11 +79,12 @@ class Answer:
 
     Attributes:
         status: HTTP status: 2xx, or one that the caller named.
-        json: The body; None when it was empty.
+        json: The body; None when it was empty, a text where the vendor says that it is a PEM chain.
         headers: By lower-case name.
         request_id: The vendor's own id of the request, empty when it gave none.
         request: Method and path, for error messages.
         was_write: Whether the request may have changed something.
+        next_page: Where a list goes on, if its `Link` header says so (RFC 8288); empty at its end.
     """
 
     status: int
@@ -90,6 +93,7 @@ class Answer:
     request_id: str
     request: str
     was_write: bool
+    next_page: str = ""
 
     def read_as(self, shape: type[Shape]) -> Shape:
         """Read the body as a shape.
@@ -164,6 +168,10 @@ class Session:
         """
         return await self._send("GET", path, params=params, headers=headers, accept=accept)
 
+    async def query(self, path: str, *, json: JsonValue = None, headers: Mapping[str, str] | None = None) -> Answer:
+        """Read with POST, as ACME (RFC 8555, 6.3) and other vendors want it; raises what `get` raises."""
+        return await self._send("POST", path, params=None, body=json, headers=headers, accept=(), was_write=False)
+
     async def post(
         self,
         path: str,
@@ -220,9 +228,11 @@ class Session:
         headers: Mapping[str, str] | None,
         accept: Collection[int],
         body: JsonValue = None,
+        was_write: bool | None = None,
     ) -> Answer:
         """Send one request and turn whatever happens into an answer or one of our errors."""
-        was_write = method != "GET"
+        if was_write is None:
+            was_write = method != "GET"
         url = self._address_of(path)
         place = url.raw_path.partition(b"?")[0].decode("ascii")
         request = f"{self._vendor}: {method} {place}"
@@ -285,7 +295,7 @@ class Session:
     ) -> Answer:
         """Judge a status and a body; `raw` is None when the body was too large to read."""
         status = response.status_code
-        body, is_readable = _parse(raw)
+        body, is_readable = _parse(raw, response.headers.get("content-type", ""))
         if not (response.is_success or status in accept):
             raise self._failure(response, body, request, was_write=was_write)
         if response.is_success and not is_readable:
@@ -298,6 +308,7 @@ class Session:
             request_id=_request_id(response.headers),
             request=request,
             was_write=was_write,
+            next_page=response.links.get("next", {}).get("url", ""),
         )
 
     def _failure(self, response: httpx2.Response, body: JsonValue, request: str, *, was_write: bool) -> RegieError:  # noqa: PLR0911  a table
@@ -343,10 +354,12 @@ async def _read_capped(response: httpx2.Response) -> bytes | None:
     return b"".join(parts)
 
 
-def _parse(raw: bytes | None) -> tuple[JsonValue, bool]:
-    """The JSON in a body and whether the body could be read; an empty body is a readable None."""
+def _parse(raw: bytes | None, media_type: str) -> tuple[JsonValue, bool]:
+    """The JSON or PEM in a body and whether the body could be read; an empty body is a readable None."""
     if raw is None:
         return None, False
+    if media_type.partition(";")[0].strip().lower() == _PEM_CHAIN and raw.isascii():
+        return raw.decode("ascii"), True
     if not raw.strip():
         return None, True
     try:
@@ -362,8 +375,8 @@ def _request_id(headers: httpx2.Headers) -> str:
     return found if _SAFE_ID.fullmatch(found) else ""
 
 
-def retry_after_s(headers: httpx2.Headers) -> float | None:
-    """Seconds to wait as `Retry-After` says: whole seconds or a date (RFC 9110, 10.2.3).
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as `Retry-After` says: whole seconds or a date (RFC 9110, 10.2.3). Names in lower case.
 
     A date is compared with the answer's own `Date`, so that nobody's clock but the vendor's counts; without one the
     vendor's wish cannot be known.
@@ -390,12 +403,14 @@ def _http_date(text: str) -> datetime | None:
 def _code(body: JsonValue) -> str:
     """The vendor's code for a refusal: Graph's `error.code`, OAuth's `error`, or the fields Jira names in `errors`.
 
+    Of a problem document (RFC 9457) it is the `type`, which for ACME is a URN.
+
     Only text that looks like a code is repeated, for messages may quote what a person typed.
     """
     if not isinstance(body, dict):
         return ""
     error, fields = body.get("error"), body.get("errors")
-    found: list[object] = [error.get("code") if isinstance(error, dict) else error, body.get("code")]
+    found: list[object] = [error.get("code") if isinstance(error, dict) else error, body.get("code"), body.get("type")]
     if isinstance(fields, dict):
         found.extend(fields)
     return ",".join(each for each in found if isinstance(each, str) and _SAFE_CODE.fullmatch(each))[:200]

@@ -1,0 +1,1 @@
+"""Certificates from any authority that speaks ACME, such as Let's Encrypt."""

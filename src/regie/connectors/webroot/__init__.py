@@ -1,0 +1,1 @@
+"""Proofs for http-01 in a folder that a web server shows."""

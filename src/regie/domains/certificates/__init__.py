@@ -1,0 +1,1 @@
+"""Certificates: watched, renewed and put in place before they expire."""

@@ -1,0 +1,77 @@
+"""moto as a server that imitates AWS, with its authentication armed: keys, signatures and policies count."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx2
+
+from .process import free_port, running
+
+REGION = "eu-west-1"
+ACCOUNT = "123456789012"
+
+
+@dataclass(frozen=True)
+class Aws:
+    """A running moto.
+
+    Attributes:
+        access_key, secret_key: Of an account that may do what the test allowed, and nothing else.
+    """
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    admin: boto3.Session
+
+    def client(self, service: str) -> Any:
+        """A client that may do everything, to prepare the world and to look at it."""
+        return self.admin.client(service, endpoint_url=self.endpoint, region_name=REGION)
+
+
+@contextmanager
+def aws(folder: Path, allowed: Sequence[str]) -> Iterator[Aws]:
+    """moto, armed.
+
+    Args:
+        allowed: The actions that the account of the test may do, such as `acm:ImportCertificate`.
+    """
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+
+    def is_ready() -> bool:
+        try:
+            return httpx2.get(f"{endpoint}/moto-api/", timeout=1, trust_env=False).is_success
+        except httpx2.HTTPError:
+            return False
+
+    arguments = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
+    with running(arguments, log=folder / "moto.log", is_ready=is_ready, environment={"MOTO_ACM_VALIDATION_WAIT": "1"}):
+        anybody = boto3.Session("anybody", "anything", region_name=REGION)
+        iam = anybody.client("iam", endpoint_url=endpoint)
+        admin = _user(iam, "admin", ["*"])
+        ours = _user(iam, "regie", allowed)
+        # From now on keys count. The body must be plain text, see moto's documentation of IAM authentication.
+        httpx2.post(
+            f"{endpoint}/moto-api/reset-auth", content="0", headers={"Content-Type": "text/plain"}, trust_env=False
+        ).raise_for_status()
+        yield Aws(endpoint, *ours, admin=boto3.Session(*admin, region_name=REGION))
+
+
+def _user(iam: Any, name: str, actions: Sequence[str]) -> tuple[str, str]:
+    iam.create_user(UserName=name)
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": list(actions) or ["sts:GetCallerIdentity"], "Resource": "*"}],
+    }
+    iam.put_user_policy(UserName=name, PolicyName="may", PolicyDocument=json.dumps(policy))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return key["AccessKeyId"], key["SecretAccessKey"]

@@ -1,0 +1,78 @@
+"""nginx, serving one TLS site with files that a test may replace (Debian: nginx-light)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .authority import Issued
+from .process import answers, free_port, require, running
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """A running nginx.
+
+    Attributes:
+        config: Its configuration file; `PROGRAM -t -c CONFIG` tests it, `-s reload` in place of `-t` reloads.
+        certificate, key: What it serves; files in `tls`.
+        port, http_port: Where it speaks TLS, and where plain HTTP with `webroot`.
+        webroot: Served at plain HTTP, for http-01 proofs.
+    """
+
+    program: str
+    config: Path
+    certificate: Path
+    key: Path
+    port: int
+    http_port: int
+    webroot: Path
+
+
+@contextmanager
+def nginx(folder: Path, first: Issued) -> Iterator[Nginx]:
+    """nginx with a first certificate."""
+    program = require("nginx", "nginx-light")
+    port, http_port = free_port(), free_port()
+    tls, webroot = folder / "tls", folder / "webroot"
+    tls.mkdir()
+    (webroot / ".well-known" / "acme-challenge").mkdir(parents=True)
+    certificate, key = first.write(tls, "site")
+    config = folder / "nginx.conf"
+    # Under root its workers would be somebody else, who may not enter a test's folder.
+    same_user = "user root;" if os.geteuid() == 0 else ""
+    config.write_text(
+        f"""
+{same_user}
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr;
+worker_processes 2;
+events {{ }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    server_name _;
+    ssl_certificate {certificate};
+    ssl_certificate_key {key};
+    location / {{ return 200 "served\\n"; }}
+  }}
+  server {{
+    listen 127.0.0.1:{http_port};
+    root {webroot};
+  }}
+}}
+"""
+    )
+    arguments = (program, "-c", str(config), "-p", str(folder), "-e", "stderr")
+    with running(arguments, log=folder / "nginx.log", is_ready=lambda: answers(port) and answers(http_port)):
+        yield Nginx(program, config, certificate, key, port, http_port, webroot)

@@ -1,0 +1,99 @@
+"""AWS as an access, against moto with its authentication armed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from regie.core.errors import AuthFailed, InvalidInput, NotFound, OutcomeUnknown, Refused, Terminal, Unavailable
+from regie.kit.access import Calls
+from regie.kit.aws import Aws
+from regie.kit.keys import Material, Part
+from tests.counterparts.authority import Authority
+from tests.counterparts.aws import REGION
+from tests.counterparts.aws import Aws as Cloud
+from tests.counterparts.aws import aws as started
+from tests.counterparts.process import free_port
+
+pytestmark = pytest.mark.slow
+
+SITE = Authority().issue(["www.example.test"])
+NONE = "arn:aws:acm:eu-west-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    folder: Path = tmp_path_factory.mktemp("aws")
+    with started(folder, ["acm:ListCertificates", "acm:ImportCertificate", "acm:GetCertificate"]) as running:
+        yield running
+
+
+async def resolve(material: Material) -> bytes:
+    return (SITE.key if material.part is Part.PRIVATE_KEY else SITE.chain).encode()
+
+
+def access(endpoint: str, access_key: str, secret_key: str) -> Aws:
+    async def client_for(service: str) -> Any:
+        session = boto3.Session(access_key, secret_key, region_name=REGION)
+        config = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=1)
+        return session.client(service, endpoint_url=endpoint, config=config)
+
+    return Aws(client_for, Calls("AWS"), resolve, ("acm:Something",))
+
+
+def ours(cloud: Cloud) -> Aws:
+    return access(cloud.endpoint, cloud.access_key, cloud.secret_key)
+
+
+async def test_what_is_passed_on_unread_arrives(cloud: Cloud) -> None:
+    reference = "secret://certificates/certificate-1"
+    given = await ours(cloud).call(
+        "acm",
+        "ImportCertificate",
+        Certificate=Material(reference, Part.CERTIFICATE),
+        PrivateKey=Material(reference, Part.PRIVATE_KEY),
+    )
+    found = await ours(cloud).call("acm", "GetCertificate", CertificateArn=given["CertificateArn"])
+    assert str(found["Certificate"]).strip() == SITE.chain.strip()
+    assert "ResponseMetadata" not in found
+
+
+async def test_what_is_not_allowed_names_the_permission(cloud: Cloud) -> None:
+    with pytest.raises(AuthFailed) as caught:
+        await ours(cloud).call("acm", "DeleteCertificate", CertificateArn=NONE)
+    assert "acm:Something" in str(caught.value)
+
+
+async def test_a_wrong_secret_is_told_apart_from_an_outage(cloud: Cloud) -> None:
+    with pytest.raises(AuthFailed):
+        await access(cloud.endpoint, cloud.access_key, "wrong").call("acm", "ListCertificates")
+
+
+async def test_what_is_not_there_is_not_found(cloud: Cloud) -> None:
+    with pytest.raises(NotFound):
+        await ours(cloud).call("acm", "GetCertificate", CertificateArn=NONE)
+
+
+async def test_what_cannot_be_asked_is_not_sent(cloud: Cloud) -> None:
+    with pytest.raises(InvalidInput):
+        await ours(cloud).call("acm", "GetCertificate", CertificateArn=7)
+    with pytest.raises(Terminal):
+        await ours(cloud).call("acm", "InventCertificate")
+
+
+async def test_nobody_there_has_not_been_asked() -> None:
+    nobody = access(f"http://127.0.0.1:{free_port()}", "AKIA", "secret")
+    with pytest.raises(Unavailable):
+        await nobody.call("acm", "ListCertificates")
+    with pytest.raises(Unavailable):
+        await nobody.call("acm", "ImportCertificate", Certificate=b"x", PrivateKey=b"y")
+
+
+async def test_a_write_that_the_vendor_refuses_is_refused(cloud: Cloud) -> None:
+    with pytest.raises((Refused, OutcomeUnknown)):
+        await ours(cloud).call("acm", "ImportCertificate", Certificate=b"no certificate", PrivateKey=b"no key")
