@@ -58,7 +58,7 @@ async def test_a_healthy_installation_in_which_nothing_runs(stage: Stage) -> Non
     done = await stage.regie("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 problems, 0 to look at." in done.stdout
-    assert "no notary" in done.stdout
+    assert "No witness is asked" in done.stdout
     answer = json.loads((await stage.regie("doctor", "--json")).stdout)
     assert answer["ok"] is True
     assert {"python", "home", "disk", "database", "migrations", "release", "secrets", "runs"} <= {

@@ -33,7 +33,7 @@ from regie.core.errors import NotFound, Refused, RegieError
 from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.access import Calls
 from regie.kit.connector import Read, Write
-from regie.kit.deployment import DeployBundle, bundle_of
+from regie.kit.deployment import DeployPemFile, pem_file_of
 from regie.kit.host import LocalHost
 from regie.kit.keys import Material, Part, SigningRequest
 from regie.kit.network import Network
@@ -117,7 +117,7 @@ class Site:
     @classmethod
     def of(cls, connector: str, server: Nginx | Haproxy, *test: str, **settings: str) -> Site:
         """The target at a running server; its program with `test` says whether it could be started."""
-        folder = server.bundle.parent
+        folder = server.pem_file.parent
         known = {"folder": str(folder), "config": str(server.config), "program": server.program, **settings}
         made = cls(
             connector, server.port, folder, server.config, (server.program, *test, str(server.config)), {**known}
@@ -366,12 +366,12 @@ class Deploying(ABC):
             program = self.own_trial(folder)
             host = site.host(trial_program=str(program), folder=made)
             write = site.implementation("certificate.deploy", trial_program=str(program), folder=made)
-            assert isinstance(write, DeployBundle)
-            bundle = bundle_of(write.settings, TARGET)
-            await host.write(bundle.fresh, Material(site.issue(), Part.EVERYTHING), mode=0o600)
-            await asyncio.to_thread(shutil.chown, bundle.fresh, "nobody")
+            assert isinstance(write, DeployPemFile)
+            pem_file = pem_file_of(write.settings, TARGET)
+            await host.write(pem_file.fresh, Material(site.issue(), Part.EVERYTHING), mode=0o600)
+            await asyncio.to_thread(shutil.chown, pem_file.fresh, "nobody")
             await asyncio.to_thread(shutil.chown, folder, "nobody")
-            await write.try_out(bundle)
+            await write.try_out(pem_file)
 
     async def test_a_certificate_for_another_name_is_not_put_in_place(self, site: Site) -> None:
         before = await site.found()

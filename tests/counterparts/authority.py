@@ -37,10 +37,10 @@ class Issued:
 
     def write_bundle(self, folder: Path, name: str) -> Path:
         """Write both as one file."""
-        bundle = folder / f"{name}.pem"
-        bundle.write_text(self.chain + self.key)
-        bundle.chmod(0o600)
-        return bundle
+        pem_file = folder / f"{name}.pem"
+        pem_file.write_text(self.chain + self.key)
+        pem_file.chmod(0o600)
+        return pem_file
 
 
 class Authority:

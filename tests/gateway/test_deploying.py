@@ -56,7 +56,7 @@ class Server:
     """A running server, and a connection to it."""
 
     port: int
-    bundle: Path
+    pem_file: Path
     connection: Connection
 
 
@@ -86,8 +86,8 @@ def server(request: pytest.FixtureRequest, tmp_path: Path, vault: VaultFile) -> 
         else:
             web = stack.enter_context(haproxy(tmp_path, SIGNER.issue([NAME]), target=TARGET))
             settings["socket"] = str(web.socket)
-        settings |= {"folder": str(web.bundle.parent), "config": str(web.config)}
-        yield Server(web.port, web.bundle, connection(connector, web.port, **settings))
+        settings |= {"folder": str(web.pem_file.parent), "config": str(web.config)}
+        yield Server(web.port, web.pem_file, connection(connector, web.port, **settings))
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ async def test_killed_at_a_named_point_it_is_deployed_once(
         arm(point, end=kill)
         with pytest.raises(Killed):
             await stage.client.apply(run.at("deploy"), certificate.DEPLOY, wanting(new.certificate))
-        written = server.bundle.stat().st_mtime_ns
+        written = server.pem_file.stat().st_mtime_ns
 
         answer = await neighbour.apply(
             (await stage.pass_on(run)).at("deploy"), certificate.DEPLOY, wanting(new.certificate)
@@ -175,7 +175,7 @@ async def test_killed_at_a_named_point_it_is_deployed_once(
         assert answer.output.serial == answer.output.installed == new.serial != before.serial
         assert (await run.leaves()).count("effect:received") == 1
         was_made = point not in {CrashPoint.BEFORE_INTENT, CrashPoint.AFTER_INTENT}
-        assert (server.bundle.stat().st_mtime_ns == written) is was_made
+        assert (server.pem_file.stat().st_mtime_ns == written) is was_made
 
 
 async def test_a_certificate_that_does_not_fit_its_target_is_refused_and_said_so(
@@ -183,10 +183,10 @@ async def test_a_certificate_that_does_not_fit_its_target_is_refused_and_said_so
 ) -> None:
     run = await stage.start()
     other = await kept(keyring, "order 2", "other.example.test")
-    content = server.bundle.read_bytes()
+    content = server.pem_file.read_bytes()
     with clients(server.port, 1, SIGNER.pem), pytest.raises(Refused, match="so it is not put in place"):
         await stage.client.apply(run.at("deploy"), certificate.DEPLOY, wanting(other.certificate))
-    assert server.bundle.read_bytes() == content
+    assert server.pem_file.read_bytes() == content
     assert await run.leaves() == []
 
 
@@ -199,7 +199,7 @@ async def test_over_ssh_with_a_key_from_the_vault(stage: Stage, server: Server, 
     assert answer.state == "received"
     assert answer.output is not None
     assert answer.output.serial == answer.output.installed == new.serial
-    assert server.bundle.stat().st_mode & 0o777 == 0o600
+    assert server.pem_file.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("server", ["nginx over SSH"], indirect=True)

@@ -56,7 +56,7 @@ class Place(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class PemFile:
     """The file of a target, chain and private key in one, and those beside it."""
 
     target: str
@@ -85,7 +85,7 @@ class Bundle:
         return f"{named} at {self.place.address}" if self.place.address else f"{named} in {self.live}"
 
 
-def bundle_of(settings: Settings, target: str) -> Bundle:
+def pem_file_of(settings: Settings, target: str) -> PemFile:
     """The file of a target, after the connection's settings `folder` and `targets`.
 
     Raises:
@@ -108,18 +108,18 @@ def bundle_of(settings: Settings, target: str) -> Bundle:
         raise Denied(
             f"target {target!r} is no name of a file", hint="Use lower-case letters, digits, dots and hyphens."
         )
-    return Bundle(target, str(settings["folder"]).rstrip("/"), place)
+    return PemFile(target, str(settings["folder"]).rstrip("/"), place)
 
 
-class FindBundle(Read[Target, DeployedState]):
+class FindPemFile(Read[Target, DeployedState]):
     """Look what a target serves, and what its file holds."""
 
     async def read(self, want: Target) -> DeployedState:
         """Connect, and read the file. See `Read.read`."""
-        return await _look(self.host, self.keys, bundle_of(self.settings, want.target), want.connection)
+        return await _look(self.host, self.keys, pem_file_of(self.settings, want.target), want.connection)
 
 
-class DeployBundle(Write[Deployment, DeployedState]):
+class DeployPemFile(Write[Deployment, DeployedState]):
     """Put a certificate in place as a file, have the server serve it, and see that it does; if not, the former is back.
 
     What a server does of its own is in `try_out` and `serve`.
@@ -127,16 +127,16 @@ class DeployBundle(Write[Deployment, DeployedState]):
 
     repeat = Repeat.OBSERVABLE
 
-    async def try_out(self, bundle: Bundle) -> None:
-        """Have the server judge `bundle.fresh` before it is put in place. By default nobody does.
+    async def try_out(self, pem_file: PemFile) -> None:
+        """Have the server judge `pem_file.fresh` before it is put in place. By default nobody does.
 
         Raises:
             Refused: It cannot load it. Nothing was changed.
         """
 
     @abstractmethod
-    async def serve(self, bundle: Bundle) -> None:
-        """Have the server serve `bundle.live` as it is now, without losing a connection.
+    async def serve(self, pem_file: PemFile) -> None:
+        """Have the server serve `pem_file.live` as it is now, without losing a connection.
 
         Raises:
             Refused: It does not, in words that say which part failed.
@@ -159,47 +159,47 @@ class DeployBundle(Write[Deployment, DeployedState]):
 
     async def observe(self, want: Deployment, marker: str) -> Seen:  # noqa: ARG002  it needs no mark: all can be read
         """What is served, what is installed, and what the wanted certificate is. See `Write.observe`."""
-        bundle = bundle_of(self.settings, want.target)
-        wanted = await self._wanted(bundle, want)
-        state = await _look(self.host, self.keys, bundle, want.connection)
+        pem_file = pem_file_of(self.settings, want.target)
+        wanted = await self._wanted(pem_file, want)
+        state = await _look(self.host, self.keys, pem_file, want.connection)
         return {**state.model_dump(mode="json"), "wanted": wanted.serial, "wanted_not_after": _iso(wanted)}
 
     def plan(self, want: Deployment, seen: Seen) -> NoChange | Change:
         """Serial before and after. See `Write.plan`."""
-        bundle = bundle_of(self.settings, want.target)
+        pem_file = pem_file_of(self.settings, want.target)
         wanted = seen["wanted"]
         # One deployment at a time in a folder: a test of the configuration judges all its files.
-        target = f"certificates:{self.host.name}:{bundle.folder}"
+        target = f"certificates:{self.host.name}:{pem_file.folder}"
         if seen["serial"] == seen["installed"] == wanted:
-            return self.no_change(target, f"{bundle.title} serves {wanted} already")
+            return self.no_change(target, f"{pem_file.title} serves {wanted} already")
         # An attempt that was cut off leaves one of the two as it was: that is the same change, with the same digest.
         before = seen["serial"] if seen["serial"] != wanted else seen["installed"]
-        return self.change(target, bundle.title, (f"serial of {bundle.target}", before, wanted))
+        return self.change(target, pem_file.title, (f"serial of {pem_file.target}", before, wanted))
 
     async def apply(self, want: Deployment, change: Change, marker: str) -> Receipt:  # noqa: ARG002  as for observe
         """Put it in place. See `Write.apply`."""
-        bundle = bundle_of(self.settings, want.target)
-        wanted = (await self._wanted(bundle, want)).serial
-        source = await self._source(bundle, want)
-        before = await _look(self.host, self.keys, bundle)
-        was_cut_off = await _in_file(self.host, bundle.fresh) is not None
-        await self.host.write(bundle.fresh, source, mode=PRIVATE)
+        pem_file = pem_file_of(self.settings, want.target)
+        wanted = (await self._wanted(pem_file, want)).serial
+        source = await self._source(pem_file, want)
+        before = await _look(self.host, self.keys, pem_file)
+        was_cut_off = await _in_file(self.host, pem_file.fresh) is not None
+        await self.host.write(pem_file.fresh, source, mode=PRIVATE)
         try:
-            await self.try_out(bundle)
+            await self.try_out(pem_file)
         except RegieError:
-            await self.host.remove(bundle.fresh)
+            await self.host.remove(pem_file.fresh)
             raise
-        await self._keep_original(bundle, before.installed, wanted)
+        await self._keep_original(pem_file, before.installed, wanted)
         # A cut-off attempt may have left a file that was never served; otherwise what is served may be somebody else's.
         order = (before.serial, before.installed) if was_cut_off else (before.installed, before.serial)
-        former = await self._former(bundle, [serial for serial in order if serial not in {"", wanted}])
-        await self.host.write(bundle.live, Stored(bundle.fresh), mode=PRIVATE)
+        former = await self._former(pem_file, [serial for serial in order if serial not in {"", wanted}])
+        await self.host.write(pem_file.live, Stored(pem_file.fresh), mode=PRIVATE)
         try:
-            await self.serve(bundle)
-            await self._until_served(bundle, wanted)
+            await self.serve(pem_file)
+            await self._until_served(pem_file, wanted)
         except (Refused, Retryable, OutcomeUnknown) as error:
-            raise await self._take_back(bundle, former, before.serial, error) from error
-        await self.host.remove(bundle.fresh)
+            raise await self._take_back(pem_file, former, before.serial, error) from error
+        await self.host.remove(pem_file.fresh)
         return Receipt(remote_id=wanted)
 
     def foreseen(self, change: Change, seen: Seen) -> Seen:  # noqa: ARG002  all there is to see follows from the observed
@@ -215,7 +215,7 @@ class DeployBundle(Write[Deployment, DeployedState]):
             state["certificate"] = want.certificate
         return DeployedState.model_validate(state)
 
-    async def _wanted(self, bundle: Bundle, want: Deployment) -> KeptCertificate:
+    async def _wanted(self, pem_file: PemFile, want: Deployment) -> KeptCertificate:
         """The certificate that is to be put in place.
 
         Raises:
@@ -223,49 +223,49 @@ class DeployBundle(Write[Deployment, DeployedState]):
             Refused: It is for other names than the target's.
         """
         if not want.certificate:
-            _, found = await self._original(bundle)
+            _, found = await self._original(pem_file)
             return KeptCertificate(certificate="", serial=_serial(found), names=[], not_after=found.not_valid_after_utc)
         kept = await self.keys.get(want.certificate)
-        name = bundle.place.server_name
+        name = pem_file.place.server_name
         # One that is only planned has no names yet.
         if name and kept.names and not _covers(kept.names, name):
             raise Refused(
-                f"the certificate {kept.serial} is not for {name}, so it is not put in place at {bundle.target}",
+                f"the certificate {kept.serial} is not for {name}, so it is not put in place at {pem_file.target}",
                 status=0,
                 code="wrong-names",
                 hint=f"It is for {', '.join(kept.names)}.",
             )
         return kept
 
-    async def _source(self, bundle: Bundle, want: Deployment) -> Material | Stored:
+    async def _source(self, pem_file: PemFile, want: Deployment) -> Material | Stored:
         if want.certificate:
             return Material(want.certificate, Part.EVERYTHING)
-        return Stored((await self._original(bundle))[0])
+        return Stored((await self._original(pem_file))[0])
 
-    async def _original(self, bundle: Bundle) -> tuple[str, x509.Certificate]:
+    async def _original(self, pem_file: PemFile) -> tuple[str, x509.Certificate]:
         """What was in place before Regie came, and its file. Where one is in place that is not Regie's, it is that."""
-        for path in (bundle.live, bundle.original):
+        for path in (pem_file.live, pem_file.original):
             found = await _in_file(self.host, path)
             if found is not None and await self.keys.with_serial(_serial(found)) is None:
                 return path, found
-        raise NotFound(f"{bundle.title} had no certificate before Regie put one in place")
+        raise NotFound(f"{pem_file.title} had no certificate before Regie put one in place")
 
-    async def _keep_original(self, bundle: Bundle, installed: str, wanted: str) -> None:
+    async def _keep_original(self, pem_file: PemFile, installed: str, wanted: str) -> None:
         """Keep what is about to be replaced, if nobody else does."""
         if installed and installed != wanted and await self.keys.with_serial(installed) is None:
-            await self.host.write(bundle.original, Stored(bundle.live), mode=PRIVATE)
+            await self.host.write(pem_file.original, Stored(pem_file.live), mode=PRIVATE)
 
-    async def _former(self, bundle: Bundle, serials: Sequence[str]) -> Material | Stored | None:
+    async def _former(self, pem_file: PemFile, serials: Sequence[str]) -> Material | Stored | None:
         """What comes back if this fails: the first of these certificates that somebody keeps."""
-        original = await _in_file(self.host, bundle.original)
+        original = await _in_file(self.host, pem_file.original)
         for serial in serials:
             if kept := await self.keys.with_serial(serial):
                 return Material(kept.certificate, Part.EVERYTHING)
             if _serial(original) == serial:
-                return Stored(bundle.original)
+                return Stored(pem_file.original)
         return None
 
-    async def _until_served(self, bundle: Bundle, serial: str) -> None:
+    async def _until_served(self, pem_file: PemFile, serial: str) -> None:
         """Connect until a certificate is served.
 
         Raises:
@@ -276,7 +276,7 @@ class DeployBundle(Write[Deployment, DeployedState]):
             async with asyncio.timeout(SERVED_S):
                 while met < IN_A_ROW:
                     try:
-                        shown = _serial(await _served(self.host, bundle))
+                        shown = _serial(await _served(self.host, pem_file))
                     except Unavailable:
                         shown = ""
                     met = met + 1 if shown == serial else 0
@@ -285,50 +285,50 @@ class DeployBundle(Write[Deployment, DeployedState]):
         except TimeoutError:
             now = f"shows {shown}" if shown else "shows no certificate"
             raise Refused(
-                f"{bundle.place.address} {now} and not {serial} {SERVED_S:g} s after the server took it",
+                f"{pem_file.place.address} {now} and not {serial} {SERVED_S:g} s after the server took it",
                 status=0,
                 code="not-served",
                 hint="Does another process answer there, or another part of the configuration?",
             ) from None
 
     async def _take_back(
-        self, bundle: Bundle, former: Material | Stored | None, serial: str, error: RegieError
+        self, pem_file: PemFile, former: Material | Stored | None, serial: str, error: RegieError
     ) -> RegieError:
         """Put the former file in place again and see that it is served; the error to raise, which tells of both."""
         end = "there is no former certificate to put in place again"
         if former is not None:
-            end = await self._return(bundle, former, serial)
-        message = f"{bundle.title}: {error.message}; {end}"
+            end = await self._return(pem_file, former, serial)
+        message = f"{pem_file.title}: {error.message}; {end}"
         if isinstance(error, Retryable):
             return Unavailable(message, hint=error.hint)
         code = error.code if isinstance(error, Refused) else "no-answer"
         return Refused(message, status=0, code=code, hint=error.hint)
 
-    async def _return(self, bundle: Bundle, former: Material | Stored, serial: str) -> str:
+    async def _return(self, pem_file: PemFile, former: Material | Stored, serial: str) -> str:
         try:
-            await self.host.write(bundle.live, former, mode=PRIVATE)
-            await self.host.remove(bundle.fresh)
+            await self.host.write(pem_file.live, former, mode=PRIVATE)
+            await self.host.remove(pem_file.fresh)
         except RegieError as error:
             return f"the former certificate cannot be put in place again, look at the host now: {error.message}"
         failed = ""
         try:
-            await self.serve(bundle)
+            await self.serve(pem_file)
         except RegieError as error:
             failed = f", though {error.message} with it either"
         try:
-            await self._until_served(bundle, serial)
+            await self._until_served(pem_file, serial)
         except RegieError as error:
             return f"the former certificate is in place again and not served, look now: {error.message}"
         return f"the former file is in place again and {serial} is served{failed}"
 
 
-async def _look(host: Host, keys: Keys, bundle: Bundle, connection: str = "") -> DeployedState:
+async def _look(host: Host, keys: Keys, pem_file: PemFile, connection: str = "") -> DeployedState:
     """What a target serves and has."""
-    installed = await _in_file(host, bundle.live)
-    served = await _served(host, bundle)
+    installed = await _in_file(host, pem_file.live)
+    served = await _served(host, pem_file)
     kept = await keys.with_serial(_serial(served)) if served is not None else None
     return DeployedState(
-        target=bundle.target,
+        target=pem_file.target,
         connection=connection,
         serial=_serial(served),
         certificate=kept.certificate if kept is not None else "",
@@ -337,16 +337,16 @@ async def _look(host: Host, keys: Keys, bundle: Bundle, connection: str = "") ->
     )
 
 
-async def _served(host: Host, bundle: Bundle) -> x509.Certificate | None:
+async def _served(host: Host, pem_file: PemFile) -> x509.Certificate | None:
     """What is served now; what lies in the file, where nobody serves it.
 
     Raises:
         Unavailable: No handshake comes about.
     """
-    if not bundle.place.address:
-        return await _in_file(host, bundle.live)
-    name, port = bundle.place.door
-    shown = await host.network.served_certificate(name, port, server_name=bundle.place.server_name)
+    if not pem_file.place.address:
+        return await _in_file(host, pem_file.live)
+    name, port = pem_file.place.door
+    shown = await host.network.served_certificate(name, port, server_name=pem_file.place.server_name)
     return x509.load_der_x509_certificate(shown)
 
 

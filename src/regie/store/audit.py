@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Any, LiteralString
 from uuid import uuid4
@@ -112,7 +112,7 @@ def link(chain: Chain, facts: Sequence[Fact]) -> tuple[Chain, list[Entry]]:
         place = audit.Place(
             entry_id=str(uuid4()),
             nonce=secrets.token_hex(NONCE_BYTES),
-            at=_written(chain.at),
+            at=audit.written(chain.at),
             tenant=chain.key.tenant,
             domain=chain.key.domain,
             corr=chain.corr,
@@ -245,7 +245,7 @@ async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Seque
             place = audit.Place(
                 entry_id=str(uuid4()),
                 nonce=secrets.token_hex(NONCE_BYTES),
-                at=_written(at),
+                at=audit.written(at),
                 tenant=tenant,
                 domain=domain,
             )
@@ -260,7 +260,7 @@ async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Seque
 async def read(tx: Transaction, key: RunKey) -> list[Leaf]:
     """The chain of a run, first leaf first."""
     rows = await tx.rows(
-        """select i.entry_id, i.run_seq, i.leaf, i.at from audit.intake i join audit.log l using (log_id)
+        """select i.entry_id, i.run_seq, i.leaf, i.at from audit.entry i join audit.log l using (log_id)
            where l.tenant = %(tenant)s and l.domain = %(domain)s and i.run_id = %(run)s order by i.run_seq""",
         key._asdict(),
     )
@@ -270,7 +270,7 @@ async def read(tx: Transaction, key: RunKey) -> list[Leaf]:
 async def read_outside(tx: Transaction, tenant: str, domain: str, limit: int = 100) -> list[Leaf]:
     """The newest leaves that belong to no run, newest first."""
     rows = await tx.rows(
-        """select i.entry_id, i.run_seq, i.leaf, i.at from audit.intake i join audit.log l using (log_id)
+        """select i.entry_id, i.run_seq, i.leaf, i.at from audit.entry i join audit.log l using (log_id)
            where l.tenant = %(tenant)s and l.domain = %(domain)s and i.run_id is null
            order by i.at desc, i.entry_id limit %(limit)s""",
         {"tenant": tenant, "domain": domain, "limit": limit},
@@ -377,10 +377,6 @@ async def _make_log(tx: Transaction, tenant: str, domain: str) -> None:
 
 def _leaf(row: DictRow) -> Leaf:
     return Leaf(str(row["entry_id"]), row["run_seq"] or 0, bytes(row["leaf"]), row["at"])
-
-
-def _written(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 async def _clock(tx: Transaction) -> datetime:

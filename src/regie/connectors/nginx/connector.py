@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from regie.core.capabilities import certificate
 from regie.kit.connector import Connector, provides
-from regie.kit.deployment import Bundle, DeployBundle, FindBundle
+from regie.kit.deployment import DeployPemFile, FindPemFile, PemFile
 
 LOOKING = ["connect to the addresses of targets", "read FOLDER/*"]
 PUTTING = [*LOOKING, "run nginx -s reload", "run nginx -t", "write FOLDER/*"]
@@ -33,22 +33,22 @@ class Nginx(Connector):
     """Certificates of nginx's TLS servers."""
 
     @provides(certificate.FIND_DEPLOYED, permissions=LOOKING)
-    class FindDeployed(FindBundle):
+    class FindDeployed(FindPemFile):
         """Look what nginx serves for a target."""
 
     @provides(certificate.DEPLOY, permissions=PUTTING, undo=certificate.DEPLOY)
-    class Deploy(DeployBundle):
+    class Deploy(DeployPemFile):
         """Put a certificate in place, and have nginx reload."""
 
-        async def try_out(self, bundle: Bundle) -> None:
-            """Test a configuration of nothing but the fresh certificate. See `DeployBundle.try_out`."""
-            trial = _TRIAL.format(folder=bundle.folder, fresh=bundle.fresh)
-            await self.host.write(f"{bundle.folder}/.trial.conf", trial.encode())
+        async def try_out(self, pem_file: PemFile) -> None:
+            """Test a configuration of nothing but the fresh certificate. See `DeployPemFile.try_out`."""
+            trial = _TRIAL.format(folder=pem_file.folder, fresh=pem_file.fresh)
+            await self.host.write(f"{pem_file.folder}/.trial.conf", trial.encode())
             await self.expect(
                 "try", "nginx cannot load the new certificate, and nothing was changed", code="not-accepted"
             )
 
-        async def serve(self, bundle: Bundle) -> None:  # noqa: ARG002  nginx reads all its files again
-            """Test the configuration, and reload. See `DeployBundle.serve`."""
+        async def serve(self, pem_file: PemFile) -> None:  # noqa: ARG002  nginx reads all its files again
+            """Test the configuration, and reload. See `DeployPemFile.serve`."""
             await self.expect("test", "the configuration of nginx does not pass its test", code="config-test")
             await self.expect("reload", "nginx does not reload", code="reload")
