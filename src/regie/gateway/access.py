@@ -152,10 +152,11 @@ class Accesses:
     def _client(self, asked: Asked) -> httpx2.AsyncClient:
         def make() -> httpx2.AsyncClient:
             address = asked.setting(asked.found.manifest.address)
+            way = self._way_to(address, asked)
             return httpx2.AsyncClient(
                 base_url=address,
-                auth=self._authentication(asked),
-                transport=self._way_to(address, asked),
+                auth=self._authentication(asked, way),
+                transport=way,
                 timeout=TIMEOUT,
                 follow_redirects=False,
                 trust_env=False,
@@ -229,7 +230,12 @@ class Accesses:
             sockets={name: asked.setting(name) for name in rules.sockets},
         )
 
-    def _authentication(self, asked: Asked) -> httpx2.Auth | None:
+    def _authentication(self, asked: Asked, way: httpx2.AsyncBaseTransport) -> httpx2.Auth | None:
+        """How a connection proves who it is.
+
+        Args:
+            way: To its address; whoever closes the client closes it.
+        """
         secrets = asked.connection.secrets
         match asked.found.manifest.authentication:
             case declared.Basic() as basic:
@@ -245,12 +251,11 @@ class Accesses:
                 )
             case declared.AcmeAccount() as acme:
                 account = self.account(asked.tenant, asked.connection, asked.found)
-                directory = asked.setting(asked.found.manifest.address)
                 return AcmeAccount(
-                    directory=directory,
+                    directory=asked.setting(asked.found.manifest.address),
                     account=account or AccountKey(self._secret(asked.tenant, secrets[acme.account_key])),
                     contact=asked.setting(acme.contact),
-                    transport=self._way_to(directory, asked),
+                    transport=way,
                 )
             case _:
                 return None
