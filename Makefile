@@ -9,20 +9,20 @@ CERTIFICATES := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-cer
 FRONT_END := src/regie/web/pages/front_end
 SCRIPTS := $(FRONT_END)/node_modules/.package-lock.json
 
-.PHONY: docs help setup demo up test check browser clock counterparts lock format torture torture-long bench bench-peers clean
+.PHONY: docs help setup demo up test check browser clock counterparts go lock format torture torture-long bench bench-peers clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(READY) $(SCRIPTS)  ## make .venv with everything in it, and get the scripts of the pages
 
-$(READY): requirements-bootstrap.lock requirements-dev.lock pyproject.toml sandbox/pyproject.toml
+$(READY): requirements-bootstrap.lock requirements-dev.lock pyproject.toml sandbox/pyproject.toml verify/pyproject.toml
 	@echo "Setting up .venv (about a minute the first time) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Regie needs Python 3.11 or newer; $(PYTHON) is older. Set PYTHON=/path/to/python3.11."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python cannot make a virtual environment here. On Debian: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install $(CERTIFICATES) --quiet --require-hashes -r requirements-dev.lock
-	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -e ./sandbox
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -e ./sandbox -e ./verify
 	@touch $@
 
 # With npm from the machine, else from a wheel. Without them the pages work too, but a live run must be loaded again.
@@ -42,7 +42,7 @@ demo: $(READY) $(SCRIPTS)  ## run the main job on an imaginary outside world and
 up: $(READY) $(SCRIPTS)  ## run Regie here until interrupted, with the imaginary outside world
 	@$(BIN)/regie up --demo
 
-test: $(READY) $(SCRIPTS) browser clock counterparts  ## every test
+test: $(READY) $(SCRIPTS) browser clock counterparts go  ## every test
 	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 browser:  ## Chromium for the tests of the pages, from Debian; without it they are skipped, on CI they fail
@@ -57,10 +57,16 @@ clock:  ## libfaketime for storms, from Debian; without it no clock is turned in
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libfaketime >/dev/null; } \
 		|| echo "There is no libfaketime: storms cannot turn a clock. On Debian: apt-get install libfaketime"
 
+go:  ## Go and its code for logs, from Debian, to check bundles with; without it those tests are skipped, on CI they fail
+	@test -d /usr/share/gocode/src/golang.org/x/mod/sumdb && command -v go >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& echo "Installing Go to check bundles of the audit log with ..." && apt-get update -qq >/dev/null \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends golang-go golang-golang-x-mod-dev >/dev/null; } \
+		|| echo "There is no Go: no foreign tool checks the audit log. On Debian: apt-get install golang-go golang-golang-x-mod-dev"
+
 # RUNLEVEL=1, so that Debian starts none of them as a service.
-COUNTERPARTS := pebble knot nginx-light haproxy
+COUNTERPARTS := pebble knot nginx-light haproxy openssh-server openssh-sftp-server
 counterparts:  ## servers for the tests of certificates, from Debian; without them they are skipped, on CI they fail
-	@for each in pebble knotd nginx haproxy; do PATH="$$PATH:/usr/sbin" command -v $$each >/dev/null || missing=1; done; test -z "$$missing" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	@for each in pebble knotd nginx haproxy sshd; do PATH="$$PATH:/usr/sbin" command -v $$each >/dev/null || missing=1; done; test -z "$$missing" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 		&& echo "Installing $(COUNTERPARTS) for the tests of certificates ..." && apt-get update -qq >/dev/null \
 		&& RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(COUNTERPARTS) >/dev/null; } \
 		|| echo "Servers for the tests of certificates are missing. On Debian: apt-get install $(COUNTERPARTS)"

@@ -12,15 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from bench.arriving import arrivals
 from bench.effects import EffectFigures, effects
 from bench.engine import loaded, one_at_a_time
 from bench.fairness import A_WORKER_EACH, ONE_WORKER, Fairness, fairness
 from bench.parked import parked
 from bench.stand import Stand, standing
 from bench.summing import conditions, digits, ratio, rounded, spread
+from bench.targets import judged
 
 REPORT = Path(__file__).parent / "figures.json"
 SEED = 20261122
@@ -49,6 +52,8 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
         rounds["moved_cpu_ms"].append(many.moving_cpu_ms)
     say("Changes through the gateway")
     changed = await effects(given.rounds, given.few, given.many)
+    say(f"{given.webhooks} webhooks, one after the other")
+    arrived_s = await arrivals(given.webhooks)
     say(f"{given.parked} parked runs")
     waited = await parked(stand, given.parked, given.timers, SEED)
     fair = {}
@@ -61,10 +66,11 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
         "moved / pgbench_8": ratio(rounds["moved"], rounds["pgbench_8"]),
         **told.pop("ratios"),
     }
-    return {
+    figures = {
         "engine": rounded(rounds),
         "first_step_ms": spread(first_step_s),
         **told,
+        "arriving_ms": spread(arrived_s),
         "parked": {
             "runs": waited.runs,
             "worker_mb": round(waited.memory_mb, 1),
@@ -78,6 +84,7 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
         "fairness": {"flood": given.flood, **{name: _fairness(each) for name, each in fair.items()}},
         "ratios": ratios,
     }
+    return {**figures, "targets": judged(figures)}
 
 
 def _changes(measured: EffectFigures) -> dict[str, Any]:
@@ -128,6 +135,7 @@ def show(figures: dict[str, Any], console: Console) -> None:
     waited = figures["parked"]
     for name, times in (
         ("start to first step", figures["first_step_ms"]),
+        ("signed webhook to first step", figures["arriving_ms"]),
         (f"resume, {waited['runs']} parked", waited["resume_ms"]),
         (f"{waited['timers']} timers due at once", waited["timer_lag_ms"]),
     ):
@@ -145,6 +153,10 @@ def show(figures: dict[str, Any], console: Console) -> None:
                 f"{fair['quiet_p95_flood / alone']:g} times that without; the flooded one keeps "
                 f"{fair['flooded_beside_quiet / alone']['median'] * 100:.0f} % of its throughput."
             )
+    wanted = Table("Wanted", "", "Found", "Met")
+    for row in figures["targets"]:
+        wanted.add_row(row["name"], row["wanted"], f"{row['found']:,g}", "yes" if row["is_met"] else "no")
+    console.print(wanted)
     console.print(
         f"A worker beside {waited['runs']} parked runs: {waited['worker_mb']} MB (empty: {waited['empty_worker_mb']}), "
         f"{waited['idle_cpu_percent']} % of a core while idle, {waited['restart_s']} s to start."
@@ -154,17 +166,15 @@ def show(figures: dict[str, Any], console: Console) -> None:
 def main() -> None:
     """Measure, write, show."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument(
-        "--long", action="store_true", help="50,000 parked runs instead of 5,000, a flood of 8,000 instead of 1,000"
-    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each round's part that has a length")
     parser.add_argument("--runs", type=int, default=1000, help="at once, in each round")
     parser.add_argument("--few", type=int, default=30, help="changes one after the other, in each round")
     parser.add_argument("--many", type=int, default=150, help="changes at once, in each round")
-    parser.add_argument("--parked", type=int, help="how many runs wait")
+    parser.add_argument("--webhooks", type=int, default=200, help="one after the other")
+    parser.add_argument("--parked", type=int, default=50_000, help="how many runs wait")
     parser.add_argument("--timers", type=int, default=1000, help="due at the same instant")
-    parser.add_argument("--flood", type=int, help="runs of the flooded domain, in each round")
+    parser.add_argument("--flood", type=int, default=8_000, help="runs of the flooded domain, in each round")
     parser.add_argument("--quiet-s", type=float, default=10.0, help="how long the quiet domain is measured alone")
     parser.add_argument("--report", type=Path, default=REPORT, help="where the JSON goes")
     parser.add_argument("--effects", action="store_true", help="measure only the changes; keep the rest of the report")
@@ -173,14 +183,12 @@ def main() -> None:
         figures = renew_changes(given.report, given)
         given.report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         return
-    given.parked = given.parked or (50_000 if given.long else 5_000)
-    given.flood = given.flood or (8_000 if given.long else 1_000)
     # A pool that closes says so for every connection.
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     console = Console()
     about = conditions()
     with standing() as stand:
-        figures = asyncio.run(measure(stand, given, lambda line: console.print(line, style="dim")))
+        figures = uvloop.run(measure(stand, given, lambda line: console.print(line, style="dim")))
     about["load_average_after"] = [round(value, 1) for value in os.getloadavg()]
     figures = {"conditions": about, **figures}
     given.report.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -25,7 +25,7 @@ from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient, StepRef
 from regie.kit.discovery import connectors_in
 from regie.settings import Settings, read_or_make_token
-from regie.store import runs, workers
+from regie.store import claims, workers
 from regie.store.database import Database
 from regie.store.postgres_server import PostgresServer
 
@@ -251,7 +251,7 @@ async def _held(database: Database, hired: Sequence[str]) -> AsyncIterator[list[
                 )
                 by_run[started.key.run] = person
             async with database.transaction() as tx:
-                claimed = await runs.claim(tx, worker.id, [DOMAIN], len(hired))
+                claimed = (await claims.take(tx, worker.id, [DOMAIN], len(hired))).runs
             held = {
                 by_run[each.claim.key.run]: StepRef(**each.claim.key._asdict(), place="off", fence=each.claim.fence)
                 for each in claimed

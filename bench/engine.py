@@ -14,7 +14,7 @@ from bench.workload import CATALOGUE, DOMAIN, FIVE, LAST, Doer, request
 from regie.core.run import RunStatus
 from regie.engine.postgres import PostgresEngine
 from regie.engine.working import WorkerLoop, keep_what_is_loaded
-from regie.store import runs
+from regie.store import run_lists
 from regie.store.database import Database
 
 SLOTS = 256
@@ -40,8 +40,8 @@ class Bed:
 
     def __post_init__(self) -> None:
         """Set up the worker."""
-        self.engine = PostgresEngine(self.database)
         self.loop = WorkerLoop(self.database, CATALOGUE, Doer(self._note), [DOMAIN], name="bench", slots=SLOTS)
+        self.engine = PostgresEngine(self.database, self.loop)
 
     def _note(self, run: str, place: str, at_s: float) -> None:
         self.begun_s.setdefault(run, at_s)
@@ -86,7 +86,7 @@ class Bed:
 
     async def _open(self) -> int:
         async with self.database.reading() as tx:
-            counts = await runs.count_by_status(tx)
+            counts = await run_lists.count_by_status(tx)
         return counts.get(RunStatus.RUNNING, 0) + counts.get(RunStatus.WAITING, 0)
 
 

@@ -58,6 +58,7 @@ def page(bench: Figures, storm: Figures, peers: Figures) -> str:
     """
     parts = [
         _head(bench),
+        _targets(bench),
         _engine(bench),
         _peers(peers),
         _effects(bench),
@@ -83,6 +84,24 @@ this one machine: worker, database, gateway, outside world and whoever measured 
 """
 
 
+def _targets(bench: Figures) -> str:
+    rows = "\n".join(
+        f"| {each['name']} | {each['wanted']} | {each['found']:,g} | {'yes' if each['is_met'] else '**no**'} |"
+        for each in bench.get("targets", ())
+    )
+    if not rows:
+        return "## What was wanted\n\nNot measured.\n"
+    return f"""\
+## What was wanted
+
+Set beforehand; each is explained further down.
+
+| | wanted | found | met |
+|---|---|---|---|
+{rows}
+"""
+
+
 def _machine(figures: Figures) -> str:
     about = figures.get("conditions")
     if about is None:
@@ -97,6 +116,8 @@ Machine: {about["cores"]} cores ({about["cpu"]}), {about["memory_gb"]} GB, Linux
 def _engine(bench: Figures) -> str:
     engine, ratios, first = (bench.get(name, {}) for name in ("engine", "ratios", "first_step_ms"))
     begun = f"p50 {first['p50']:g} ms, p95 {first['p95']:g} ms ({first['number']:g} runs)" if first else NOT_MEASURED
+    posted = bench.get("arriving_ms")
+    arrived = f"{_three(posted)} ms (p50 / p95 / most, {posted['number']:g} webhooks)" if posted else NOT_MEASURED
     share = ""
     if "moved" in engine and "moved_cpu_ms" in engine:
         used = statistics.median(engine["moved"]) * statistics.median(engine["moved_cpu_ms"]) / 10
@@ -120,7 +141,11 @@ durable commit. Beside it, pgbench inserts one row in a transaction.
 | CPU per run, ms | {_cells(engine, "loaded_cpu_ms")} |
 
 Accepting is a transaction for each run; in an installation the web does it. From the call that starts a run to its first
-step, nothing else going on: {begun}.
+step, nothing else going on: {begun}. There the worker is in the process that starts the run, and takes it in hand as it is
+started, as it does when no other run of the domain is ready and no quota has to be counted.
+
+From posting a signed webhook to the first step of its run, through the processes of an installation (web, gateway, web again,
+worker), one after the other: {arrived}.
 
 {share}The commits of many runs go into one transaction, and steps that reach nothing
 outside are written together with what led to them, so a run of such steps costs few commits.
@@ -222,7 +247,8 @@ def _waiting(bench: Figures) -> str:
     return f"""\
 ## Waiting
 
-A run that waits for people is a row. {waited["runs"]:,} of them wait here, and one worker process looks after them.
+A run that waits for people is a row. {waited["runs"]:,} of them wait here, and one worker process looks after them. Those
+that are woken were started and parked like any run; most of the others are copies of their rows, as large as they.
 
 | | |
 |---|---|

@@ -7,12 +7,14 @@ import itertools
 import random
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import psycopg
+from psycopg import sql
 
 from bench.stand import Stand
 from bench.workload import APPROVER, request
@@ -111,7 +113,10 @@ class Parked:
 
 
 async def parked(stand: Stand, number: int, timers: int, seed: int) -> Parked:
-    """Park so many runs, look at the worker, wake some, then let timers of others come due together."""
+    """Park so many runs, look at the worker, wake some, then let timers of others come due together.
+
+    Those that are woken were started and parked like any run; the others are copies of their rows.
+    """
     chance = random.Random(seed)  # noqa: S311  repeatable
     empty_dsn = await stand.loaded()
     async with elsewhere(stand, empty_dsn) as empty:
@@ -120,12 +125,14 @@ async def parked(stand: Stand, number: int, timers: int, seed: int) -> Parked:
     dsn = await stand.loaded()
     async with stand.opened(dsn) as database:
         async with elsewhere(stand, dsn):
-            keys = await _park(database, dsn, number + timers)
+            real = min(RESUMED, number) + timers
+            keys = await _park(database, dsn, real)
+        await asyncio.to_thread(copy_parked, dsn, number + timers - real)
         async with elsewhere(stand, dsn) as worker:
             cpu_s = worker.cpu_s()
             await asyncio.sleep(IDLE_S)
             idle, memory_mb = (worker.cpu_s() - cpu_s) / IDLE_S, worker.memory_mb()
-            chosen = chance.sample(keys, min(RESUMED, number) + timers)
+            chosen = chance.sample(keys, real)
             resumed = [await _resume(database, worker, key) for key in chosen[timers:]]
             lags = await _let_timers_come(worker, dsn, chosen[:timers])
             return Parked(number, memory_mb, empty_mb, idle, worker.ready_s, resumed, timers, lags)
@@ -150,6 +157,57 @@ async def _park(database: Database, dsn: str, number: int) -> list[RunKey]:
             if row is not None and row[0] == number:
                 return keys
             await asyncio.sleep(0.2)
+
+
+COPIED: Mapping[str, tuple[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "regie.run": ("id", {"id": "twin.run", "trigger_key": "twin.run::text"}),
+        "regie.step": ("run", {"run": "twin.run"}),
+        "regie.timer": ("run", {"run": "twin.run"}),
+        "regie.inbox": ("run", {"run": "twin.run"}),
+        "regie.approval": ("run", {"run": "twin.run", "id": "gen_random_uuid()"}),
+        "audit.intake": ("run_id", {"run_id": "twin.run", "entry_id": "gen_random_uuid()"}),
+    }
+)
+"""Where a parked run has rows: the column that names it, and what is different in a copy."""
+
+
+def copy_parked(dsn: str, number: int) -> None:
+    """Copy the rows of parked runs until there are so many more.
+
+    What is sealed in a copy is as large as in any run, but sealed for another one: it waits like the others and cannot
+    be moved. Starting and parking 50,000 runs would take longer than all that is measured.
+    """
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            """create temporary table twin on commit drop as
+               select (array(select id from regie.run))[1 + n %% (select count(*) from regie.run)] as original,
+                      gen_random_uuid() as run
+               from generate_series(1, %s) as n""",
+            [number],
+        )
+        connection.execute("analyze twin")
+        for table, (column, changed) in COPIED.items():
+            schema, _, name = table.partition(".")
+            columns = [
+                row[0]
+                for row in connection.execute(
+                    "select column_name from information_schema.columns where (table_schema, table_name) = (%s, %s) "
+                    "and is_identity = 'NO'",
+                    [schema, name],
+                )
+            ]
+            connection.execute(
+                sql.SQL("insert into {} ({}) select {} from {} o join twin on twin.original = o.{}").format(
+                    sql.Identifier(schema, name),
+                    sql.SQL(", ").join(map(sql.Identifier, columns)),
+                    sql.SQL(", ").join(
+                        sql.SQL(changed[each]) if each in changed else sql.Identifier("o", each) for each in columns
+                    ),
+                    sql.Identifier(schema, name),
+                    sql.Identifier(column),
+                )
+            )
 
 
 async def _resume(database: Database, worker: Elsewhere, key: RunKey) -> float:

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import uvloop
+
 from bench.engine import SLOTS
 from bench.stand import CONNECTIONS
 from bench.workload import CATALOGUE, DOMAIN, WOKEN, Doer
@@ -58,7 +60,7 @@ def main() -> None:
     parser.add_argument("--domain", action="append", default=[], help="whose runs to move; may be repeated")
     parser.add_argument("--tell", default=WOKEN, help="the step at which a run is told")
     given = parser.parse_args()
-    asyncio.run(_work(given.dsn, given.key_file, given.domain or [DOMAIN], given.tell))
+    uvloop.run(_work(given.dsn, given.key_file, given.domain or [DOMAIN], given.tell))
 
 
 if __name__ == "__main__":

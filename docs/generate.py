@@ -155,6 +155,10 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
         "A step asked for what it may not do, or without the approval it needs.",
         "`capability`, `place`, `reason`; `asked_run` for another domain's worker",
     ),
+    Event.LOG_KEY_ROTATED: (
+        "The notary signs with a new key from here on; in the anchor log.",
+        "`old_vkey`, `new_vkey`, `from_size`",
+    ),
 }
 """What each event says, and which fields its leaf has beside those that all have."""
 

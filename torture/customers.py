@@ -15,7 +15,7 @@ import httpx2
 from regie.cli.demo_world import TENANT
 from regie.core.errors import Denied, RegieError, Unavailable
 from regie.core.run import RunStatus
-from regie.store import runs
+from regie.store import run_lists
 from regie.store.runs import RunRow
 from torture.evidence import Request, Wish
 from torture.place import Place
@@ -100,7 +100,7 @@ class Customers:
 
         async def read() -> list[RunRow]:
             async with self.place.database.reading() as tx:
-                return await runs.list_runs(tx, limit=MOST_RUNS)
+                return await run_lists.list_runs(tx, limit=MOST_RUNS)
 
         return await patiently(read)
 

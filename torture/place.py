@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx2
 import yaml
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from regie.cli.api import Api
 from regie.cli.demo_world import TENANT, Services, up, world
@@ -32,7 +32,7 @@ from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
 from torture.disk import NoDisk, SmallDisk, small_disk
 from torture.proxy import ChaosProxy
-from torture.schedule import PROCESSES, SKEWED, Kind
+from torture.schedule import NOTARY, PROCESSES, SKEWED, Kind
 from torture.skewed import AS_IT_IS, library, set_clock
 
 SLOTS = 16
@@ -205,7 +205,11 @@ async def _go_behind_the_proxy(place: Place, dsn: str) -> None:
     """Start every process again with the proxy's address for the database's."""
     for name in PROCESSES:
         process = place.process(name)
-        process.environment.update(database_url=dsn, slots=str(SLOTS))
+        if name == NOTARY:
+            own = process.environment["notary_database_url"]
+            process.environment["notary_database_url"] = make_conninfo(own, host=conninfo_to_dict(dsn)["host"])
+        else:
+            process.environment.update(database_url=dsn, slots=str(SLOTS))
         starts = process.starts
         place.send(name, signal.SIGKILL)
         while process.starts == starts:  # noqa: ASYNC110  another process is what is waited for

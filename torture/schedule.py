@@ -11,12 +11,13 @@ from typing import Any
 from regie.crashpoints import HOLD, CrashPoint
 
 WORKERS = ("worker-1", "worker-2")
-PROCESSES = ("gateway", *WORKERS, "web")
+NOTARY = "notary"
+PROCESSES = ("gateway", *WORKERS, "web", NOTARY)
 KILLED = (*PROCESSES, *WORKERS)
 """Workers twice as often as the others: how soon their runs go on elsewhere is measured each time."""
 VICTIM_OF = {
     point: "gateway" if point.value.endswith(("intent", "effect", "receipt")) else "worker" for point in CrashPoint
-}
+} | {CrashPoint.IN_NOTARY: NOTARY}
 """Which kind of process passes a crash point."""
 SKEWED = WORKERS[0]
 """The worker whose clock is turned; the other one keeps the right time."""
@@ -29,7 +30,7 @@ class Kind(StrEnum):
     """Everything that is done to an installation."""
 
     KILL = "kill"
-    """kill -9 of gateway, worker or web."""
+    """kill -9 of gateway, worker, web or notary."""
     CRASH = "crash"
     """kill -9, and the process that comes back ends itself at a named crash point."""
     HOLD = "hold"

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from regie.core.errors import RegieError
-from regie.store import runs, workers
+from regie.store import run_lists, runs, workers
 from regie.store.database import Database
 from regie.store.runs import RunRow
 
@@ -54,7 +54,7 @@ class Takeovers:
         try:
             async with self.database.reading() as tx:
                 mine = {row.id for row in await workers.list_workers(tx) if f"-{pid}-" in row.name}
-                return [row for row in await runs.list_runs(tx, limit=MOST_RUNS) if row.owner in mine]
+                return [row for row in await run_lists.list_runs(tx, limit=MOST_RUNS) if row.owner in mine]
         except RegieError:
             return []
 

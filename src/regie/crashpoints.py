@@ -1,6 +1,7 @@
 """Places where the torture tests end a process, as `kill -9` would. Unarmed, a crash point does nothing.
 
-Whoever starts a process arms it with the setting `crash_at`; the gateway, the engine and the worker pass the points.
+Whoever starts a process arms it with the setting `crash_at`; the gateway, the engine, the worker and the notary pass
+the points.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class CrashPoint(StrEnum):
     """Engine: an approval is open and its run has just been parked."""
     IN_TIMER = "in-timer"
     """Engine: a timer is due and has been picked up; nothing has come of it yet."""
+    IN_NOTARY = "in-notary"
+    """Notary: leaves are out of the intake and not yet in their logs; nothing is committed."""
 
 
 HOLD = "hold!"

@@ -25,6 +25,20 @@ class Settings(BaseSettings):
     port: int = Field(default=8321, description="Port of the web process on 127.0.0.1; 0 takes a free one.")
     gateway_port: int = Field(default=0, description="Port of the gateway on 127.0.0.1; 0 takes a free one.")
     gateway_url: str = Field(default="", description="Where the gateway answers. `regie up` fills it in.")
+    notary_database_url: str = Field(
+        default="",
+        description="How the notary reaches the database, under a role of its own. Empty: `regie up` makes that role.",
+    )
+    notary_every_s: float = Field(
+        default=1.0, gt=0, le=3600, description="Seconds between two turns in which the notary takes leaves in."
+    )
+    witnesses: Path | None = Field(
+        default=None,
+        description="File that names the witnesses whom the notary asks and how many must sign (c2sp.org/tlog-policy).",
+    )
+    witness_every_s: float = Field(
+        default=60.0, gt=0, le=86_400, description="Least seconds between two questions to witnesses."
+    )
     workers: int = Field(default=1, ge=1, le=64, description="How many worker processes `regie up` starts.")
     slots: int = Field(default=32, ge=1, le=1000, description="How many runs one worker moves at the same time.")
     password: SecretStr = Field(
@@ -90,6 +104,16 @@ class Settings(BaseSettings):
     def sealing_key_file(self) -> Path:
         """The key that state and payloads in the database are sealed with."""
         return self.keys / "sealing.json"
+
+    @property
+    def signing_key_file(self) -> Path:
+        """The keys that logs are signed with, which only the notary opens; in a folder of its own."""
+        return self.home / "notary" / "signing.json"
+
+    @property
+    def notary_token_file(self) -> Path:
+        """The password of the notary's role in the database."""
+        return self.keys / "notary-database.token"
 
     @property
     def sign_ins_file(self) -> Path:

@@ -21,7 +21,7 @@ from regie.engine.inline import InlineEngine
 from regie.engine.port import StartRequest, Task
 from regie.gateway.keeping import keep_secrets
 from regie.gateway_client import GatewayClient
-from regie.store import releases, runs
+from regie.store import releases, run_lists, runs
 from regie.store.database import Database
 from regie.store.migrating import migrate
 from regie.store.postgres_process import ServerFailed
@@ -164,7 +164,7 @@ async def fill_up_and_free(disk: Path, database: Database, server: PostgresServe
         else:
             pytest.fail("with room on the disk it did not go on")
     async with database.reading() as tx:
-        assert sum((await runs.count_by_status(tx)).values()) >= len(accepted)
+        assert sum((await run_lists.count_by_status(tx)).values()) >= len(accepted)
         for run in accepted:
             assert await runs.find(tx, run) is not None, "an accepted run is lost"
 

@@ -30,11 +30,12 @@ from regie.gateway.identify import Callers, worker_of
 from regie.gateway.vault import VaultFile
 from regie.gateway_client import GatewayClient
 from regie.kit.discovery import connectors_in
-from regie.store import audit, effects, releases, runs, workers
+from regie.store import audit, claims, effects, releases, runs, workers
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.worker.performer import BlockPerformer
 from regie.workspace.loading import load_release
+from tests.gateway.conftest import alive
 from tests.gateway.stage import Run
 
 from . import board, shelf
@@ -166,14 +167,14 @@ class Stage:
                     parent=None,
                 ),
             )
-            [claimed] = await runs.claim(tx, self.worker, [DOMAIN], 1)
+            [claimed] = (await claims.take(tx, self.worker, [DOMAIN], 1)).runs
         return Run(self.database, claimed.claim)
 
     async def pass_on(self, run: Run) -> Run:
         """Let go of a run and claim it again."""
         async with self.database.transaction() as tx:
-            await runs.park(tx, run.claim, -1)
-            [claimed] = await runs.claim(tx, self.worker, [DOMAIN], 1)
+            await claims.park(tx, run.claim, -1)
+            [claimed] = (await claims.take(tx, self.worker, [DOMAIN], 1)).runs
         return Run(self.database, claimed.claim)
 
     def served(self, target: str = "site") -> x509.Certificate:
@@ -213,11 +214,9 @@ async def opened(
         vault.put(TENANT, reference, value)
     async with database.transaction() as tx:
         await releases.put(tx, world.release(folder / "workspace"), by=OPERATOR)
-    gateway = build(database, vault, transport_for)
     stop = asyncio.Event()
     async with (
-        # Its end closes what the gateway keeps open, locks of targets included.
-        gateway.router.lifespan_context(gateway),
+        alive(build(database, vault, transport_for)) as gateway,
         client_of(gateway) as client,
         workers.registered(database, name="by hand", domains=[DOMAIN]) as by_hand,
     ):

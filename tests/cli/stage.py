@@ -22,7 +22,7 @@ from regie.core.tenant import SecretRef
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
 from regie.gateway.keeping import keep_secrets
-from regie.store import approvals, commits, runs, workers
+from regie.store import approvals, claims, commits, workers
 from regie.store.database import Database
 from regie.store.keys import RunKey
 
@@ -113,7 +113,7 @@ class Stage:
             workers.registered(self.database, name="w", domains=["identity"]) as worker,
             self.database.transaction() as tx,
         ):
-            [claimed] = await runs.claim(tx, worker.id, ["identity"], 1)
+            [claimed] = (await claims.take(tx, worker.id, ["identity"], 1)).runs
             assert claimed.claim.key == key
             step = commits.StepCommit(
                 state_json=claimed.state_json,

@@ -58,7 +58,7 @@ async def test_a_healthy_installation_in_which_nothing_runs(stage: Stage) -> Non
     done = await stage.regie("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 problems, 0 to look at." in done.stdout
-    assert "no notary" in done.stdout
+    assert "No witness is asked" in done.stdout
     answer = json.loads((await stage.regie("doctor", "--json")).stdout)
     assert answer["ok"] is True
     assert {"python", "home", "disk", "database", "migrations", "release", "secrets", "runs"} <= {
@@ -154,7 +154,7 @@ async def test_processes_that_do_not_answer_and_a_domain_that_nobody_serves(stag
         problems = {each.check: each for each in await stage.bad()}
     assert problems.keys() == {"web", "gateway", "workers"}
     assert "web.log" in problems["web"].remedy
-    assert "No worker serves identity" in problems["workers"].message
+    assert "No worker serves certificates, identity:" in problems["workers"].message
 
 
 # --- database ---------------------------------------------------------------------------------------------------------

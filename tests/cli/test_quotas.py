@@ -9,7 +9,7 @@ import pytest
 from regie.cli.findings import Level
 from regie.core.tenant import Domain, Quota
 from regie.gateway.budgets import Asker, Budgets
-from regie.store import quotas, runs, workers
+from regie.store import claims, quotas, workers
 from regie.store.rate_budgets import Draw
 
 from .stage import Stage, regie
@@ -33,7 +33,7 @@ async def test_quotas_and_rate_budgets_are_shown(stage: Stage) -> None:
         await stage.start(f"ITSM-{number}")
     async with workers.registered(stage.database, name="w", domains=["identity"]) as worker:
         async with stage.database.transaction() as tx:
-            assert len(await runs.claim(tx, worker.id, ["identity"], 10)) == 1
+            assert len((await claims.take(tx, worker.id, ["identity"], 10)).runs) == 1
         await Budgets(stage.database).take([DRAW], Asker("acme", "normal"), 0)
 
         shown = json.loads((await stage.regie("quotas", "--json")).stdout)
@@ -92,12 +92,12 @@ async def test_runs_that_wait_for_their_quota_are_not_called_forgotten(stage: St
         await stage.start(f"ITSM-{number}")
     async with workers.registered(stage.database, name="w", domains=["identity"]) as worker:
         async with stage.database.transaction() as tx:
-            [taken] = await runs.claim(tx, worker.id, ["identity"], 10)
+            [taken] = (await claims.take(tx, worker.id, ["identity"], 10)).runs
         stage.sql("update regie.run set ready_at = ready_at - interval '1 hour' where ready_at is not null")
         assert await stage.bad() == []
         async with stage.database.transaction() as tx:
             # An inbox that looks unread keeps it ready.
-            await runs.park(tx, taken.claim, -1)
+            await claims.park(tx, taken.claim, -1)
         assert (await stage.only()).check == "runs"
 
 

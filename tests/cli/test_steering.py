@@ -7,7 +7,7 @@ import pytest
 from regie.core.audit import Event
 from regie.core.run import RunStatus
 from regie.engine.postgres import PostgresEngine
-from regie.store import audit, commits, runs, workers
+from regie.store import audit, claims, commits, runs, workers
 from regie.store.commits import StepCommit
 
 from .stage import Stage
@@ -33,7 +33,7 @@ async def test_a_run_is_paused_woken_resumed_and_repeated_from_the_command_line(
         workers.registered(stage.database, name="w", domains=["identity"]) as worker,
         stage.database.transaction() as tx,
     ):
-        [claimed] = await runs.claim(tx, worker.id, ["identity"], 1)
+        [claimed] = (await claims.take(tx, worker.id, ["identity"], 1)).runs
         over = StepCommit(state_json=state.model_dump_json(), status=RunStatus.CANCELLED)
         await commits.commit(tx, claimed.claim, over)
     async with stage.database.reading() as tx:

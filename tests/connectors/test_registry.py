@@ -128,7 +128,9 @@ def test_every_capability_is_known_and_recorded(found: Found) -> None:
 def test_the_manifest_refers_to_settings_and_secrets_that_exist(found: Found) -> None:
     manifest = found.manifest
     settings, secrets = set(manifest.authentication.settings), set(manifest.authentication.secrets)
-    settings |= {manifest.address, manifest.trusts, *(manifest.host.folders if manifest.host else ())} - {""}
+    settings |= {manifest.address, manifest.trusts} - {""}
+    if manifest.host:
+        settings |= {*manifest.host.folders, *manifest.host.sockets}
     if manifest.inbound:
         secrets.add(manifest.inbound.secret)
     assert settings <= set(manifest.settings)

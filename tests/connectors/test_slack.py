@@ -294,10 +294,9 @@ async def test_an_address_counts_only_where_the_workspace_vouches_for_it(
 )
 async def test_a_probe_believes_no_status(recorded: Of, answer: Handler, error: type[RegieError] | None) -> None:
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer), base_url="https://slack.com/api") as client:
-        session = Session(client, vendor="Slack")
-        slack = Slack(session, SETTINGS)
+        slack = Slack(Session(client, vendor="Slack"), SETTINGS)
         if error is None:
-            await slack.probe(session, "/auth.test")
+            await slack.probe("/auth.test")
         else:
             with pytest.raises(error):
-                await slack.probe(session, "/auth.test")
+                await slack.probe("/auth.test")

@@ -35,6 +35,13 @@ class Issued:
         key.chmod(0o600)
         return chain, key
 
+    def write_bundle(self, folder: Path, name: str) -> Path:
+        """Write both as one file."""
+        pem_file = folder / f"{name}.pem"
+        pem_file.write_text(self.chain + self.key)
+        pem_file.chmod(0o600)
+        return pem_file
+
 
 class Authority:
     """Signs whatever a test asks for."""

@@ -17,7 +17,7 @@ class Haproxy:
 
     Attributes:
         config: Its configuration file; `PROGRAM -c -f CONFIG` tests it.
-        bundle: Chain and key in one file, what it serves.
+        pem_file: Chain and key in one file, what it serves: it loads all of its folder.
         master_pid: Of the master process; SIGUSR2 reloads.
         socket: The statistics socket, level admin: certificates can be replaced over it without a reload.
         master_socket: The master's own; `reload` over it reloads.
@@ -25,7 +25,7 @@ class Haproxy:
 
     program: str
     config: Path
-    bundle: Path
+    pem_file: Path
     port: int
     master_pid: int
     socket: Path
@@ -33,15 +33,13 @@ class Haproxy:
 
 
 @contextmanager
-def haproxy(folder: Path, first: Issued) -> Iterator[Haproxy]:
-    """HAProxy with a first certificate."""
+def haproxy(folder: Path, first: Issued, *, target: str = "site") -> Iterator[Haproxy]:
+    """HAProxy with a first certificate; `target` is its file without the ending."""
     program = require("haproxy", "haproxy")
     port = free_port()
     tls = folder / "tls"
     tls.mkdir()
-    bundle = tls / "site.pem"
-    bundle.write_text(first.chain + first.key)
-    bundle.chmod(0o600)
+    pem_file = first.write_bundle(tls, target)
     config, socket, master = folder / "haproxy.cfg", folder / "stats.sock", folder / "master.sock"
     config.write_text(
         f"""
@@ -54,10 +52,10 @@ defaults
     timeout client 30s
     timeout server 30s
 frontend site
-    bind 127.0.0.1:{port} ssl crt {bundle}
+    bind 127.0.0.1:{port} ssl crt {tls}
     http-request return status 200 content-type text/plain string served
 """
     )
     arguments = (program, "-W", "-S", f"{master},mode,600", "-f", str(config))
     with running(arguments, log=folder / "haproxy.log", is_ready=lambda: answers(port)) as process:
-        yield Haproxy(program, config, bundle, port, process.pid, socket, master)
+        yield Haproxy(program, config, pem_file, port, process.pid, socket, master)

@@ -19,6 +19,7 @@ class Nginx:
     Attributes:
         config: Its configuration file; `PROGRAM -t -c CONFIG` tests it, `-s reload` in place of `-t` reloads.
         certificate, key: What it serves; files in `tls`.
+        pem_file: The same, chain and key in one file, for a name of its own.
         port, http_port: Where it speaks TLS, and where plain HTTP with `webroot`.
         webroot: Served at plain HTTP, for http-01 proofs.
     """
@@ -27,20 +28,26 @@ class Nginx:
     config: Path
     certificate: Path
     key: Path
+    pem_file: Path
     port: int
     http_port: int
     webroot: Path
 
 
 @contextmanager
-def nginx(folder: Path, first: Issued) -> Iterator[Nginx]:
-    """nginx with a first certificate."""
+def nginx(folder: Path, first: Issued, *, name: str = "bundled.test", target: str = "bundled") -> Iterator[Nginx]:
+    """nginx with a first certificate.
+
+    Args:
+        name, target: For whom the PEM file is served, and its file without the ending.
+    """
     program = require("nginx", "nginx-light")
     port, http_port = free_port(), free_port()
     tls, webroot = folder / "tls", folder / "webroot"
     tls.mkdir()
     (webroot / ".well-known" / "acme-challenge").mkdir(parents=True)
     certificate, key = first.write(tls, "site")
+    pem_file = first.write_bundle(tls, target)
     config = folder / "nginx.conf"
     # Under root its workers would be somebody else, who may not enter a test's folder.
     same_user = "user root;" if os.geteuid() == 0 else ""
@@ -67,6 +74,13 @@ http {{
     location / {{ return 200 "served\\n"; }}
   }}
   server {{
+    listen 127.0.0.1:{port} ssl;
+    server_name {name};
+    ssl_certificate {pem_file};
+    ssl_certificate_key {pem_file};
+    location / {{ return 200 "served\n"; }}
+  }}
+  server {{
     listen 127.0.0.1:{http_port};
     root {webroot};
   }}
@@ -75,4 +89,4 @@ http {{
     )
     arguments = (program, "-c", str(config), "-p", str(folder), "-e", "stderr")
     with running(arguments, log=folder / "nginx.log", is_ready=lambda: answers(port) and answers(http_port)):
-        yield Nginx(program, config, certificate, key, port, http_port, webroot)
+        yield Nginx(program, config, certificate, key, pem_file, port, http_port, webroot)

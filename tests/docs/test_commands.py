@@ -14,8 +14,13 @@ from .reading import ROOT, Command, Write, commands_of, name_of, pages, steps
 pytestmark = pytest.mark.slow
 
 PROVE = ".venv/bin/regie prove idempotent identity.offboard_employee"
+PROOF = "docs/how-to/prove-it-to-an-auditor.md"
 TORTURE = "docs/how-to/break-it-on-purpose.md"
 CUSTOMER = "docs/how-to/add-a-customer.md"
+WITNESS = (
+    ".venv/bin/regie witness witness-folder --name witness.example "
+    """--log "$(sed -n 's/^log //p' policy)" --port 8330"""
+)
 CERTIFICATES = "docs/how-to/renew-certificates.md"
 NO_AUTHORITY = "asks an authority that is not there; tests/certificates runs the workflow at a real one"
 NOT_RUN: dict[tuple[str, str], str] = {
@@ -30,6 +35,8 @@ NOT_RUN: dict[tuple[str, str], str] = {
         CUSTOMER,
         ".venv/bin/regie plan identity.offboard_employee --tenant example-north --input employee.yaml",
     ): "asks vendors that are not there",
+    (PROOF, WITNESS): "runs until it is interrupted; tests/notary/test_processes.py starts one",
+    (TORTURE, ".venv/bin/python -m torture.notary --seed 4711 --seconds 60"): "a minute; tests/torture/test_notary.py",
     (CERTIFICATES, ".venv/bin/regie plan certificates.renew --tenant example-east --input shop.yaml"): NO_AUTHORITY,
     (CERTIFICATES, ".venv/bin/regie start certificates.renew --tenant example-east --input shop.yaml"): NO_AUTHORITY,
     (TORTURE, "make torture"): "minutes; tests/torture has a short storm",
@@ -42,6 +49,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
 
 GIVEN = {
     "README.md": {"FILE": "employee: zoe.dubois@example.com\n"},
+    "docs/how-to/deploy-certificates.md": {"proxy-key": "a private key that nobody signs in with\n"},
 }
 """Files that a reader of a page is taken to have."""
 

@@ -24,6 +24,13 @@ GATEWAY = {
 }
 
 
+def victim_of(point: CrashPoint) -> str:
+    """The process that passes a crash point."""
+    if point is CrashPoint.IN_NOTARY:
+        return "notary"
+    return "gateway" if point in GATEWAY else "worker-1"
+
+
 def process(stage: Stage, name: str) -> Process:
     return next(each for each in stage.services.supervisor.processes if each.name == name)
 

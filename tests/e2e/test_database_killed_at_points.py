@@ -11,7 +11,7 @@ import pytest
 from regie.crashpoints import HOLD, CrashPoint
 
 from .conftest import Stage, assert_each_effect_once
-from .crashing import GATEWAY, armed, kill, process_state
+from .crashing import armed, kill, process_state, victim_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 async def test_the_database_server_is_killed_at_a_named_point(stage: Stage, point: CrashPoint) -> None:
     """The process stands still at the point while the server dies under it and comes back."""
     await stage.bring_back()
-    name = "gateway" if point in GATEWAY else "worker-1"
+    name = victim_of(point)
     async with armed(stage, name, f"{HOLD}{point}") as victim:
         offboarding = asyncio.create_task(stage.offboard())
         while process_state(victim.pid) != "T":

@@ -9,7 +9,7 @@ import pytest
 from regie.crashpoints import CrashPoint
 
 from .conftest import Stage, assert_each_effect_once
-from .crashing import GATEWAY, armed
+from .crashing import armed, victim_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 @pytest.mark.parametrize("point", list(CrashPoint))
 async def test_killed_at_a_named_point(stage: Stage, point: CrashPoint) -> None:
     await stage.bring_back()
-    name = "gateway" if point in GATEWAY else "worker-1"
+    name = victim_of(point)
     async with armed(stage, name, point) as victim:
         starts = victim.starts
         result = await asyncio.wait_for(stage.offboard(), 90)

@@ -20,14 +20,20 @@ def quiet() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["inline", pytest.param("postgres", marks=pytest.mark.slow)])
-def address(request: pytest.FixtureRequest) -> str:
-    """Where the runs of the engine under test live; empty for memory."""
-    return "" if request.param == "inline" else str(request.getfixturevalue("database_url"))
+@pytest.fixture(params=["inline", *(pytest.param(each, marks=pytest.mark.slow) for each in ("postgres", "with hands"))])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The engine under test: in memory, over a database, or over one with a worker that takes what it starts."""
+    return str(request.param)
 
 
 @pytest.fixture
-async def stage(address: str, sealer: Sealer) -> AsyncIterator[Stage]:
+def address(request: pytest.FixtureRequest, kind: str) -> str:
+    """Where the runs of the engine under test live; empty for memory."""
+    return "" if kind == "inline" else str(request.getfixturevalue("database_url"))
+
+
+@pytest.fixture
+async def stage(address: str, kind: str, sealer: Sealer) -> AsyncIterator[Stage]:
     """Each engine in turn, with a worker."""
     if not address:
         yield InlineStage()
@@ -35,7 +41,10 @@ async def stage(address: str, sealer: Sealer) -> AsyncIterator[Stage]:
     async with Database(address, sealer) as database:
         await load(database)
         postgres = PostgresStage(database)
-        async with at_work(postgres.worker()):
+        worker = postgres.worker()
+        if kind == "with hands":
+            postgres.postgres.hands = worker
+        async with at_work(worker):
             yield postgres
 
 

@@ -48,7 +48,7 @@ from regie.engine.inline import InlineEngine
 from regie.engine.port import Engine, StartRequest, Task
 from regie.engine.postgres import PostgresEngine
 from regie.engine.working import WorkerLoop
-from regie.store import approvals, releases, runs
+from regie.store import approvals, releases, run_lists, runs
 from regie.store.database import Database
 from regie.store.inbox import CANCEL, PAUSE, RESUME
 from regie.store.keys import RunKey
@@ -706,7 +706,7 @@ class PostgresStage:
 
     async def children(self, key: RunKey) -> list[RunKey]:
         async with self.database.reading() as tx:
-            return [row.key for row in await runs.children_of(tx, key)]
+            return [row.key for row in await run_lists.children_of(tx, key)]
 
     async def start_cancelled(self, workflow: str) -> RunKey:
         async with self.database.transaction() as tx:

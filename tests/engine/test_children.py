@@ -18,7 +18,7 @@ from regie.core.run import RunState, RunStatus, StepStatus
 from regie.crashpoints import CrashPoint, arm
 from regie.engine.committing import GroupCommit
 from regie.engine.live import LiveRun
-from regie.store import audit, liveness, runs, timers, workers
+from regie.store import audit, claims, liveness, run_lists, runs, timers, workers
 from regie.store.keys import RunKey
 
 from .stage import CATALOGUE, EVA, OPERATOR, RELEASE, PostgresStage, Stage, at_work, contract
@@ -242,7 +242,7 @@ async def lives_until_it_crashes(stage: PostgresStage, point: CrashPoint, passes
         async with stage.database.transaction() as tx:
             await workers.rescue(tx)
             await timers.fire_due(tx, ["things"])
-            claimed = await runs.claim(tx, worker.id, ["things"], 3)
+            claimed = (await claims.take(tx, worker.id, ["things"], 3)).runs
         actor = Actor(type="worker", id=worker.id)
         arm(f"{point}:{passes}", end=end)
         try:
@@ -283,7 +283,7 @@ async def test_wherever_workers_die_each_child_is_started_once_and_its_end_is_to
     assert len(grandchildren) == 5
     assert len(await postgres.children(failing)) == 2
     async with postgres.database.reading() as tx:
-        assert sum((await runs.count_by_status(tx)).values()) == 2 + 6 + 5 + 2
+        assert sum((await run_lists.count_by_status(tx)).values()) == 2 + 6 + 5 + 2
     for run in (key, failing, *family, *grandchildren):
         leaves = await leaves_of(postgres, run)
         started = [leaf for leaf in leaves if leaf.event is Event.RUN_STARTED]

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from regie.core.run import RunStatus
 from regie.engine.committing import LANES, GroupCommit, Waiting
+from regie.store.claims import Claim
 from regie.store.commits import Committed, StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
-from regie.store.runs import Claim
 from regie.store.sealer import Sealer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ from regie.core.audit import Actor, Event
 from regie.core.event_starts import LONGEST_CHAIN
 from regie.core.outside_event import OutsideEvent
 from regie.core.run import RunState, RunStatus
-from regie.store import audit, runs
+from regie.store import audit, run_lists, runs
 from regie.store.keys import RunKey
 
 from .stage import EVA, OPERATOR, InlineStage, PostgresStage, Stage, at_work, wants
@@ -34,7 +34,7 @@ async def started(stage: Stage, workflow: str = "started") -> list[RunKey]:
         return [key for key, run in stage.inline._runs.items() if run.facts.workflow == f"things.{workflow}"]
     assert isinstance(stage, PostgresStage)
     async with stage.database.reading() as tx:
-        rows = await runs.list_runs(tx, workflow=f"things.{workflow}", limit=100)
+        rows = await run_lists.list_runs(tx, workflow=f"things.{workflow}", limit=100)
     return [row.key for row in reversed(rows)]
 
 

@@ -17,7 +17,7 @@ from regie.core.tenant import Quota
 from regie.engine.port import Task
 from regie.engine.postgres import PostgresEngine
 from regie.engine.working import WorkerLoop
-from regie.store import quotas, runs
+from regie.store import quotas, run_lists
 from regie.store.database import Database
 
 from .stage import at_work, until
@@ -64,7 +64,7 @@ async def test_two_workers_together_keep_a_quota_and_use_it_up(stand: Stand) -> 
         async def is_over() -> bool:
             seen.append((await in_hands(database)).get(FLOODED, 0))
             async with database.reading() as tx:
-                return (await runs.count_by_status(tx)).get(RunStatus.DONE) == 40
+                return (await run_lists.count_by_status(tx)).get(RunStatus.DONE) == 40
 
         async with at_work(*loops):
             await until(is_over)

@@ -10,7 +10,7 @@ import pytest
 
 from regie.core.audit import Event
 from regie.core.run import Paused, Resumed, RunState, RunStatus, StepStatus
-from regie.store import audit, runs
+from regie.store import audit, run_lists, runs
 from regie.store.keys import RunKey
 
 from .stage import EVA, OLE, OPERATOR, PostgresStage, Stage, at_work
@@ -172,7 +172,7 @@ async def steer(stage: PostgresStage, key: RunKey, *, is_pause: bool) -> bool:
 
 async def rows_of(stage: PostgresStage, key: RunKey) -> list[runs.RunRow]:
     async with stage.database.reading() as tx:
-        return await runs.children_of(tx, key)
+        return await run_lists.children_of(tx, key)
 
 
 async def said(stage: PostgresStage, key: RunKey) -> Counter[str]:

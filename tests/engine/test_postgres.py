@@ -22,15 +22,16 @@ from regie.core.run import Paused, Resumed, RunState, RunStatus, StepStatus
 from regie.crashpoints import CrashPoint
 from regie.engine.committing import GroupCommit
 from regie.engine.live import LiveRun
+from regie.engine.postgres import PostgresEngine
 from regie.engine.working import WorkerLoop
-from regie.store import approvals, audit, inbox, runs, steps, workers
+from regie.store import approvals, audit, claims, inbox, runs, steps, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 from regie.store.runs import NewRun, RunRow
 from regie.store.sealer import Sealer
 from regie.store.steps import StepRecord
 
-from .stage import CATALOGUE, EVA, OLE, OPERATOR, RELEASE, PostgresStage, Script, at_work, until
+from .stage import CATALOGUE, EVA, OLE, OPERATOR, RELEASE, PostgresStage, Script, a_request, at_work, until
 from .test_conformance import is_asking, is_asking_on_the_last_rung, is_over
 
 pytestmark = pytest.mark.slow
@@ -624,6 +625,15 @@ async def finished(stage: PostgresStage, key: RunKey) -> RunState:
             return await stage.until(key, is_over)
 
 
+class Unhurried(Transaction):
+    """A transaction that commits nothing before its end."""
+
+    @contextlib.asynccontextmanager
+    async def together(self, *, is_last: bool = False) -> AsyncIterator[None]:
+        async with super().together():
+            yield
+
+
 class Forgetful(Database):
     """A database whose answers to commits are lost, every time: never done, done a little later, done at once."""
 
@@ -638,7 +648,8 @@ class Forgetful(Database):
         self.lost += 1
         number = self.lost % 3
         async with contextlib.AsyncExitStack() as stack:
-            yield await stack.enter_async_context(super().transaction())
+            tx = await stack.enter_async_context(super().transaction())
+            yield Unhurried(tx.connection, tx.sealer, tx.releases)
             if number == 2:
                 self.late.add(asyncio.create_task(self._commit_later(stack.pop_all())))
             if number:
@@ -661,7 +672,7 @@ async def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_made_twice(
     try:
         async with workers.registered(postgres.database, name="it", domains=["things"]) as worker:
             async with postgres.database.transaction() as tx:
-                claimed = await runs.claim(tx, worker.id, ["things"], 1)
+                claimed = (await claims.take(tx, worker.id, ["things"], 1)).runs
             actor = Actor(type="worker", id=worker.id)
             await LiveRun(GroupCommit(forgetful), claimed[0], RELEASE, CATALOGUE, postgres.script, actor).live()
     finally:
@@ -715,3 +726,41 @@ async def test_a_worker_lives_on_when_only_the_answer_to_looking_for_work_is_los
         lossy.is_losing = False
         key = await postgres.start("five")
         await postgres.until(key, is_over)
+
+
+async def test_what_a_worker_took_without_knowing_is_not_left_lying(
+    postgres: PostgresStage, database_url: str, sealer: Sealer
+) -> None:
+    lossy = Absentminded(database_url, sealer)
+    lossy.is_losing = False
+    async with lossy, at_work(PostgresStage(lossy, postgres.script).worker()):
+        lossy.is_losing = True
+        key = await postgres.start("five")
+        await until(lambda: _has_owner(postgres, key))
+        lossy.is_losing = False
+        await postgres.until(key, is_over)
+    assert (await row_of(postgres, key)).fence > 1
+
+
+async def _has_owner(stage: PostgresStage, key: RunKey) -> bool:
+    return (await row_of(stage, key)).owner is not None
+
+
+async def test_a_start_whose_answer_is_lost_is_moved_all_the_same(
+    postgres: PostgresStage, database_url: str, sealer: Sealer
+) -> None:
+    lossy = Absentminded(database_url, sealer)
+    lossy.is_losing = False
+    request = a_request("five", dry=False, given={})
+    worker = postgres.worker()
+    async with lossy, at_work(worker):
+        await until(lambda: as_truth(worker.room_for("things") is not None))
+        engine = PostgresEngine(lossy, worker)
+        lossy.is_losing = True
+        with pytest.raises(OutcomeUnknown):
+            await engine.start(request)
+        assert not worker.hands
+        lossy.is_losing = False
+        again = await engine.start(request)
+        assert not again.is_new
+        await postgres.until(again.key, is_over)

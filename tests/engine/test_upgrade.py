@@ -16,7 +16,7 @@ from regie.core.errors import Unavailable
 from regie.core.format import FORMAT
 from regie.core.release import Release
 from regie.core.run import RunStatus
-from regie.store import approvals, audit, checkup, inbox, releases, runs
+from regie.store import approvals, audit, checkup, inbox, releases, run_lists, runs
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.migrating import Migration, migrate, shipped
@@ -83,7 +83,7 @@ async def until_count(database: Database, **wanted: int) -> None:
     async with asyncio.timeout(WITHIN_S):
         while True:
             async with database.reading() as tx:
-                found = await runs.count_by_status(tx)
+                found = await run_lists.count_by_status(tx)
             if all(found.get(RunStatus(status), 0) == number for status, number in wanted.items()):
                 return
             await asyncio.sleep(0.05)

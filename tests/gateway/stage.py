@@ -13,7 +13,7 @@ from regie.core.release import Release
 from regie.core.run import OpenApproval, Parent, RunStatus
 from regie.core.tenant import Connection, Domain, SecretRef, Tenant
 from regie.gateway_client import GatewayClient, StepRef
-from regie.store import approvals, audit, commits, effects, releases, runs
+from regie.store import approvals, audit, claims, commits, effects, releases, runs
 from regie.store.database import Database
 from regie.store.keys import RunKey
 
@@ -127,7 +127,7 @@ class Run:
     """A run held by a worker."""
 
     database: Database
-    claim: runs.Claim
+    claim: claims.Claim
 
     @property
     def key(self) -> RunKey:
@@ -193,7 +193,7 @@ class Stage:
 
     async def claim(self, key: RunKey) -> Run:
         async with self.database.transaction() as tx:
-            [claimed] = await runs.claim(tx, self.worker, ["identity"], 1)
+            [claimed] = (await claims.take(tx, self.worker, ["identity"], 1)).runs
         assert claimed.claim.key == key
         return Run(self.database, claimed.claim)
 
@@ -201,7 +201,7 @@ class Stage:
         """Let go of a run and claim it again: the fence is another then."""
         async with self.database.transaction() as tx:
             # An inbox that looks unread keeps the run ready.
-            await runs.park(tx, run.claim, -1)
+            await claims.park(tx, run.claim, -1)
         return await self.claim(run.key)
 
     async def ask(

@@ -130,6 +130,18 @@ async def test_a_certificate_for_other_names_is_refused(keyring: Keyring) -> Non
             await keyring.keep(request.certificate, Signer().sign(request), names)
 
 
+async def test_a_key_that_does_not_fit_any_more_is_not_handed_out_with_its_chain(
+    keyring: Keyring, vault: VaultFile
+) -> None:
+    request = await keyring.request(ORDER, NAMES, "ec-p256")
+    kept = await keyring.keep(request.certificate, Signer().sign(request), NAMES)
+    other = await keyring.request(ORDER + "2", NAMES, "rsa-2048")
+    secret = await vault.get("acme", SecretRef(domain="certificates", name=_name(other.certificate)))
+    vault.put("acme", SecretRef(domain="certificates", name=_name(kept.certificate)), secret.reveal())
+    with pytest.raises(Refused, match="another key"):
+        await keyring.resolve(Material(kept.certificate, Part.EVERYTHING))
+
+
 async def test_a_second_certificate_for_an_order_is_refused(keyring: Keyring) -> None:
     request = await keyring.request(ORDER, NAMES, "ec-p256")
     signer = Signer()

@@ -18,7 +18,7 @@ from regie.kit.rates import ELSEWHERE, LATE, LATE_MOST_S, Limit, Method, Outgoin
 
 MODELS = Path(kit.__file__).parent / "rate_models"
 KNOWN = connectors_in(connectors)
-JIRA, GRAPH, ACME, SLACK = (KNOWN[name].manifest for name in ("jira", "graph", "acme", "slack"))
+JIRA, GRAPH, SLACK, ACME = (KNOWN[name].manifest for name in ("jira", "graph", "slack", "acme"))
 
 
 def model(name: str) -> RateModel:

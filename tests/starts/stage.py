@@ -19,7 +19,7 @@ from regie.core.tenant import Connection, Domain, SecretRef, Setting, Tenant
 from regie.domains import load_catalogue
 from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient
-from regie.store import audit, polls, releases, runs, schedules
+from regie.store import audit, polls, releases, run_lists, schedules
 from regie.store.audit import Leaf
 from regie.store.database import Database
 from regie.store.runs import RunRow
@@ -183,7 +183,7 @@ class Starts:
 
     async def runs(self, workflow: str) -> list[RunRow]:
         async with self.database.reading() as tx:
-            return await runs.list_runs(tx, workflow=workflow, limit=1000)
+            return await run_lists.list_runs(tx, workflow=workflow, limit=1000)
 
     async def given(self, workflow: str) -> list[dict[str, JsonValue]]:
         """What each run was given."""

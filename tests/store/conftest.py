@@ -12,10 +12,11 @@ from regie.core.audit import Actor
 from regie.core.definition import Definition, Kind, Step
 from regie.core.release import Release
 from regie.core.tenant import Domain, Tenant
-from regie.store import releases, runs, workers
+from regie.store import claims, releases, runs, workers
+from regie.store.claims import Claimed
 from regie.store.database import Database
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed, NewRun
+from regie.store.runs import NewRun
 from regie.store.workers import Worker
 
 OPERATOR = Actor(type="operator", id="operator")
@@ -89,7 +90,7 @@ async def worker(database: Database) -> AsyncIterator[Worker]:
 def claim(database: Database, worker: Worker) -> Claim:
     async def claim_one(domain: str = "identity") -> Claimed:
         async with database.transaction() as tx:
-            claimed = await runs.claim(tx, worker.id, [domain], 1)
+            claimed = (await claims.take(tx, worker.id, [domain], 1)).runs
         assert len(claimed) == 1, "no run is ready"
         return claimed[0]
 

@@ -14,10 +14,10 @@ from regie.core.plan import Change, FieldChange, NoChange, PlannedStep, change_d
 from regie.core.run import EVENT, CloseApproval, Decided, OpenApproval, Remind, RunStatus
 from regie.store import approvals, audit, commits, inbox
 from regie.store.approvals import DecidedMeanwhile, approval_id
+from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import Cursor, RunKey
-from regie.store.runs import Claimed
 
 pytestmark = pytest.mark.slow
 

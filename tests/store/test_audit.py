@@ -20,10 +20,10 @@ from regie.core.errors import AuditBroken, InvalidInput, Unavailable
 from regie.core.run import RunStatus, StepStatus
 from regie.store import approvals, audit, commits, runs, steps
 from regie.store.audit import Leaf
+from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed
 from regie.store.steps import StepRow
 
 Start = Callable[..., Awaitable[RunKey]]

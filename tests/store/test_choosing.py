@@ -12,7 +12,7 @@ import pytest
 
 from regie.core.errors import Throttled
 from regie.core.tenant import Domain, Quota
-from regie.store import choosing, quotas, runs, workers
+from regie.store import choosing, claims, quotas, workers
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.workers import Worker
@@ -47,19 +47,19 @@ async def take(
     limit: int,
     *,
     domains: Sequence[str] = ("identity",),
-    held: Mapping[str, int] = runs.NONE,
-    most: Mapping[str, int] = runs.NONE,
-) -> list[runs.Claimed]:
+    held: Mapping[str, int] = choosing.NONE,
+    most: Mapping[str, int] = choosing.NONE,
+) -> list[claims.Claimed]:
     async with database.transaction() as tx:
-        return await runs.claim(tx, worker.id, list(domains), limit, held=held, most=most)
+        return (await claims.take(tx, worker.id, list(domains), limit, held=held, most=most)).runs
 
 
-async def park(database: Database, claimed: runs.Claimed) -> None:
+async def park(database: Database, claimed: claims.Claimed) -> None:
     async with database.transaction() as tx:
-        await runs.park(tx, claimed.claim, claimed.inbox_n)
+        await claims.park(tx, claimed.claim, claimed.inbox_n)
 
 
-def tenants(claimed: list[runs.Claimed]) -> Counter[str]:
+def tenants(claimed: list[claims.Claimed]) -> Counter[str]:
     return Counter(each.claim.key.tenant for each in claimed)
 
 
@@ -72,7 +72,7 @@ async def test_a_domain_never_has_more_in_hands_than_its_quota(database: Databas
     assert len(first) == 3
     assert await take(database, hand, 10) == []
     async with database.reading() as tx:
-        assert await choosing.is_left_behind(tx, ["identity"])
+        assert (await choosing.choose(tx, hand.id, ["identity"], 0)).is_left_behind
 
     # Parked, it is in nobody's hands.
     await park(database, first[0])
@@ -175,7 +175,7 @@ async def test_a_long_queue_does_not_make_a_claim_slow(
         began = time.monotonic()
         # The worker's state is not opened: what is measured is the choice.
         async with database.transaction() as tx:
-            rows = await choosing.choose(tx, hand.id, ["hr", "support"], 16, held={}, most={})
+            rows = (await choosing.choose(tx, hand.id, ["hr", "support"], 16)).rows
         spent.append(time.monotonic() - began)
         assert len(rows) == 16
     assert sorted(spent)[len(spent) // 2] < 0.05, spent

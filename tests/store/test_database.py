@@ -14,11 +14,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from regie.core.errors import FencedOut, InvalidInput, OutcomeUnknown, Unavailable
 from regie.core.run import RunStatus
 from regie.store import commits, runs
+from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.migrating import MigrationRefused, migrate
-from regie.store.runs import Claimed, NewRun
+from regie.store.runs import NewRun
 from regie.store.sealer import SealBroken, Sealer
 
 pytestmark = pytest.mark.slow
@@ -128,7 +129,7 @@ async def test_a_start_without_an_answer_is_repeated_safely(
                 await runs.start(tx, new)
         line.cut = ""
         async with database.transaction() as tx:
-            assert await runs.start(tx, new) == (new.key, cut == "before")
+            assert await runs.start(tx, new) == runs.Started(new.key, is_new=cut == "before")
 
 
 async def test_reading_is_never_unknown(database_url: str, sealer: Sealer, tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from regie.core.audit import Actor, Event
 from regie.core.errors import InvalidInput
 from regie.core.outside_event import OutsideEvent
 from regie.core.run import AwaitEvent, RunStatus
-from regie.store import audit, commits, event_starts, events, inbox, runs
+from regie.store import audit, claims, commits, event_starts, events, inbox, runs
+from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed
 from regie.store.workers import Worker
 
 pytestmark = pytest.mark.slow
@@ -154,7 +154,7 @@ async def test_neither_who_waits_nor_who_tells_misses_the_other(
     for at in range(rounds):
         keys = [await start() for _ in range(lanes)]
         async with database.transaction() as tx:
-            claimed = await runs.claim(tx, worker.id, ["identity"], lanes)
+            claimed = (await claims.take(tx, worker.id, ["identity"], lanes)).runs
         numbers = {held.claim.key: at * lanes + lane for lane, held in enumerate(claimed)}
         assert sorted(numbers) == sorted(keys)
         races = [(begin(held, numbers[held.claim.key]), tell_late(numbers[held.claim.key])) for held in claimed]
@@ -162,7 +162,7 @@ async def test_neither_who_waits_nor_who_tells_misses_the_other(
         await tell(database)
         assert [await heard(database, key) for key in keys] == [["event:it"]] * lanes, f"missed in round {at}"
         async with database.transaction() as tx:
-            for held in await runs.claim(tx, worker.id, ["identity"], lanes):
+            for held in (await claims.take(tx, worker.id, ["identity"], lanes)).runs:
                 await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.DONE))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from regie.core.audit import Actor, Event
 from regie.core.run import OpenApproval, Paused, Resumed, RunStatus
-from regie.store import audit, commits, inbox, liveness, runs, surroundings
+from regie.store import audit, claims, commits, inbox, liveness, run_lists, runs, surroundings
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
@@ -59,7 +59,7 @@ async def test_what_will_move_a_run(database: Database, start: Start, claim: Cla
     claimed = await claim()
     assert await asleep(database) == [], "a worker has it"
     async with database.transaction() as tx:
-        await runs.park(tx, claimed.claim, -1)
+        await claims.park(tx, claimed.claim, -1)
     await park(database, claim, timers_set={"wait:a:0": 60.0})
     assert await asleep(database) == [], "a timer will fire"
     await start()
@@ -83,7 +83,7 @@ async def test_a_run_with_nothing_is_woken_once_and_then_set_aside(
     assert await sweep(database) == ([], []), "it is ready"
     claimed = await claim()
     async with database.transaction() as tx:
-        await runs.park(tx, claimed.claim, claimed.inbox_n)
+        await claims.park(tx, claimed.claim, claimed.inbox_n)
     assert await sweep(database) == ([], [key]), "it did nothing"
     [found] = await asleep(database)
     assert found.set_aside == liveness.STUCK
@@ -108,7 +108,7 @@ async def test_a_person_wakes_what_was_set_aside(database: Database, start: Star
     key = await start()
     claimed = await claim()
     async with database.transaction() as tx:
-        await runs.set_aside(tx, claimed.claim, "SealBroken")
+        await claims.set_aside(tx, claimed.claim, "SealBroken")
     [found] = await asleep(database)
     assert found.set_aside == "SealBroken"
     assert await sweep(database) == ([], [])
@@ -158,14 +158,14 @@ async def test_a_run_is_late_once_its_time_is_over_and_stays_so(database: Databa
     early = await start(finish_within_s=3600.0)
     never = await start()
     async with database.reading() as tx:
-        rows = {row.key: row for row in await runs.list_runs(tx)}
-        assert [row.key for row in await runs.list_runs(tx, is_late=True)] == [late]
+        rows = {row.key: row for row in await run_lists.list_runs(tx)}
+        assert [row.key for row in await run_lists.list_runs(tx, is_late=True)] == [late]
     assert (rows[late].is_late, rows[early].is_late, rows[never].is_late) == (True, False, False)
     assert rows[never].finish_by is None
     for _ in range(3):
         await park(database, claim, RunStatus.DONE)
     async with database.reading() as tx:
-        assert [row.key for row in await runs.list_runs(tx, is_late=True)] == [late]
+        assert [row.key for row in await run_lists.list_runs(tx, is_late=True)] == [late]
 
 
 async def test_runs_that_repeat_each_other_stand_for_the_same(database: Database, start: Start, claim: Claim) -> None:
@@ -173,7 +173,7 @@ async def test_runs_that_repeat_each_other_stand_for_the_same(database: Database
     repeats = runs.Repeated(run=first.run, first_run=first.run, from_step="close", kept=1, kept_sha256="0" * 64)
     second = await start(repeats=repeats, timers={"stop:run:0": 60.0})
     async with database.reading() as tx:
-        assert await runs.reruns(tx, first) == [second.run]
+        assert await run_lists.reruns(tx, first) == [second.run]
         timers = await tx.rows("select timer from regie.timer where run = %(run)s", {"run": second.run})
     assert [row["timer"] for row in timers] == ["stop:run:0"]
     assert (await events_of(database, first))[-1] is Event.RUN_REPEATED

@@ -12,12 +12,12 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import Denied
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.run import CloseApproval, OpenApproval, RunStatus
-from regie.store import approvals, audit, commits, inbox, runs
+from regie.store import approvals, audit, claims, commits, inbox, runs
 from regie.store.approvals import DecidedMeanwhile, approval_id
+from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed
 from regie.store.workers import Worker
 
 pytestmark = pytest.mark.slow
@@ -38,13 +38,13 @@ async def test_no_wake_up_is_lost_between_parking_and_delivering(
 
     async def take() -> list[Claimed]:
         async with database.transaction() as tx:
-            return await runs.claim(tx, worker.id, ["identity"], lanes)
+            return (await claims.take(tx, worker.id, ["identity"], lanes)).runs
 
     async def race(number: int, held: Claimed) -> None:
         async def park() -> None:
             await asyncio.sleep(chance.random() / 2_000)
             async with database.transaction() as tx:
-                await runs.park(tx, held.claim, held.inbox_n)
+                await claims.park(tx, held.claim, held.inbox_n)
 
         async def deliver() -> None:
             await asyncio.sleep(chance.random() / 2_000)
@@ -114,7 +114,7 @@ async def test_a_decision_and_a_time_out_never_both_win(database: Database, star
     for _ in range(100):
         key = await start()
         async with database.transaction() as tx:
-            (held,) = await runs.claim(tx, worker.id, ["identity"], 1)
+            (held,) = (await claims.take(tx, worker.id, ["identity"], 1)).runs
             asked = await commits.commit(
                 tx, held.claim, StepCommit(state_json="{}", status=RunStatus.WAITING, approvals=[ask])
             )
@@ -128,7 +128,7 @@ async def test_a_decision_and_a_time_out_never_both_win(database: Database, star
                 return False
             return True
 
-        async def run_out(handle: runs.Claim) -> bool:
+        async def run_out(handle: claims.Claim) -> bool:
             await asyncio.sleep(chance.random() / 500)
             over = StepCommit(
                 state_json="{}", status=RunStatus.REFUSED, approvals=[CloseApproval(place=place, decision="timeout")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,11 +13,13 @@ import pytest
 from regie.core.audit import Event
 from regie.core.errors import Failure, FencedOut, InvalidInput
 from regie.core.run import RunStatus, StepStatus
-from regie.store import audit, commits, inbox, runs, steps, surroundings, timers
+from regie.core.tenant import Domain, Quota
+from regie.store import audit, choosing, claims, commits, inbox, quotas, run_lists, runs, steps, surroundings, timers
+from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
-from regie.store.database import Database
+from regie.store.database import Database, Transaction
 from regie.store.keys import READY, Cursor, RunKey
-from regie.store.runs import Claimed, NewRun
+from regie.store.runs import NewRun
 from regie.store.steps import StepRow
 from regie.store.workers import Worker
 
@@ -25,6 +28,10 @@ pytestmark = pytest.mark.slow
 Start = Callable[..., Awaitable[RunKey]]
 Claim = Callable[..., Awaitable[Claimed]]
 MakeNew = Callable[..., NewRun]
+
+
+async def _due_in(tx: Transaction, domains: list[str]) -> float | None:
+    return (await choosing.choose(tx, str(uuid.uuid4()), domains, 0)).due_s
 
 
 async def events_of(database: Database, key: RunKey) -> list[Event]:
@@ -51,7 +58,7 @@ async def test_a_start_is_ready_audited_and_hinted(database: Database, make_new:
         async with database.transaction() as tx:
             started = await runs.start(tx, new)
         assert await listener.wait(5) == {"identity"}
-    assert started == (new.key, True)
+    assert started == runs.Started(new.key, is_new=True)
     async with database.reading() as tx:
         row = await runs.get(tx, new.key)
         assert await runs.state_of(tx, new.key) == '{"name": "é"}'
@@ -65,14 +72,54 @@ async def test_a_start_is_ready_audited_and_hinted(database: Database, make_new:
     }
 
 
+async def test_a_worker_gets_what_is_started_when_that_takes_nothing_from_anybody(
+    database: Database, make_new: MakeNew, worker: Worker
+) -> None:
+    async with database.transaction() as tx:
+        first = await runs.start(tx, replace(make_new(), worker=worker.id))
+        row = await runs.get(tx, first.key)
+    assert first.held_at is not None
+    assert row is not None
+    assert (row.owner, row.fence) == (worker.id, 1)
+    assert (await events_of(database, first.key)) == [Event.TRIGGER_ACCEPTED, Event.RUN_STARTED]
+    async with database.transaction() as tx:
+        assert (await claims.take(tx, worker.id, ["identity"], 10)).runs == []
+
+
+@pytest.mark.parametrize("why", ["a quota", "a tenant's quota", "another is ready", "a worker that is gone"])
+async def test_else_it_is_ready_for_any_worker(
+    database: Database, make_new: MakeNew, start: Start, worker: Worker, why: str
+) -> None:
+    wanted = worker.id
+    match why:
+        case "a quota" | "a tenant's quota":
+            quota = Quota(runs=5) if why == "a quota" else Quota(per_tenant=5)
+            domain = Domain(domain="identity", title="Identity", owner="team:x", classification="internal", quota=quota)
+            async with database.transaction() as tx:
+                await quotas.keep(tx, {"identity": domain})
+        case "another is ready":
+            await start()
+        case _:
+            wanted = str(uuid.uuid4())
+    async with database.transaction() as tx:
+        started = await runs.start(tx, replace(make_new(), worker=wanted))
+        row = await runs.get(tx, started.key)
+    assert started.held_at is None
+    assert row is not None
+    assert (row.owner, row.fence) == (None, 0)
+    async with database.transaction() as tx:
+        taken = (await claims.take(tx, worker.id, ["identity"], 10)).runs
+    assert started.key in [each.claim.key for each in taken]
+
+
 async def test_a_repeated_trigger_gives_the_run_it_started(database: Database, make_new: MakeNew) -> None:
     first, second = make_new(trigger="hook:1"), make_new(trigger="hook:1")
     other_tenant = make_new(tenant="umbrella", trigger="hook:1")
     async with database.transaction() as tx:
         await runs.start(tx, first)
     async with database.transaction() as tx:
-        assert await runs.start(tx, second) == (first.key, False)
-        assert await runs.start(tx, other_tenant) == (other_tenant.key, True)
+        assert await runs.start(tx, second) == runs.Started(first.key, is_new=False)
+        assert await runs.start(tx, other_tenant) == runs.Started(other_tenant.key, is_new=True)
     assert await events_of(database, first.key) == [
         Event.TRIGGER_ACCEPTED,
         Event.RUN_STARTED,
@@ -102,12 +149,12 @@ async def test_claims_go_by_priority_then_age_and_only_in_the_domain(
     later = await start()
     await start(domain="hr")
     async with database.transaction() as tx:
-        claimed = await runs.claim(tx, worker.id, ["identity"], 10)
+        claimed = (await claims.take(tx, worker.id, ["identity"], 10)).runs
     assert [each.claim.key for each in claimed] == [urgent, late, later]
     assert [each.claim[1:] for each in claimed] == [(1, 0)] * 3
     assert {each.state_json for each in claimed} == {'{"at": 0}'}
     async with database.transaction() as tx:
-        assert await runs.claim(tx, worker.id, ["identity"], 10) == []
+        assert (await claims.take(tx, worker.id, ["identity"], 10)).runs == []
 
 
 async def test_simultaneous_claims_share_without_overlap(database: Database, start: Start, worker: Worker) -> None:
@@ -115,7 +162,7 @@ async def test_simultaneous_claims_share_without_overlap(database: Database, sta
 
     async def claim_some() -> list[Claimed]:
         async with database.transaction() as tx:
-            return await runs.claim(tx, worker.id, ["identity"], 3)
+            return (await claims.take(tx, worker.id, ["identity"], 3)).runs
 
     claimed = [each.claim.key for batch in await asyncio.gather(*(claim_some() for _ in range(20))) for each in batch]
     assert len(claimed) == len(set(claimed))
@@ -128,7 +175,7 @@ async def test_simultaneous_claims_share_without_overlap(database: Database, sta
 async def test_nobody_unregistered_claims(database: Database, start: Start) -> None:
     await start()
     async with database.transaction() as tx:
-        assert await runs.claim(tx, str(uuid.uuid4()), ["identity"], 10) == []
+        assert (await claims.take(tx, str(uuid.uuid4()), ["identity"], 10)).runs == []
 
 
 async def test_a_commit_writes_everything(database: Database, start: Start, claim: Claim) -> None:
@@ -175,7 +222,7 @@ async def test_a_commit_writes_everything(database: Database, start: Start, clai
         row = await runs.get(tx, key)
         records = await steps.list_steps(tx, key)
         assert [event.key for event in await inbox.unconsumed(tx, key)] == ["b"]
-        assert 3590 < (await timers.next_due_in(tx, ["identity"]) or 0) <= 3600
+        assert 3590 < (await _due_in(tx, ["identity"]) or 0) <= 3600
         assert await runs.state_of(tx, key) == '{"at": 1}'
     assert row is not None
     assert (row.status, row.requester, row.seq) == (RunStatus.WAITING, "an.devries@example.com", 1)
@@ -213,7 +260,7 @@ async def test_a_later_commit_keeps_the_times_it_does_not_know(database: Databas
     [lambda c: c._replace(fence=c.fence + 1), lambda c: c._replace(fence=c.fence - 1), lambda c: c._replace(seq=5)],
 )
 async def test_a_commit_without_the_run_writes_nothing(
-    database: Database, start: Start, claim: Claim, wrong: Callable[[runs.Claim], runs.Claim]
+    database: Database, start: Start, claim: Claim, wrong: Callable[[claims.Claim], claims.Claim]
 ) -> None:
     key = await start()
     held = await claim()
@@ -227,7 +274,7 @@ async def test_a_commit_without_the_run_writes_nothing(
                 StepCommit(state_json="{}", status=RunStatus.DONE, steps=[step], timers_set={"t": 1}),
             )
         with pytest.raises(FencedOut):
-            await runs.park(tx, wrong(held.claim), 0)
+            await claims.park(tx, wrong(held.claim), 0)
     assert await everything_of(database, key) == before
 
 
@@ -274,7 +321,7 @@ async def test_the_end_of_a_run_frees_and_closes_everything(database: Database, 
     async with database.transaction() as tx:
         assert await inbox.deliver(tx, key, "late", "{}")
         row = await runs.get(tx, key)
-        assert await timers.next_due_in(tx, ["identity"]) is None
+        assert await _due_in(tx, ["identity"]) is None
         leaves = await audit.read(tx, key)
         with pytest.raises(FencedOut):
             await surroundings.asked(tx, key, held.claim.fence, [])
@@ -296,7 +343,7 @@ async def test_a_trigger_repeated_after_the_end_leaves_the_closed_chain_alone(
     held = await claim()
     async with database.transaction() as tx:
         await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.DONE))
-        assert await runs.start(tx, make_new(trigger="hook:1")) == (key, False)
+        assert await runs.start(tx, make_new(trigger="hook:1")) == runs.Started(key, is_new=False)
         outside = (await audit.read_outside(tx, "acme", "identity"))[0]
     assert (outside.event, outside.fields["closed_run"]) == (Event.TRIGGER_REPEATED, key.run)
     assert (await events_of(database, key))[-1] is Event.RUN_CLOSED
@@ -314,7 +361,7 @@ async def test_parking_sleeps_unless_events_came(
         async with database.transaction() as tx:
             done = await commits.commit(tx, held.claim, state)
             if not together:
-                assert await runs.park(tx, done.claim, 0) is (done.inbox_n == 0)
+                assert await claims.park(tx, done.claim, 0) is (done.inbox_n == 0)
 
     await park(held)
     with pytest.raises(AssertionError):
@@ -337,7 +384,7 @@ async def test_an_event_for_an_owned_run_is_seen_when_it_parks(database: Databas
     with pytest.raises(AssertionError):
         await claim()
     async with database.transaction() as tx:
-        assert not await runs.park(tx, held.claim, held.inbox_n)
+        assert not await claims.park(tx, held.claim, held.inbox_n)
     assert [event.key for event in (await claim()).inbox] == ["a"]
 
 
@@ -359,7 +406,7 @@ async def test_held_asks_for_the_fence(database: Database, start: Start, claim: 
                 await surroundings.asked(tx, other, held.claim.fence, [])
         with pytest.raises(FencedOut):
             await surroundings.asked(tx, key, held.claim.fence + 1, [])
-        await runs.park(tx, held.claim, 0)
+        await claims.park(tx, held.claim, 0)
         with pytest.raises(FencedOut):
             await surroundings.asked(tx, key, held.claim.fence, [])
 
@@ -372,9 +419,9 @@ async def test_a_timer_may_be_set_for_a_moment(database: Database, start: Start,
         waits: dict[str, float | datetime] = {"past": past, "future": future, "soon": 3600.0}
         await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.WAITING, timers_set=waits))
     async with database.transaction() as tx:
-        assert await timers.next_due_in(tx, ["identity"]) == 0
+        assert await _due_in(tx, ["identity"]) == 0
         assert await timers.fire_due(tx, ["identity"]) == 1
-        assert 3590 < (await timers.next_due_in(tx, ["identity"]) or 0) <= 3600
+        assert 3590 < (await _due_in(tx, ["identity"]) or 0) <= 3600
     async with database.reading() as tx:
         (row,) = await tx.rows("select due_at from regie.timer where timer = 'future'")
     assert row["due_at"] == future
@@ -425,8 +472,8 @@ async def test_due_timers_become_events_once_per_setting(database: Database, sta
     assert await fire(asyncio.Barrier(1)) == 1
     assert [event.n for event in (await claim()).inbox] == [3]
     async with database.reading() as tx:
-        assert await timers.next_due_in(tx, ["hr"]) is None
-        assert 3500 < (await timers.next_due_in(tx, ["hr", "identity"]) or 0) <= 3600
+        assert await _due_in(tx, ["hr"]) is None
+        assert 3500 < (await _due_in(tx, ["hr", "identity"]) or 0) <= 3600
 
 
 async def test_lists_page_through_everything_once(database: Database, start: Start) -> None:
@@ -438,7 +485,7 @@ async def test_lists_page_through_everything_once(database: Database, start: Sta
         before: Cursor | None = None
         while True:
             async with database.reading() as tx:
-                page = await runs.list_runs(tx, limit=2, before=before, **which)  # type: ignore[arg-type]  # texts
+                page = await run_lists.list_runs(tx, limit=2, before=before, **which)  # type: ignore[arg-type]  # texts
             if not page:
                 return found
             found += [row.key for row in page]
@@ -450,8 +497,8 @@ async def test_lists_page_through_everything_once(database: Database, start: Sta
     assert sorted(await walk(workflow="identity.other")) == sorted(others)
     assert await walk(tenant="nobody") == []
     async with database.reading() as tx:
-        assert await runs.count_by_status(tx, tenant="acme") == {RunStatus.RUNNING: 7}
-        newest = (await runs.list_runs(tx, limit=1))[0]
+        assert await run_lists.count_by_status(tx, tenant="acme") == {RunStatus.RUNNING: 7}
+        newest = (await run_lists.list_runs(tx, limit=1))[0]
     assert newest.key == everything[0]
 
 
@@ -472,7 +519,7 @@ async def test_a_run_whose_state_was_altered_is_set_aside_and_the_others_are_cla
             altered._asdict(),
         )
     async with database.transaction() as tx:
-        claimed = await runs.claim(tx, worker.id, ["identity"], 10)
+        claimed = (await claims.take(tx, worker.id, ["identity"], 10)).runs
     assert [each.claim.key for each in claimed] == [whole]
     async with database.reading() as tx:
         row = await runs.get(tx, altered)
@@ -480,4 +527,4 @@ async def test_a_run_whose_state_was_altered_is_set_aside_and_the_others_are_cla
     assert row.owner is None
     assert (await events_of(database, altered))[-1] is Event.RUN_SET_ASIDE
     async with database.transaction() as tx:
-        assert await runs.claim(tx, worker.id, ["identity"], 10) == []
+        assert (await claims.take(tx, worker.id, ["identity"], 10)).runs == []

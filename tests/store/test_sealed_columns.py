@@ -16,11 +16,11 @@ from regie.core.plan import Change, FieldChange, PlannedStep, Receipt
 from regie.core.run import OpenApproval, RunStatus, StepStatus
 from regie.store import accounts, approvals, commits, effects, events, inbox, polls
 from regie.store.approvals import approval_id
+from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.effects import Intent
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed
 from regie.store.schedules import StartKey
 from regie.store.steps import StepRow
 

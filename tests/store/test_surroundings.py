@@ -12,11 +12,11 @@ from regie.core.effect import EffectState, attempt_key
 from regie.core.errors import FencedOut
 from regie.core.run import RunStatus
 from regie.store import commits, surroundings
+from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.effects import Intent
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed
 from regie.store.surroundings import CLOCK_MAY_STEP_S, Nearby
 
 from .test_effects import intend, intent_of, settle

@@ -14,11 +14,11 @@ import pytest
 
 from regie.core.errors import FencedOut, Unavailable
 from regie.core.run import RunStatus
-from regie.store import commits, runs, surroundings, workers
+from regie.store import claims, commits, runs, surroundings, workers
+from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import READY, RunKey
-from regie.store.runs import Claimed
 from regie.store.workers import Worker
 
 pytestmark = pytest.mark.slow
@@ -87,12 +87,12 @@ async def _is_out(database: Database, held: Claimed, worker: Worker) -> None:
         with pytest.raises(FencedOut):
             await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.RUNNING))
         with pytest.raises(FencedOut):
-            await runs.park(tx, held.claim, 0)
+            await claims.park(tx, held.claim, 0)
         with pytest.raises(FencedOut):
             await surroundings.asked(tx, held.claim.key, held.claim.fence, [])
-        assert await runs.claim(tx, worker.id, ["identity"], 1) == []
+        assert (await claims.take(tx, worker.id, ["identity"], 1)).runs == []
     async with workers.registered(database, name="w2", domains=["identity"]) as other, database.transaction() as tx:
-        (again,) = await runs.claim(tx, other.id, ["identity"], 1)
+        (again,) = (await claims.take(tx, other.id, ["identity"], 1)).runs
     assert again.claim.key == held.claim.key
     assert again.claim.fence > held.claim.fence
 
@@ -100,14 +100,14 @@ async def _is_out(database: Database, held: Claimed, worker: Worker) -> None:
 async def test_a_worker_that_leaves_hands_its_runs_over_at_once(database: Database, start: Start) -> None:
     key = await start()
     async with workers.registered(database, name="w1", domains=["identity"]) as first, database.transaction() as tx:
-        assert len(await runs.claim(tx, first.id, ["identity"], 1)) == 1
+        assert len((await claims.take(tx, first.id, ["identity"], 1)).runs) == 1
     async with database.reading() as tx:
         assert await workers.list_workers(tx) == []
         row = await runs.get(tx, key)
     assert row is not None
     assert row.owner is None
     async with workers.registered(database, name="w2", domains=["identity"]) as second, database.transaction() as tx:
-        assert len(await runs.claim(tx, second.id, ["identity"], 1)) == 1
+        assert len((await claims.take(tx, second.id, ["identity"], 1)).runs) == 1
 
 
 async def test_a_killed_process_is_noticed_within_moments(
@@ -118,7 +118,7 @@ async def test_a_killed_process_is_noticed_within_moments(
         """
         import asyncio, sys
         from pathlib import Path
-        from regie.store import runs, workers
+        from regie.store import claims, workers
         from regie.store.database import Database
         from regie.store.sealer import Sealer
 
@@ -126,7 +126,7 @@ async def test_a_killed_process_is_noticed_within_moments(
             async with Database(sys.argv[1], Sealer.from_file(Path(sys.argv[2]))) as database:
                 async with workers.registered(database, name="doomed", domains=["identity"]) as worker:
                     async with database.transaction() as tx:
-                        await runs.claim(tx, worker.id, ["identity"], 5)
+                        (await claims.take(tx, worker.id, ["identity"], 5)).runs
                     print("holding", flush=True)
                     await asyncio.sleep(600)
 

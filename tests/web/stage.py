@@ -20,7 +20,7 @@ from regie.core.tenant import Connection, Domain, Tenant
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient, InboundEvent
-from regie.store import accounts, approvals, commits, effects, inbox, runs, workers
+from regie.store import accounts, approvals, claims, commits, effects, inbox, run_lists, workers
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.effects import Intent
@@ -160,11 +160,11 @@ class Stage:
     async def move(self, key: RunKey, worker: Worker, step: StepCommit) -> None:
         """Commit one step of a run as a worker does, and let go of it."""
         async with self.database.transaction() as tx:
-            for claimed in await runs.claim(tx, worker.id, [key.domain], 100):
+            for claimed in (await claims.take(tx, worker.id, [key.domain], 100)).runs:
                 if claimed.claim.key == key:
                     await commits.commit(tx, claimed.claim, step)
                 else:
-                    await runs.park(tx, claimed.claim, claimed.inbox_n)
+                    await claims.park(tx, claimed.claim, claimed.inbox_n)
 
     async def ask(
         self, key: RunKey, *approvers: str, requester: str = RIK, within_s: float = 3600, place: str = "approval"
@@ -260,7 +260,7 @@ class Stage:
 
     async def count_runs(self) -> int:
         async with self.database.reading() as tx:
-            return sum((await runs.count_by_status(tx)).values())
+            return sum((await run_lists.count_by_status(tx)).values())
 
     async def add_people(self) -> None:
         async with self.database.transaction() as tx:

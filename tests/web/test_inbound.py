@@ -20,7 +20,7 @@ from regie.gateway.identify import WEB, Callers
 from regie.gateway.vault import VaultFile
 from regie.gateway_client import GatewayClient
 from regie.kit.discovery import connectors_in
-from regie.store import audit, releases, runs
+from regie.store import audit, releases, run_lists, runs
 from regie.store.audit import Leaf
 from regie.store.database import Database
 from regie.store.keys import RunKey
@@ -49,7 +49,7 @@ async def test_a_new_ticket_starts_every_workflow_that_waits_for_it(stage: Stage
     assert accepted["accepted"] is True
     assert [(run["workflow"], run["is_new"]) for run in accepted["runs"]] == [("hr.leave", True), (OFFBOARD, True)]
     async with stage.database.reading() as tx:
-        stored = {row.key.run: row for row in await runs.list_runs(tx)}
+        stored = {row.key.run: row for row in await run_lists.list_runs(tx)}
     assert stored.keys() == {run["id"] for run in accepted["runs"]}
     for row in stored.values():
         assert (row.key.tenant, row.ticket, row.started_by.type, row.started_by.id) == (

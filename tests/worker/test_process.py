@@ -25,7 +25,7 @@ from regie.core.tenant import Domain, Tenant
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
 from regie.settings import child_environment
-from regie.store import releases, runs, schedules, workers
+from regie.store import releases, run_lists, runs, schedules, workers
 from regie.store.database import Database
 from regie.worker.__main__ import FINISH_WITHIN_S
 
@@ -180,7 +180,7 @@ async def test_two_of_them_start_what_is_due_once(start: Start, database: Databa
     async with asyncio.timeout(30):
         while True:
             async with database.reading() as tx:
-                found = await runs.list_runs(tx, limit=100)
+                found = await run_lists.list_runs(tx, limit=100)
             if len(found) >= len(tenants) and all(row.status is RunStatus.DONE for row in found):
                 break
             await asyncio.sleep(0.05)

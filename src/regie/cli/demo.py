@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from regie.cli.demo_world import demo_home, up
+from regie.cli.auditing import prove
+from regie.cli.demo_world import TENANT, demo_home, up
 from regie.cli.installation import Installation, real_home
 from regie.cli.sandbox_client import about_people
 from regie.cli.story import Story, telling
@@ -19,6 +21,7 @@ from regie.settings import Settings
 
 EMPLOYEE = "jan.janssen@example.com"
 REPORTER = "elif.demir@example.com"
+DOMAIN = "identity"
 OFFICER = "ingrid.larsen@example.com"
 
 
@@ -61,7 +64,10 @@ def _clear(settings: Settings) -> None:
 
 async def _demo(settings: Settings) -> dict[str, Any]:
     async with up(settings, say, is_demo=True) as services, telling(services) as story:
-        return await _tell(story)
+        summary = await _tell(story)
+        path = services.settings.home / "audit-bundle"
+        proof = await prove(services.settings, TENANT, DOMAIN, path)
+        return {**summary, "proof": {"bundle": str(path), "entries": proof.size, "checkpoint": proof.checkpoint}}
 
 
 async def _tell(story: Story) -> dict[str, Any]:
@@ -198,6 +204,21 @@ def _show(summary: dict[str, Any]) -> None:
         ),
         nothing="Nothing ran.",
     )
+    _show_proof(summary["proof"])
     out.print(f"\nDone in {summary['seconds']} s. Nothing runs any more. To look around:")
     out.print("  .venv/bin/regie up --demo", style="bold")
     out.print(f"then open {summary['web']} or try `regie runs`, `regie show RUN`, `regie audit show RUN`.")
+
+
+def _show_proof(proof: dict[str, Any]) -> None:
+    out.print(f"\nEach of the {proof['entries']} entries of the audit log is under this signed checkpoint:")
+    for line in proof["checkpoint"].splitlines():
+        out.print(f"  {line}", style="dim", markup=False)
+    out.print("Check it with a program that knows nothing of Regie:")
+    out.print(f"  .venv/bin/regie-verify {_nearby(proof['bundle'])}", style="bold")
+
+
+def _nearby(path: str) -> str:
+    """A path as one would type it here."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

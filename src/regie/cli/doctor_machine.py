@@ -74,6 +74,7 @@ def private_files(settings: Settings) -> Iterator[Finding]:
         settings.vault_file,
         settings.vault_file.with_suffix(".key"),
         settings.sign_ins_file,
+        settings.signing_key_file,
         settings.home / "postgres" / "passwords.json",
     ]
     found = [file for file in sorted(places) if file.is_file()]

@@ -8,7 +8,7 @@ from regie.cli.findings import Finding, info, ok, problem, warning
 from regie.cli.installation import Installation
 from regie.core.errors import RegieError
 from regie.core.release import Release
-from regie.store import checkup, liveness, polls, quotas, rate_budgets, releases, schedules, workers
+from regie.store import checkup, liveness, logs, polls, quotas, rate_budgets, releases, schedules, workers
 from regie.store.checkup import OddApproval, WaitingRun
 from regie.store.database import Database, Transaction
 from regie.store.liveness import Sleeper
@@ -19,6 +19,8 @@ CLOCKS_APART_S = 5.0
 """Seconds that two clocks may differ before somebody should look."""
 NEARLY_FULL = 0.8
 """Part of a queue's bound from which somebody should look."""
+UNSIGNED_AFTER_S, ALARM_AFTER_S = 10.0, 30.0
+"""Seconds that an entry may wait for the notary before somebody should look, and before something is wrong."""
 
 
 def machine_clock() -> datetime:
@@ -71,6 +73,7 @@ async def inside(installation: Installation, dsn: str) -> tuple[Release | None, 
             current = await releases.current(tx) if await releases.history(tx, limit=1) else None
             is_running = bool(installation.read_state())
             at_work = await _workers(tx, current, is_running=is_running)
+            at_work += await _notary(tx)
             of_runs = [*await _runs(tx), *await _quotas(tx), *await _approvals(tx), *await _starts(tx)]
             return current, [*at_work, *of_runs]
     except RegieError as error:
@@ -98,6 +101,16 @@ async def _workers(tx: Transaction, current: Release | None, *, is_running: bool
     if living:
         return [*findings, ok("workers", f"{len(living)} at work.")]
     return [*findings, info("workers", "None is at work.", "regie up")]
+
+
+async def _notary(tx: Transaction) -> list[Finding]:
+    """Whether entries get into their logs in time."""
+    count, oldest_s = await logs.waiting(tx)
+    if oldest_s < UNSIGNED_AFTER_S:
+        return [ok("notary", "No entry waits long for its signature.")]
+    message = f"{count} entries wait to be signed, the oldest for {oldest_s:.0f} s."
+    remedy = "regie up; else logs/notary.log says what keeps it from signing."
+    return [(problem if oldest_s > ALARM_AFTER_S else warning)("notary", message, remedy)]
 
 
 async def _runs(tx: Transaction) -> list[Finding]:

@@ -27,6 +27,7 @@ from regie.store.database import Database
 from regie.store.migrating import migrate
 from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
+from regie.store.sequencing import login_for_notary
 from regie.workspace.loading import fault_in_tenant, load_release
 
 Say = Callable[[str], None]
@@ -171,7 +172,7 @@ class Installation:
         return release
 
     async def start(self, supervisor: Supervisor, dsn: str, domains: list[str]) -> Process:
-        """Start gateway, workers and web; the web process is given back."""
+        """Start gateway, workers, web and notary; the web process is given back."""
         settings = self.settings
         for domain in domains:
             read_or_make_token(settings.worker_token_file(domain))
@@ -199,8 +200,19 @@ class Installation:
             Process(f"worker-{number}", "regie.worker", logs, environment={**common, **crash, **told})
             for number, told in enumerate(told_at, start=1)
         ]
-        await supervisor.add_together(gateway, web, *workers)
+        notary = Process("notary", "regie.notary", logs, environment={**common, **await self._notary_login(dsn)})
+        await supervisor.add_together(gateway, web, notary, *workers)
         return web
+
+    async def _notary_login(self, dsn: str) -> dict[str, str]:
+        """The notary's way to the database: under a role of its own, and no other way."""
+        url = self.settings.notary_database_url
+        if not url:
+            found = await login_for_notary(dsn, read_or_make_token(self.settings.notary_token_file))
+            if found is None:
+                self.say("The owner of the database may not make roles: the notary works under the owner's.")
+            url = found or dsn
+        return {"database_url": "", "notary_database_url": url}
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

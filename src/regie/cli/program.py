@@ -7,6 +7,7 @@ import typer
 from regie.cli import (
     accounts,
     approvals,
+    auditing,
     definitions,
     demo,
     doctor,
@@ -19,6 +20,7 @@ from regie.cli import (
     services,
     steering,
     top,
+    witness,
 )
 
 program = typer.Typer(
@@ -39,6 +41,7 @@ program.command(rich_help_panel=RUNNING)(demo.demo)
 program.command(rich_help_panel=RUNNING)(services.up)
 program.command(rich_help_panel=RUNNING)(services.down)
 program.command(rich_help_panel=RUNNING)(doctor.doctor)
+program.command(rich_help_panel=RUNNING)(witness.witness)
 program.command(rich_help_panel=LOOKING)(definitions.workflows)
 program.command(rich_help_panel=LOOKING)(definitions.blocks)
 program.command(rich_help_panel=LOOKING)(definitions.validate)
@@ -49,6 +52,12 @@ program.command(rich_help_panel=LOOKING)(approvals.approvals)
 program.command(rich_help_panel=LOOKING)(schedules.schedules)
 program.command(rich_help_panel=LOOKING)(quotas.quotas)
 program.command(rich_help_panel=LOOKING)(top.top)
+runs.audit.command("logs")(auditing.list_logs)
+runs.audit.command("checkpoint")(auditing.checkpoint)
+runs.audit.command("keys")(auditing.keys)
+runs.audit.command("export")(auditing.export)
+runs.audit.command("verify")(auditing.verify)
+runs.audit.command("rotate-key")(auditing.rotate_key)
 program.add_typer(runs.audit, name="audit", rich_help_panel=LOOKING)
 program.command(rich_help_panel=DOING)(runs.start)
 program.command(rich_help_panel=DOING)(steering.cancel)

@@ -29,7 +29,7 @@ RunId = Annotated[str, typer.Argument(help="Id of the run.")]
 SHORTEST_S = 0.005
 """Less than that is not told."""
 
-audit = typer.Typer(no_args_is_help=True, help="What the audit log holds.")
+audit = typer.Typer(no_args_is_help=True, help="What the audit log holds, and proofs of it.")
 
 
 def plan(

@@ -26,7 +26,7 @@ def up(
         bool, typer.Option("--demo", help="With the imaginary outside world, and accounts to try it with.")
     ] = False,
 ) -> None:
-    """Run Regie on this machine until interrupted: database, gateway, worker and web."""
+    """Run Regie on this machine until interrupted: database, gateway, worker, notary and web."""
     try:
         asyncio.run(_up(Settings(), is_demo=is_demo))
     except asyncio.CancelledError:
@@ -66,6 +66,7 @@ def _explain(sandbox: str) -> None:
     out.print("  .venv/bin/regie runs                      what has run")
     out.print("  .venv/bin/regie show RUN                  one run: steps, plan, changes")
     out.print("  .venv/bin/regie audit show RUN            who did what and when")
+    out.print("  .venv/bin/regie audit verify              whether anything in any log was changed")
     out.print("  .venv/bin/regie approvals                 what waits for an answer")
     out.print("  .venv/bin/regie approve APPROVAL --as ingrid.larsen@example.com")
     out.print("A new ticket, as a customer would open it:")

@@ -10,6 +10,7 @@ import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -72,6 +73,8 @@ class Event(StrEnum):
     EFFECT_LOST = "effect:lost"
     """The outcome of a write stayed unknown: a person must settle it."""
     CAPABILITY_DENIED = "capability:denied"
+    LOG_KEY_ROTATED = "log_key:rotated"
+    """The notary signs with a new key from here on; the old one has signed this."""
 
     @property
     def noun(self) -> str:
@@ -89,7 +92,7 @@ class Actor(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    type: Literal["person", "operator", "worker", "gateway", "web", "engine", "ticket_system"]
+    type: Literal["person", "operator", "worker", "gateway", "web", "engine", "ticket_system", "notary"]
     id: str
 
 
@@ -161,6 +164,11 @@ def encode_leaf(fact: Fact, place: Place) -> bytes:
     if len(leaf) > LEAF_LIMIT:
         raise AuditBroken(f"a leaf of {len(leaf)} bytes is over the limit of {LEAF_LIMIT}")
     return leaf
+
+
+def written(at: datetime) -> str:
+    """A moment as leaves have it: RFC 3339 in UTC, to the microsecond."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def leaf_hash(leaf: bytes) -> bytes:

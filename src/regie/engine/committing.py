@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from regie.core.errors import OutcomeUnknown, RegieError, Unavailable
 from regie.store import commits
+from regie.store.claims import Claim
 from regie.store.commits import Committed, StepCommit
 from regie.store.database import Database
-from regie.store.runs import Claim
 
 MOST_TOGETHER = 128
 """Runs in one transaction: more gain little, and what breaks one makes all of them be written singly."""
@@ -91,7 +91,9 @@ class GroupCommit:
         """Write a group in one transaction, and settle each; what is raised is every one's."""
         try:
             async with self.database.transaction() as tx:
-                outcomes = await commits.commit_all(tx, [(waiting.claim, waiting.step) for waiting in group])
+                outcomes = await commits.commit_all(
+                    tx, [(waiting.claim, waiting.step) for waiting in group], is_last=True
+                )
         except (Unavailable, OutcomeUnknown):
             raise
         except (RegieError, ValueError):

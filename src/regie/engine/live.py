@@ -45,7 +45,7 @@ from regie.crashpoints import CrashPoint, crashpoint
 from regie.engine.committing import GroupCommit
 from regie.engine.port import Performer, Task, broken, turn
 from regie.engine.records import Timing, input_digest, new_children, to_commit
-from regie.store import commits, inbox, runs
+from regie.store import claims, commits, inbox
 from regie.store.approvals import DecidedMeanwhile
 from regie.store.commits import Committed, StepCommit
 from regie.store.inbox import HeardMeanwhile, InboxEvent
@@ -131,7 +131,7 @@ class LiveRun:
     """
 
     group: GroupCommit
-    claimed: runs.Claimed
+    claimed: claims.Claimed
     release: Release
     catalogue: Catalogue
     performer: Performer
@@ -207,7 +207,7 @@ class LiveRun:
 
         async def park() -> None:
             async with self.group.database.transaction() as tx:
-                await runs.park(tx, self.claim, seen)
+                await claims.park(tx, self.claim, seen)
 
         await _until_answered(park)
         self.is_let_go = True

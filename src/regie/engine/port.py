@@ -28,8 +28,8 @@ from regie.core.run import (
     RunState,
     Work,
 )
+from regie.store.claims import Claimed
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +145,18 @@ class Unwatched:
 
     def let_go(self, claimed: Claimed, state: RunState) -> None:
         """Nobody is told."""
+
+
+class Hands(Protocol):
+    """A worker in the process that starts runs: what it has room for, it takes at once."""
+
+    def room_for(self, domain: str) -> str | None:
+        """The worker's id, when it could take a run of that domain now."""
+        ...
+
+    def adopt(self, claimed: Claimed, release: Release) -> None:
+        """See a run through that is this worker's."""
+        ...
 
 
 class Engine(Protocol):

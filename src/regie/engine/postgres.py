@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -17,10 +18,11 @@ from regie.core.repeating import kept_digest
 from regie.core.run import EVENT, Event, RunState
 from regie.engine.accepting import accept, accept_rerun, require_place
 from regie.engine.event_starting import start_for_oldest
-from regie.engine.port import RerunRequest, Started, StartRequest
-from regie.store import events, inbox, quotas, releases, runs
+from regie.engine.port import Hands, RerunRequest, Started, StartRequest
+from regie.store import claims, events, inbox, quotas, releases, runs
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
+from regie.store.runs import NewRun
 from regie.telemetry import traces
 
 MOST_ROUTED = 20
@@ -30,15 +32,29 @@ log = structlog.get_logger(__name__)
 
 
 class PostgresEngine:
-    """Accepts runs and events for a database. Any process may hold one; it owns nothing."""
+    """Accepts runs and events for a database. Any process may hold one; it owns nothing.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: Where the runs are.
+        hands: A worker in the same process: a run that it has room for is its own from the start.
+    """
+
+    def __init__(self, database: Database, hands: Hands | None = None) -> None:
         self.database = database
+        self.hands = hands
 
     async def start(self, request: StartRequest) -> Started:
         """Accept a run. See `port.Engine`."""
         async with self.database.transaction() as tx:
-            return await self.start_in(tx, request)
+            new, release = await self._asked(tx, request)
+            if self.hands is not None:
+                new = replace(new, worker=self.hands.room_for(new.key.domain))
+            # Whether a start rate lets it begin now is found out behind the start.
+            has_rate = release.domains[new.key.domain].quota.start_rate is not None
+            started = await self._put(tx, new, request, is_last=not request.is_bounded and not has_rate)
+        if self.hands is not None and started.held_at is not None:
+            self.hands.adopt(claims.from_start(new, started.held_at), release)
+        return Started(started.key, started.is_new)
 
     async def start_in(self, tx: Transaction, request: StartRequest) -> Started:
         """Accept a run in the caller's transaction, so that trigger and run are written together or not at all.
@@ -47,12 +63,20 @@ class PostgresEngine:
             InvalidInput: No such workflow or tenant, or the tenant does not have the domain.
             Throttled: The domain's queue is full, and the request is bounded by that; leave the transaction.
         """
-        release = await releases.current(tx)
-        state = begin(accept(request, release, str(uuid.uuid4())))
-        corr = request.corr or state.facts.id
-        started = await self._put(tx, state, (release, release.digest), request, corr=corr)
+        new, _ = await self._asked(tx, request)
+        started = await self._put(tx, new, request, is_last=False)
+        return Started(started.key, started.is_new)
+
+    async def _asked(self, tx: Transaction, request: StartRequest) -> tuple[NewRun, Release]:
+        """The run that is asked for, and the release it is pinned to."""
+        current = await releases.current_at(tx)
+        state = begin(accept(request, current.release, str(uuid.uuid4())))
+        return _new_run(state, current, request, corr=request.corr or state.facts.id), current.release
+
+    async def _put(self, tx: Transaction, new: NewRun, request: StartRequest, *, is_last: bool) -> runs.Started:
+        started = await runs.start(tx, new, is_last=is_last)
         if request.is_bounded and started.is_new:
-            await quotas.require_room(tx, started.key.domain)
+            await quotas.require_room(tx, new.key.domain)
         return started
 
     async def rerun(self, request: RerunRequest) -> Started:
@@ -71,8 +95,9 @@ class PostgresEngine:
             raise InvalidInput(f"There is no run {request.key.run}.")
         before = RunState.model_validate_json(await runs.state_of(tx, row.key))
         was = await releases.get(tx, row.release)
-        now = await releases.current(tx) if request.is_current else was
-        state = accept_rerun(request, before, was, now, str(uuid.uuid4()))
+        current = await releases.current_at(tx)
+        pinned = current if request.is_current else replace(current, release=was, digest=row.release)
+        state = accept_rerun(request, before, was, pinned.release, str(uuid.uuid4()))
         repeats = runs.Repeated(
             run=row.key.run,
             first_run=row.first_run or row.key.run,
@@ -80,42 +105,7 @@ class PostgresEngine:
             kept=sum(step.kept for step in state.steps.values()),
             kept_sha256=kept_digest(state),
         )
-        digest = now.digest if request.is_current else row.release
-        return await self._put(tx, state, (now, digest), request, corr=row.corr, repeats=repeats)
-
-    async def _put(
-        self,
-        tx: Transaction,
-        state: RunState,
-        pinned: tuple[Release, str],
-        request: StartRequest | RerunRequest,
-        *,
-        corr: str,
-        repeats: runs.Repeated | None = None,
-    ) -> Started:
-        """Write a new run down, pinned to a release and the name under which that was loaded."""
-        facts, (release, digest) = state.facts, pinned
-        definition = release.definition(facts.workflow)
-        started = await runs.start(
-            tx,
-            runs.NewRun(
-                key=RunKey(facts.tenant, facts.domain, facts.id),
-                workflow=facts.workflow,
-                release=digest,
-                definition_digest=definition.digest,
-                trigger_key=request.trigger_key,
-                started_by=request.started_by,
-                state_json=state.model_dump_json(),
-                ticket=facts.ticket,
-                corr=corr,
-                requester=state.requester,
-                dry=facts.dry,
-                finish_within_s=definition.sla_finish_s,
-                timers={timer.timer: timer.after_s for timer in stopping.timers(definition, facts)},
-                repeats=repeats,
-                trace=traces.current(),
-            ),
-        )
+        started = await runs.start(tx, _new_run(state, pinned, request, corr=row.corr, repeats=repeats))
         return Started(started.key, started.is_new)
 
     async def deliver(self, key: RunKey, inbox_key: str, event: Event) -> bool:
@@ -165,3 +155,34 @@ class PostgresEngine:
         """Where a run stands. See `port.Engine`."""
         async with self.database.reading() as tx:
             return RunState.model_validate_json(await runs.state_of(tx, key))
+
+
+def _new_run(
+    state: RunState,
+    pinned: releases.Current,
+    request: StartRequest | RerunRequest,
+    *,
+    corr: str,
+    repeats: runs.Repeated | None = None,
+) -> NewRun:
+    """What is written down of a new run, pinned to a release."""
+    facts = state.facts
+    definition = pinned.release.definition(facts.workflow)
+    return NewRun(
+        key=RunKey(facts.tenant, facts.domain, facts.id),
+        workflow=facts.workflow,
+        release=pinned.digest,
+        definition_digest=definition.digest,
+        trigger_key=request.trigger_key,
+        started_by=request.started_by,
+        state_json=state.model_dump_json(),
+        ticket=facts.ticket,
+        corr=corr,
+        requester=state.requester,
+        dry=facts.dry,
+        finish_within_s=definition.sla_finish_s,
+        timers={timer.timer: timer.after_s for timer in stopping.timers(definition, facts)},
+        repeats=repeats,
+        trace=traces.current(),
+        now=pinned.now,
+    )

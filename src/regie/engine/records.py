@@ -40,9 +40,10 @@ from regie.core.run import (
 )
 from regie.engine.accepting import accept_child, child_trigger
 from regie.store.approvals import approval_id
+from regie.store.claims import Claimed
 from regie.store.commits import Kin, StepCommit
 from regie.store.keys import RunKey
-from regie.store.runs import Claimed, NewRun
+from regie.store.runs import NewRun
 from regie.store.steps import StepRow
 
 

@@ -23,7 +23,7 @@ from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer, Unwatched, Watcher
 from regie.engine.postgres import PostgresEngine
-from regie.store import choosing, events, liveness, releases, runs, timers, workers
+from regie.store import claims, events, liveness, releases, timers, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 
@@ -68,7 +68,7 @@ class WorkerLoop:
         domains: Whose runs to move.
         name: For people, in the list of workers.
         slots: How many runs at the same time; parked runs take none.
-        hands: What sees each run through, with the run's domain.
+        hands: What sees each run through, with its key.
         watcher: Is told which runs are taken and let go.
         reads: Up to which format it reads runs; what is written in a later one is left to newer workers.
     """
@@ -83,7 +83,8 @@ class WorkerLoop:
     reads: int = FORMAT
     group: GroupCommit = field(init=False)
     live: dict[RunKey, LiveRun] = field(default_factory=dict)
-    hands: dict[asyncio.Task[None], str] = field(default_factory=dict)
+    hands: dict[asyncio.Task[None], RunKey] = field(default_factory=dict)
+    _id: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         """Make the place where its runs bring their commits."""
@@ -94,18 +95,18 @@ class WorkerLoop:
 
         Raises:
             Unavailable: The connection that carries this worker's lock is gone: it counts as dead, and must be.
-            OutcomeUnknown: Runs may have been claimed and nobody knows which: only another life finds out.
             FencedOut: It was declared dead.
         """
         async with workers.registered(self.database, name=self.name, domains=self.domains, reads=self.reads) as worker:
             self.actor = Actor(type="worker", id=worker.id)
+            self._id = worker.id
+            self._strays: set[claims.Claim] = set()
             self._freed, self._timed, self._stop = asyncio.Event(), asyncio.Event(), stop
-            self._is_short = False
             claiming = asyncio.create_task(self._claiming(worker, stop))
             duties = {
                 claiming,
                 asyncio.create_task(self._repeat(BEAT_S, lambda: self._beat(worker.id))),
-                asyncio.create_task(self._repeat(RESCUE_S, self._rescue)),
+                asyncio.create_task(self._repeat(RESCUE_S, lambda: self._rescue(worker.id))),
                 asyncio.create_task(self._repeat(ROUTE_S, self._route)),
                 asyncio.create_task(self._repeat(CLEAR_S, self._clear)),
                 asyncio.create_task(self._repeat(SWEEP_S, self._sweep)),
@@ -118,6 +119,7 @@ class WorkerLoop:
                 while self.hands:
                     await self._until(asyncio.gather(*self.hands), duties - {claiming})
             finally:
+                self._id = ""
                 for task in (*duties, *self.hands):
                     task.cancel()
                 await asyncio.gather(*duties, *self.hands, return_exceptions=True)
@@ -135,34 +137,42 @@ class WorkerLoop:
             self._timed.clear()
             # Before looking: what is let go of meanwhile may make room for what was left behind.
             self._freed.clear()
-            taken, due_s = await self._take_ready(worker)
-            for claimed, release in taken:
-                self._adopt(claimed, release)
-            if taken and len(self.hands) < self.slots:
+            free = self.slots - len(self.hands)
+            taken = await self._take_ready(worker)
+            due_s = POLL_S if taken.due_s is None else taken.due_s
+            if due_s == 0 and await self._fire_due():
                 continue
-            await self._wait(worker, stop, min(POLL_S, POLL_S if due_s is None else due_s))
+            # Few were taken of many that are left: a quota is used up, and looking again finds nothing.
+            if not (taken.is_left_behind and 0 < len(taken.runs) < free <= 2 * len(taken.runs)):
+                await self._wait(worker, stop, min(POLL_S, due_s), is_short=taken.is_left_behind)
 
-    async def _take_ready(self, worker: workers.Worker) -> tuple[list[tuple[runs.Claimed, Release]], float | None]:
-        claimed: list[runs.Claimed] = []
+    async def _take_ready(self, worker: workers.Worker) -> claims.Taken:
+        """Take what is ready and see each of it through."""
         try:
             async with self.database.transaction() as tx:
-                await timers.fire_due(tx, self.domains)
-                free = self.slots - len(self.hands)
-                held = Counter(self.hands.values())
+                free, held = self._room()
                 most = self._most(held, free)
-                claimed = await runs.claim(tx, worker.id, self.domains, free, held=held, most=most, reads=self.reads)
-                self._is_short = len(claimed) == free or await choosing.is_left_behind(tx, self.domains)
-                taken = [(run, release) for run in claimed if (release := await self._release_of(tx, run))]
-                return taken, await timers.next_due_in(tx, self.domains)
-        except Unavailable as error:
+                taken = await claims.take(tx, worker.id, self.domains, free, held=held, most=most, reads=self.reads)
+                readable = [(run, release) for run in taken.runs if (release := await self._release_of(tx, run))]
+        except (Unavailable, OutcomeUnknown) as error:
+            # What it may have taken without knowing is found among its strays.
             log.warning("worker:waits", reason=str(error))
-            return [], None
-        except OutcomeUnknown:
-            # Whether timers were fired does not matter: they fire once, whoever looks next.
-            if claimed:
-                raise
-            log.warning("worker:waits", reason="A look for work got no answer.")
-            return [], None
+            return claims.NOTHING
+        for run, release in readable:
+            self.adopt(run, release)
+        return taken
+
+    async def _fire_due(self) -> int:
+        """Turn due timers into events of their runs, which makes these ready; give how many.
+
+        Whether it was done is not asked when the answer is lost: a timer fires once, whoever looks next.
+        """
+        try:
+            async with self.database.transaction() as tx:
+                return await timers.fire_due(tx, self.domains)
+        except (Unavailable, OutcomeUnknown) as error:
+            log.warning("worker:waits", reason=str(error))
+            return 0
 
     def _most(self, held: Mapping[str, int], free: int) -> dict[str, int]:
         """How many runs of each domain it may have. Beyond its even share, a domain leaves some slots to the others.
@@ -174,20 +184,20 @@ class WorkerLoop:
         share, kept = max(1, self.slots // len(self.domains)), max(1, self.slots // KEPT_PART)
         return {domain: max(share, held[domain] + max(0, free - kept)) for domain in self.domains}
 
-    async def _release_of(self, tx: Transaction, run: runs.Claimed) -> Release | None:
+    async def _release_of(self, tx: Transaction, run: claims.Claimed) -> Release | None:
         """The release a run is pinned to; none when it cannot be read, and then the run is set aside."""
         try:
             return await releases.get(tx, run.release)
         except (InvalidInput, ValueError) as error:
             with logs.about(**run.claim.key._asdict(), corr=run.corr):
                 log.exception("run:set_aside", reason="its release cannot be read")
-            await runs.set_aside(tx, run.claim, type(error).__name__)
+            await claims.set_aside(tx, run.claim, type(error).__name__)
             return None
 
-    async def _wait(self, worker: workers.Worker, stop: asyncio.Event, most_s: float) -> None:
+    async def _wait(self, worker: workers.Worker, stop: asyncio.Event, most_s: float, *, is_short: bool) -> None:
         hint = asyncio.ensure_future(worker.wait(most_s))
         others = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._timed.wait())]
-        if self._is_short:
+        if is_short:
             others.append(asyncio.ensure_future(self._freed.wait()))
         try:
             await asyncio.wait({hint, *others}, return_when=asyncio.FIRST_COMPLETED)
@@ -206,16 +216,28 @@ class WorkerLoop:
             if any(step.status is StepStatus.WAITING for step in live.state.steps.values()):
                 live.nudged.set()
 
-    def _adopt(self, claimed: runs.Claimed, release: Release) -> None:
+    def room_for(self, domain: str) -> str | None:
+        """See `port.Hands`."""
+        if not self._id or self._stop.is_set() or domain not in self.domains:
+            return None
+        free, held = self._room()
+        return self._id if free > 0 and held[domain] < self._most(held, free)[domain] else None
+
+    def _room(self) -> tuple[int, Counter[str]]:
+        """How many slots are free, and how many runs of each domain it has."""
+        return self.slots - len(self.hands), Counter(key.domain for key in self.hands.values())
+
+    def adopt(self, claimed: claims.Claimed, release: Release) -> None:
+        """See `port.Hands`."""
         task = asyncio.create_task(self._see_through(claimed, release))
-        self.hands[task] = claimed.claim.key.domain
+        self.hands[task] = claimed.claim.key
         task.add_done_callback(self._free)
 
     def _free(self, task: asyncio.Task[None]) -> None:
         self.hands.pop(task, None)
         self._freed.set()
 
-    async def _see_through(self, claimed: runs.Claimed, release: Release) -> None:
+    async def _see_through(self, claimed: claims.Claimed, release: Release) -> None:
         key, claim = claimed.claim.key, claimed.claim
         live: LiveRun | None = None
         self.watcher.took(claimed)
@@ -243,13 +265,13 @@ class WorkerLoop:
             if live is not None and self.live.get(key) is live:
                 del self.live[key]
 
-    async def _give_back(self, claim: runs.Claim) -> None:
+    async def _give_back(self, claim: claims.Claim) -> None:
         """Make a dropped run ready again after a pause, so that it is neither stuck nor tried without end in a rush."""
         while True:
             await asyncio.sleep(GIVE_BACK_S)
             try:
                 async with self.database.transaction() as tx:
-                    await runs.park(tx, claim, NOTHING_SEEN)
+                    await claims.park(tx, claim, NOTHING_SEEN)
             except (Unavailable, OutcomeUnknown):
                 continue
             except RegieError as error:
@@ -261,9 +283,19 @@ class WorkerLoop:
         async with self.database.transaction() as tx:
             await workers.beat(tx, worker)
 
-    async def _rescue(self) -> None:
+    async def _rescue(self, worker: str) -> None:
+        """Make runs ready again whose worker is gone, and those that are this worker's without its knowing.
+
+        The answer to a claim may have been lost. What seems to be such a run may just be on its way here, so it is
+        given back when it was seen before.
+        """
         async with self.database.transaction() as tx:
             rescued = await workers.rescue(tx)
+            strays = set(await claims.strays(tx, worker, list(self.hands.values())))
+            for stray in strays & self._strays:
+                with contextlib.suppress(FencedOut):
+                    await claims.park(tx, stray, NOTHING_SEEN)
+        self._strays = strays - self._strays
         if rescued:
             log.info("runs:rescued", runs=len(rescued))
 

@@ -28,6 +28,7 @@ from regie.gateway.authentication import Basic, Bearer, ClientCredentials, Secre
 from regie.gateway.aws_credentials import AwsClients, AwsPlace
 from regie.gateway.keyring import Keyring
 from regie.gateway.observing import Observed, ObservedCalls
+from regie.gateway.ssh import Ssh, SshHost, SshPlace
 from regie.gateway.vault import SecretBackend, SecretText
 from regie.kit import manifest as declared
 from regie.kit.access import Access, Calls
@@ -35,7 +36,7 @@ from regie.kit.aws import Aws
 from regie.kit.connector import Settings
 from regie.kit.discovery import Found
 from regie.kit.dns import Dns, Server
-from regie.kit.host import LocalHost
+from regie.kit.host import Host, LocalHost
 from regie.kit.network import Network
 from regie.kit.rates import Pace
 from regie.kit.session import Session
@@ -121,11 +122,11 @@ class Accesses:
             case "dns":
                 return Dns(_server(asked.setting(manifest.address)), partial(self._tsig, asked), calls)
             case "host":
-                return _local_host(asked, calls)
+                return self._host(asked, calls)
             case "network":
                 return Network(calls)
             case "tls":
-                return Tls(self._scanner(asked), calls, _local_host(asked, calls))
+                return Tls(self._scanner(asked), calls, self._host(asked, calls))
 
     def account(self, tenant: str, connection: Connection, found: Found) -> AccountKey | None:
         """The key of a connection's account at an ACME authority, if it has one; made when it is first looked up."""
@@ -151,10 +152,11 @@ class Accesses:
     def _client(self, asked: Asked) -> httpx2.AsyncClient:
         def make() -> httpx2.AsyncClient:
             address = asked.setting(asked.found.manifest.address)
+            way = self._way_to(address, asked)
             return httpx2.AsyncClient(
                 base_url=address,
-                auth=self._authentication(asked),
-                transport=self._way_to(address, asked),
+                auth=self._authentication(asked, way),
+                transport=way,
                 timeout=TIMEOUT,
                 follow_redirects=False,
                 trust_env=False,
@@ -205,7 +207,35 @@ class Accesses:
             message = f"The key of connection {asked.name} of {asked.tenant} cannot be used."
         raise AuthFailed(message, hint="Its secret is base64, its algorithm such as hmac-sha256.")
 
-    def _authentication(self, asked: Asked) -> httpx2.Auth | None:
+    def _host(self, asked: Asked, calls: Calls) -> Host:
+        manifest = asked.found.manifest
+        rules = manifest.host or declared.HostRules(folders=())
+        folders: list[str] = []
+        for name in rules.folders:
+            value = asked.settings.get(name)
+            folders.extend([str(each) for each in value] if isinstance(value, list) else [str(value)] if value else [])
+        values = {name: str(value) for name, value in asked.settings.items() if isinstance(value, str | int)}
+        make: Callable[..., Host] = LocalHost
+        how = manifest.authentication
+        if isinstance(how, declared.SshKey) and (address := asked.setting(manifest.address)):
+            place = SshPlace(address, asked.setting(how.user), asked.setting(how.host_key))
+            secret = self._secret(asked.tenant, asked.connection.secrets[how.private_key])
+            make = partial(SshHost, self._kept(asked, Ssh, lambda: Ssh(place, secret)))
+        return make(
+            network=Network(calls),
+            calls=calls,
+            resolve=asked.keyring.resolve,
+            folders=folders,
+            commands={name: [part.format_map(values) for part in parts] for name, parts in rules.commands.items()},
+            sockets={name: asked.setting(name) for name in rules.sockets},
+        )
+
+    def _authentication(self, asked: Asked, way: httpx2.AsyncBaseTransport) -> httpx2.Auth | None:
+        """How a connection proves who it is.
+
+        Args:
+            way: To its address; whoever closes the client closes it.
+        """
         secrets = asked.connection.secrets
         match asked.found.manifest.authentication:
             case declared.Basic() as basic:
@@ -223,12 +253,11 @@ class Accesses:
                 )
             case declared.AcmeAccount() as acme:
                 account = self.account(asked.tenant, asked.connection, asked.found)
-                directory = asked.setting(asked.found.manifest.address)
                 return AcmeAccount(
-                    directory=directory,
+                    directory=asked.setting(asked.found.manifest.address),
                     account=account or AccountKey(self._secret(asked.tenant, secrets[acme.account_key])),
                     contact=asked.setting(acme.contact),
-                    transport=self._way_to(directory, asked),
+                    transport=way,
                 )
             case _:
                 return None
@@ -282,20 +311,3 @@ def _server(address: str) -> Server:
     if not port.isdigit():
         raise Denied(f"{address!r} is no address of a name server; write ADDRESS or ADDRESS:PORT")
     return Server(host.strip("[]"), int(port))
-
-
-def _local_host(asked: Asked, calls: Calls) -> LocalHost:
-    rules = asked.found.manifest.host or declared.HostRules(folders=())
-    folders: list[str] = []
-    for name in rules.folders:
-        value = asked.settings.get(name)
-        folders.extend([str(each) for each in value] if isinstance(value, list) else [str(value)] if value else [])
-    values = {name: str(value) for name, value in asked.settings.items() if isinstance(value, str | int)}
-    commands = {name: [part.format_map(values) for part in parts] for name, parts in rules.commands.items()}
-    return LocalHost(
-        network=Network(calls),
-        calls=calls,
-        resolve=asked.keyring.resolve,
-        folders=folders,
-        commands=commands,
-    )

@@ -21,7 +21,6 @@ from regie.kit.connector import Connector, Provided, Settings, provided
 from regie.kit.discovery import Found
 from regie.kit.inbound import SignedBody, SignedMoment
 from regie.kit.manifest import Manifest
-from regie.kit.session import Session
 from regie.store.database import Database
 
 
@@ -208,9 +207,7 @@ class Connections:
             priority="low",
             is_patient=True,
         )
-        if not isinstance(connector.access, Session):
-            raise InvalidInput(f"The connector {found.name} is not asked over HTTP.")
-        await connector.probe(connector.access, found.manifest.probe)
+        await connector.probe(found.manifest.probe)
 
     def _provided(self, connection: Connection, capability: str) -> Provided | None:
         found = self._connectors.get(connection.connector)

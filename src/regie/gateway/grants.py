@@ -26,7 +26,7 @@ from regie.core.starts import PollStart
 from regie.core.tenant import Grant
 from regie.gateway.identify import Caller
 from regie.gateway_client import PollQuestion, PollRef, Question, StepRef
-from regie.store import audit, polls, releases, runs, surroundings
+from regie.store import audit, claims, polls, releases, surroundings
 from regie.store.approvals import granted
 from regie.store.database import Database, Transaction
 from regie.store.effects import Effect
@@ -201,7 +201,7 @@ async def _limit_of(tx: Transaction, key: RunKey, definition: Definition) -> int
     return definition.limit * (1 + yes)
 
 
-def _intent(held: runs.HeldRun) -> str:
+def _intent(held: claims.HeldRun) -> str:
     """What was asked for. A ticket asks for each child by itself."""
     if held.ticket and held.lineage:
         return canonical.encode([held.ticket, *held.lineage]).decode()

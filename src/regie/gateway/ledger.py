@@ -22,7 +22,7 @@ from regie.core.plan import Change, NoChange, Pending, Receipt
 from regie.gateway.connections import Serving
 from regie.gateway.grants import Granted
 from regie.kit.connector import Seen, Write
-from regie.store import audit, effects, runs, surroundings
+from regie.store import audit, claims, effects, surroundings
 from regie.store.database import Database, Transaction
 from regie.store.surroundings import Nearby
 from regie.telemetry import metrics
@@ -224,7 +224,7 @@ class _Page:
         """
         granted = self.meant.granted
         if self.run["fence"] != granted.fence or self.run["owner"] is None or self.run["ended_at"] is not None:
-            raise runs.not_held(granted.key, granted.fence)
+            raise claims.not_held(granted.key, granted.fence)
 
     async def require_room(self, change: Change) -> None:
         """Make sure that the run may make one more change; those to its own ticket do not count.

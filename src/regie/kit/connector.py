@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from regie.core.capability import AnyCapability, Capability, Effect, Record
 from regie.core.effect import Repeat
-from regie.core.errors import Denied, Terminal
+from regie.core.errors import Denied, InvalidInput, Terminal
 from regie.core.plan import Change, FieldChange, NoChange, Pending, Receipt
 from regie.kit.access import Access
 from regie.kit.aws import Aws
@@ -290,13 +290,25 @@ class Connector:
             raise Denied(f"the connector {type(self).__name__} does not provide {capability}")
         return found.implementation(self.access.needing(found.permissions), self._settings, self._keys)
 
-    async def probe(self, session: Session, path: str) -> None:
+    @property
+    def session(self) -> Session:
+        """HTTP, authenticated.
+
+        Raises:
+            InvalidInput: Its vendor is reached in another way.
+        """
+        if not isinstance(self.access, Session):
+            raise InvalidInput(f"The connector {type(self).__name__} is not asked over HTTP.")
+        return self.access
+
+    async def probe(self, path: str) -> None:
         """Ask the one harmless question that the manifest names; for vendors that say no with a yes, to override.
 
         Raises:
+            InvalidInput: Its vendor is not asked over HTTP.
             RegieError: What `Session.get` raises.
         """
-        await session.get(path, accept={404})
+        await self.session.get(path, accept={404})
 
     @classmethod
     def inbound(cls, settings: Settings, payload: JsonValue) -> InboundEvent:  # noqa: ARG003  for those who override

@@ -7,7 +7,9 @@ manifest spells out.
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
+import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -25,7 +27,10 @@ COMMAND_S = 30.0
 LARGEST_FILE = 1024 * 1024
 """Bytes of a file that are read."""
 LONGEST_OUTPUT = 2_000
-"""Characters of a command's output that are kept."""
+"""Characters of a command's output, or of an answer over a socket, that are kept."""
+ANSWER_S = 10.0
+"""Seconds that whoever listens at a socket gets for its answer."""
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\r?\n.*?-----END \1-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +46,30 @@ class Outcome:
         return self.code == 0
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Bytes that an implementation may pass on and not read: the PEM blocks of a file on the host, one after the other.
+
+    What stands around them, comments and empty lines, is left out.
+    """
+
+    path: str
+
+
+Piece = bytes | Material | Stored
+"""A part of what is written or sent; what is no bytes is filled in at the last moment."""
+
+
 class Host(ABC):
     """One connection's way to a host.
 
     Args:
         network: To see what the host serves.
-        calls: Paces and watches; the manifest's endpoints are `/files` and `/commands/NAME`.
+        calls: Paces and watches; the manifest's endpoints are `/files`, `/commands/NAME` and `/sockets/NAME`.
         resolve: Fills in what is written unread.
         folders: Where files may be.
         commands: Argument vectors by name.
+        sockets: Paths of the sockets that may be spoken to, by name.
         permissions: What the current capability needs.
     """
 
@@ -61,6 +81,7 @@ class Host(ABC):
         resolve: Resolve,
         folders: Sequence[str],
         commands: Mapping[str, Sequence[str]],
+        sockets: Mapping[str, str] | None = None,
         permissions: tuple[str, ...] = (),
     ) -> None:
         self.network = network
@@ -68,11 +89,14 @@ class Host(ABC):
         self._resolve = resolve
         self._folders = tuple(folders)
         self._commands = commands
+        self._sockets = sockets or {}
         self._permissions = permissions
 
-    @abstractmethod
     def needing(self, permissions: tuple[str, ...]) -> Self:
         """The same, for a capability that needs these permissions."""
+        other = copy.copy(self)
+        other._permissions = permissions  # noqa: SLF001  of its own class
+        return other
 
     async def read(self, path: str) -> bytes | None:
         """What a file holds; none when there is no such file.
@@ -87,6 +111,14 @@ class Host(ABC):
         async with self._calls.one("GET", "/files", place=self.name):
             return await self._read(path)
 
+    async def certificates(self, path: str) -> bytes | None:
+        """The certificates in a file, as PEM, without the private key that may stand beside them.
+
+        None when there is no such file. Raises what `read` raises.
+        """
+        content = await self.read(path)
+        return None if content is None else b"".join(_blocks(content, only=b"CERTIFICATE"))
+
     async def list_files(self) -> list[str]:
         """The paths of all files that lie directly in the connection's folders; a folder that is not there has none.
 
@@ -97,7 +129,7 @@ class Host(ABC):
         async with self._calls.one("GET", "/files", place=self.name):
             return [path for folder in self._folders for path in await self._list_files(folder)]
 
-    async def write(self, path: str, *parts: bytes | Material, mode: int = 0o644) -> None:
+    async def write(self, path: str, *parts: Piece, mode: int = 0o644) -> None:
         """Put a file in place as a whole: whoever opens it sees the old or the new one.
 
         Args:
@@ -106,11 +138,11 @@ class Host(ABC):
 
         Raises:
             Denied, AuthFailed, Unavailable: As for `read`.
-            NotFound: Its folder does not exist.
+            NotFound: Its folder does not exist, or a file that is passed on.
             OutcomeUnknown: It may have been written.
         """
         self._allow(path)
-        content = b"".join([await self._resolve(each) if isinstance(each, Material) else each for each in parts])
+        content = await self._fill_in(parts)
         async with self._calls.one("POST", "/files", place=self.name):
             await self._write(path, content, mode)
 
@@ -133,6 +165,20 @@ class Host(ABC):
         async with self._calls.one("POST", f"/commands/{command}", place=self.name):
             return await self._run(self._commands[command])
 
+    async def ask(self, socket: str, *parts: Piece) -> str:
+        """Send something to one of the manifest's sockets, end there, and give all that is answered.
+
+        Raises:
+            Denied: The manifest has no such socket.
+            Unavailable: Nobody listens there.
+            OutcomeUnknown: It was sent, and the answer did not end in time.
+        """
+        if socket not in self._sockets:
+            raise Denied(f"{self._calls.vendor} has no socket {socket}")
+        content = await self._fill_in(parts)
+        async with self._calls.one("POST", f"/sockets/{socket}", place=self.name):
+            return await self._ask(self._sockets[socket], content)
+
     @property
     @abstractmethod
     def name(self) -> str:
@@ -153,6 +199,24 @@ class Host(ABC):
     @abstractmethod
     async def _run(self, arguments: Sequence[str]) -> Outcome: ...
 
+    @abstractmethod
+    async def _ask(self, path: str, content: bytes) -> str: ...
+
+    async def _fill_in(self, parts: Sequence[Piece]) -> bytes:
+        filled: list[bytes] = []
+        for part in parts:
+            match part:
+                case Material():
+                    filled.append(await self._resolve(part))
+                case Stored(path):
+                    content = await self.read(path)
+                    if content is None:
+                        raise NotFound(f"there is no file {path}")
+                    filled.extend(_blocks(content))
+                case bytes():
+                    filled.append(part)
+        return b"".join(filled)
+
     def _allow(self, path: str) -> None:
         parts = Path(path)
         inside = any(parts.is_relative_to(folder) and str(parts) != folder for folder in self._folders)
@@ -162,17 +226,6 @@ class Host(ABC):
 
 class LocalHost(Host):
     """The machine that the gateway runs on."""
-
-    def needing(self, permissions: tuple[str, ...]) -> LocalHost:
-        """The same, for a capability that needs these permissions."""
-        return LocalHost(
-            network=self.network,
-            calls=self._calls,
-            resolve=self._resolve,
-            folders=self._folders,
-            commands=self._commands,
-            permissions=permissions,
-        )
 
     @property
     def name(self) -> str:
@@ -268,6 +321,26 @@ class LocalHost(Host):
         said = output.decode("utf-8", "replace")[-LONGEST_OUTPUT:]
         return Outcome(process.returncode or 0, said)
 
+    async def _ask(self, path: str, content: bytes) -> str:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                reader, writer = await asyncio.open_unix_connection(path)
+        except PermissionError:
+            raise self._forbidden(path, "spoken to") from None
+        except (OSError, TimeoutError) as error:
+            raise Unavailable(f"nobody listens at {path}: {type(error).__name__}") from None
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                writer.write(content)
+                await writer.drain()
+                writer.write_eof()
+                answer = await reader.read()
+        except (OSError, TimeoutError) as error:
+            raise OutcomeUnknown(f"what was sent to {path} got no answer: {type(error).__name__}") from None
+        finally:
+            writer.close()
+        return answer.decode("utf-8", "replace")[:LONGEST_OUTPUT]
+
     def _allow_where_it_leads(self, place: Path) -> None:
         """Refuse what a link leads out of the folders. What is replaced may be a link itself, so its folder counts."""
         if not any(place.resolve().is_relative_to(Path(folder).resolve()) for folder in self._folders):
@@ -276,3 +349,8 @@ class LocalHost(Host):
     def _forbidden(self, path: str, verb: str) -> AuthFailed:
         needed = ", ".join(self._permissions)
         return AuthFailed(f"{path} may not be {verb}", hint=f"does the gateway have {needed}?" if needed else None)
+
+
+def _blocks(content: bytes, only: bytes | None = None) -> list[bytes]:
+    """The blocks of a PEM file (RFC 7468), each with the end of its line; those with one label, or all."""
+    return [each.group() + b"\n" for each in _PEM.finditer(content) if only in {None, each.group(1)}]

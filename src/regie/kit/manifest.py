@@ -166,6 +166,26 @@ class Nobody(Credentials):
     kind: Literal["nobody"]
 
 
+class SshKey(Credentials):
+    """A private key to sign in with over SSH, and the key that the host must show.
+
+    Where the setting with the address is empty, the host is the gateway's own machine and none of this is needed.
+
+    Attributes:
+        user: Name of the setting with the user.
+        host_key: Name of the setting with the host's public key, such as `ssh-ed25519 AAAA...`.
+        private_key: Name of the secret.
+    """
+
+    of_settings: ClassVar[tuple[str, ...]] = ("user", "host_key")
+    of_secrets: ClassVar[tuple[str, ...]] = ("private_key",)
+
+    kind: Literal["ssh_key"]
+    user: str
+    host_key: str
+    private_key: str
+
+
 class LookingRules(Record):
     """What a connection that looks at TLS servers goes by: names of settings.
 
@@ -184,20 +204,22 @@ class HostRules(Record):
     Attributes:
         folders: Names of the settings that hold folders (a text, or a list of them).
         commands: Argument vectors by name. `{SETTING}` in an argument stands for a setting's text.
+        sockets: Names of the settings that hold the path of a socket; it is spoken to under that name.
     """
 
     folders: tuple[str, ...]
     commands: dict[str, tuple[str, ...]] = {}
+    sockets: tuple[str, ...] = ()
 
 
 Authentication = Annotated[
-    Basic | Bearer | ClientCredentials | AcmeAccount | AwsKeys | Tsig | Nobody, Field(discriminator="kind")
+    Basic | Bearer | ClientCredentials | AcmeAccount | AwsKeys | Tsig | SshKey | Nobody, Field(discriminator="kind")
 ]
 _FITTING: Mapping[AccessKind, frozenset[str]] = {
     "http": frozenset({"basic", "bearer", "client_credentials", "acme_account", "nobody"}),
     "aws": frozenset({"aws_keys"}),
     "dns": frozenset({"tsig", "nobody"}),
-    "host": frozenset({"nobody"}),
+    "host": frozenset({"nobody", "ssh_key"}),
     "network": frozenset({"nobody"}),
     "tls": frozenset({"nobody"}),
 }
@@ -213,7 +235,8 @@ class Manifest(RateModel):
         docs: The vendor's documentation of the API.
         access: How the vendor is reached; see `access`.
         address: Name of the setting that holds the address: a URL for http, `HOST:PORT` for dns, for aws a URL in place
-            of the vendor's own (the setting may be empty). Without meaning for host, network and tls.
+            of the vendor's own (the setting may be empty), for host `HOST:PORT` of its SSH server (empty: this
+            machine). Without meaning for network and tls.
         host: What may be touched, for access `host` and `tls`.
         looking: Where TLS servers may be looked at, for access `tls`.
         trusts: Name of the setting with the authorities, in PEM, that vouch for an http address in place of the public
@@ -254,6 +277,8 @@ class Manifest(RateModel):
             raise ValueError(f"access {self.access} cannot be authenticated by {self.authentication.kind}")
         if self.access in {"http", "aws", "dns"} and not self.address:
             raise ValueError(f"access {self.access} needs the name of the setting with its address")
+        if isinstance(self.authentication, SshKey) and not self.address:
+            raise ValueError("an SSH key needs the name of the setting with the host's address")
         if (self.access in {"host", "tls"}) != (self.host is not None):
             raise ValueError("access host and tls, and only they, say under `host` what may be touched")
         if (self.access == "tls") != (self.looking is not None):
@@ -264,12 +289,20 @@ class Manifest(RateModel):
         """A connection's settings with the defaults filled in."""
         return {name: settings.get(name, setting.default) for name, setting in self.settings.items()}
 
+    def _spared(self, settings: Mapping[str, JsonValue]) -> frozenset[str]:
+        """The secrets that a connection does not need, since nobody is signed in to."""
+        is_here = self.access == "host" and not settings.get(self.address)
+        return self.authentication.secrets if is_here else frozenset()
+
     def faults(self, settings: Mapping[str, JsonValue], secrets: Collection[str]) -> list[str]:
         """What is wrong with a connection that uses this connector, as sentences; empty when nothing is."""
         found = [
             *_name_faults("setting", settings, self.settings, {n for n, s in self.settings.items() if s.required}),
-            *_name_faults("secret", secrets, self.secrets, set(self.secrets)),
+            *_name_faults("secret", secrets, self.secrets, set(self.secrets) - self._spared(settings)),
         ]
+        if self.access == "host" and settings.get(self.address):
+            needed = sorted(name for name in self.authentication.settings if not settings.get(name))
+            found += [f"setting {name} is missing, for a host with an address is signed in to" for name in needed]
         for name, value in settings.items():
             known = self.settings.get(name)
             if known is not None and type(value) is not type(known.example):

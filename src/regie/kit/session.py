@@ -377,7 +377,7 @@ def _request_id(headers: httpx2.Headers) -> str:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as `Retry-After` says: whole seconds or a date (RFC 9110, 10.2.3); names in lower case.
+    """Seconds to wait as `Retry-After` says: whole seconds or a date (RFC 9110, 10.2.3). Names in lower case.
 
     A date is compared with the answer's own `Date`, so that nobody's clock but the vendor's counts; without one the
     vendor's wish cannot be known.

@@ -219,6 +219,8 @@ async def decide(
     event = Decided(place=row["place"], decision=decision, by=person, comment=comment)
     await inbox.deliver(tx, key, f"decision:{approval}", event.model_dump_json())
     detail = {"id": approval, "approver": person, "decision": decision, "plan_sha256": row["plan_sha256"]}
+    if row["requester"]:
+        detail["requester"] = row["requester"]
     fact = Fact(
         event=Event.APPROVAL_GRANTED if decision == "approved" else Event.APPROVAL_REFUSED,
         actor=Actor(type="person", id=person),

@@ -6,9 +6,10 @@ run's row and advance under its lock, so engine, gateway and web can write to th
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Any, LiteralString
 from uuid import uuid4
@@ -20,32 +21,11 @@ from pydantic import JsonValue
 from regie.core import audit
 from regie.core.audit import Event, Fact
 from regie.core.errors import AuditBroken, InvalidInput
-from regie.store.database import Transaction, explained
+from regie.store.database import Sent, Transaction
 from regie.store.keys import RunKey, as_json
 from regie.store.sealer import as_text
 
 NONCE_BYTES = 16
-PASSING = ("40", "53", "55", "57", "58")
-"""SQLSTATE classes of conflicts, full disks, locks, shutdowns and the machine: the same transaction succeeds later."""
-
-
-_INSERT: LiteralString = """
-    insert into audit.intake (entry_id, log_id, run_id, run_seq, leaf, at)
-    select e.entry_id, l.log_id, e.run, e.run_seq, decode(e.leaf, 'base64'), %(at)s
-    from json_to_recordset(%(rows)s::json)
-        as e (tenant text, domain text, entry_id uuid, run uuid, run_seq integer, leaf text)
-    join audit.log l on l.tenant = e.tenant and l.domain = e.domain"""
-_INSERT_BEHIND: LiteralString = f"""
-    with written as ({_INSERT} returning 1)
-    update regie.run set audit_n = %(n)s, audit_head = %(head)s
-    where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s
-    returning (select count(*) from written) as written"""  # noqa: S608  made of our own statement
-LOCK: LiteralString = """
-    with locked as materialized (
-        select corr, ticket, audit_n, audit_head, ended_at, owner, fence from regie.run
-        where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s for no key update)
-    select *, clock_timestamp() as at from locked"""
-"""Locks a run, and reads what its chain needs and who holds it."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +81,17 @@ def chain_of(key: RunKey, row: Mapping[str, Any]) -> Chain:
 
 
 async def begin(
-    tx: Transaction, key: RunKey, *, corr: str, ticket: str, facts: Sequence[Fact]
+    tx: Transaction, key: RunKey, *, corr: str, ticket: str, facts: Sequence[Fact], at: datetime | None = None
 ) -> tuple[Chain, list[Entry]]:
     """The chain of a run that is about to be inserted, and its first leaves, to be written behind it.
+
+    Args:
+        at: The database's clock, when it has been read in this transaction.
 
     Raises:
         AuditBroken: A fact does not fit into a leaf.
     """
-    chain = Chain(key, corr, ticket, 0, b"", await _clock(tx))
+    chain = Chain(key, corr, ticket, 0, b"", at or await _clock(tx))
     try:
         return link(chain, facts)
     except AuditBroken as error:
@@ -129,7 +112,7 @@ def link(chain: Chain, facts: Sequence[Fact]) -> tuple[Chain, list[Entry]]:
         place = audit.Place(
             entry_id=str(uuid4()),
             nonce=secrets.token_hex(NONCE_BYTES),
-            at=_written(chain.at),
+            at=audit.written(chain.at),
             tenant=chain.key.tenant,
             domain=chain.key.domain,
             corr=chain.corr,
@@ -144,39 +127,72 @@ def link(chain: Chain, facts: Sequence[Fact]) -> tuple[Chain, list[Entry]]:
     return Chain(chain.key, chain.corr, chain.ticket, n, head, chain.at), entries
 
 
-async def write_chains(tx: Transaction, chains: Sequence[tuple[RunKey, Sequence[Entry]]], at: datetime) -> None:
-    """Insert leaves of several runs.
+Addressed = tuple[str, str, str | None, Entry]
+"""A leaf with its tenant, its domain and perhaps its run."""
+
+
+def addressed(chains: Sequence[tuple[RunKey, Sequence[Entry]]]) -> list[Addressed]:
+    """The leaves of several runs."""
+    return [(key.tenant, key.domain, key.run, entry) for key, entries in chains for entry in entries]
+
+
+@asynccontextmanager
+async def written_with(
+    tx: Transaction, leaves: Sequence[Addressed], at: datetime, *, is_last: bool = False
+) -> AsyncIterator[None]:
+    """Insert leaves in one round trip with what the block sends.
+
+    Args:
+        is_last: Commit with it. Then each leaf must have its log, as those of a run have that was started.
 
     Raises:
         AuditBroken: They cannot be written; the transaction can no longer be committed.
         Unavailable: The database asks to try again.
     """
-    await _write(tx, [(key.tenant, key.domain, key.run, entry) for key, entries in chains for entry in entries], at)
-
-
-async def _write(
-    tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]], at: datetime, chain: Chain | None = None
-) -> None:
-    """Insert leaves, each for a tenant, a domain and perhaps a run of theirs.
-
-    Args:
-        chain: What the run of all of them remembers from now on; nothing when its row is written elsewhere.
-    """
-    if not leaves:
-        return
+    sent: Sent | None = None
     try:
-        if await (_insert(tx, leaves, at) if chain is None else _insert_behind(tx, leaves, chain)) != len(leaves):
-            # At least one has no log yet; the others are written.
-            for tenant, domain in {(tenant, domain) for tenant, domain, _, _ in leaves}:
-                await _make_log(tx, tenant, domain)
-            left = await _unwritten(tx, leaves)
-            if await _insert(tx, left, at) != len(left):
-                raise broken(tx, "The audit log of this tenant and domain is missing.")
-    except psycopg.Error as error:
-        if tx.connection.closed or (error.sqlstate or "")[:2] in PASSING:
-            with explained(tx.connection):
-                raise
+        async with tx.together(is_last=is_last):
+            if leaves:
+                # First, so that it shows whether it is they that cannot be written.
+                insert = INSERT_ALL if is_last else INSERT
+                sent = await tx.send(insert, {"at": at, "rows": as_rows(leaves)})
+            yield
+    except (psycopg.Error, InvalidInput) as error:
+        if sent is None or sent.is_done:
+            raise
         raise broken(tx, f"The audit log does not take a leaf ({type(error).__name__}).") from error
+    if sent is not None and not is_last:
+        await require_written(tx, leaves, at, sent.touched)
+
+
+@contextmanager
+def blamed(tx: Transaction) -> Iterator[None]:
+    """For a statement that writes a run and its leaves: what the database does not say of the run is about the leaves.
+
+    Raises:
+        AuditBroken: They cannot be written; the transaction can no longer be committed.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.diag.schema_name == "regie":
+            raise
+        raise broken(tx, f"The audit log does not take a leaf ({type(error).__name__}).") from error
+
+
+async def require_written(tx: Transaction, leaves: Sequence[Addressed], at: datetime, touched: int) -> None:
+    """Make sure that all of these leaves are written, `touched` of them by now: the others have no log yet.
+
+    Raises:
+        AuditBroken: They cannot be; the transaction can no longer be committed.
+    """
+    if touched == len(leaves):
+        return
+    for tenant, domain in {(tenant, domain) for tenant, domain, _, _ in leaves}:
+        await _make_log(tx, tenant, domain)
+    left = await _unwritten(tx, leaves)
+    if await tx.change(INSERT, {"at": at, "rows": as_rows(left)}) != len(left):
+        raise broken(tx, "The audit log of this tenant and domain is missing.")
 
 
 async def append(tx: Transaction, key: RunKey, facts: Sequence[Fact]) -> None:
@@ -208,7 +224,12 @@ async def append_behind(tx: Transaction, key: RunKey, row: Mapping[str, Any], fa
     except AuditBroken as error:
         tx.doom = error
         raise
-    await _write(tx, [(key.tenant, key.domain, key.run, entry) for entry in entries], chain.at, chain)
+    async with written_with(tx, addressed([(key, entries)]), chain.at):
+        await tx.change(
+            """update regie.run set audit_n = %(n)s, audit_head = %(head)s
+               where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s""",
+            {**key._asdict(), "n": chain.n, "head": chain.head},
+        )
 
 
 async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Sequence[Fact]) -> None:
@@ -224,7 +245,7 @@ async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Seque
             place = audit.Place(
                 entry_id=str(uuid4()),
                 nonce=secrets.token_hex(NONCE_BYTES),
-                at=_written(at),
+                at=audit.written(at),
                 tenant=tenant,
                 domain=domain,
             )
@@ -232,13 +253,14 @@ async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Seque
     except AuditBroken as error:
         tx.doom = error
         raise
-    await _write(tx, [(tenant, domain, None, entry) for entry in entries], at)
+    async with written_with(tx, [(tenant, domain, None, entry) for entry in entries], at):
+        pass
 
 
 async def read(tx: Transaction, key: RunKey) -> list[Leaf]:
     """The chain of a run, first leaf first."""
     rows = await tx.rows(
-        """select i.entry_id, i.run_seq, i.leaf, i.at from audit.intake i join audit.log l using (log_id)
+        """select i.entry_id, i.run_seq, i.leaf, i.at from audit.entry i join audit.log l using (log_id)
            where l.tenant = %(tenant)s and l.domain = %(domain)s and i.run_id = %(run)s order by i.run_seq""",
         key._asdict(),
     )
@@ -248,7 +270,7 @@ async def read(tx: Transaction, key: RunKey) -> list[Leaf]:
 async def read_outside(tx: Transaction, tenant: str, domain: str, limit: int = 100) -> list[Leaf]:
     """The newest leaves that belong to no run, newest first."""
     rows = await tx.rows(
-        """select i.entry_id, i.run_seq, i.leaf, i.at from audit.intake i join audit.log l using (log_id)
+        """select i.entry_id, i.run_seq, i.leaf, i.at from audit.entry i join audit.log l using (log_id)
            where l.tenant = %(tenant)s and l.domain = %(domain)s and i.run_id is null
            order by i.at desc, i.entry_id limit %(limit)s""",
         {"tenant": tenant, "domain": domain, "limit": limit},
@@ -303,22 +325,27 @@ def broken(tx: Transaction, message: str) -> AuditBroken:
     return tx.doom
 
 
-async def _insert(tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]], at: datetime) -> int:
-    cursor = await tx.connection.execute(_INSERT, {"at": at, "rows": _rows(leaves)})
-    return cursor.rowcount
+LOCK: LiteralString = """
+    with locked as materialized (
+        select corr, ticket, audit_n, audit_head, ended_at, owner, fence from regie.run
+        where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s for no key update)
+    select *, clock_timestamp() as at from locked"""
+"""Locks a run, and reads what its chain needs and who holds it."""
+
+_ROWS: LiteralString = """
+    select e.entry_id, l.log_id, e.run, e.run_seq, decode(e.leaf, 'base64'), %(at)s
+    from json_to_recordset(%(rows)s::json)
+        as e (tenant text, domain text, entry_id uuid, run uuid, run_seq integer, leaf text)"""
+_LOG: LiteralString = " join audit.log l on l.tenant = e.tenant and l.domain = e.domain"
+_INTO: LiteralString = "insert into audit.intake (entry_id, log_id, run_id, run_seq, leaf, at)"
+INSERT: LiteralString = _INTO + _ROWS + _LOG
+"""Leaves without a log are left out."""
+INSERT_ALL: LiteralString = _INTO + _ROWS + " left" + _LOG
+"""A leaf without a log breaks the statement."""
 
 
-async def _insert_behind(tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]], chain: Chain) -> int:
-    """Insert leaves and have their run remember the last of them, in one statement."""
-    cursor = await tx.connection.execute(
-        _INSERT_BEHIND,
-        {"at": chain.at, "rows": _rows(leaves), **chain.key._asdict(), "n": chain.n, "head": chain.head},
-    )
-    row = await cursor.fetchone()
-    return 0 if row is None else int(row["written"])
-
-
-def _rows(leaves: Sequence[tuple[str, str, str | None, Entry]]) -> str:
+def as_rows(leaves: Sequence[Addressed]) -> str:
+    """Leaves as `INSERT` takes them."""
     return as_json(
         {
             "tenant": tenant,
@@ -332,9 +359,7 @@ def _rows(leaves: Sequence[tuple[str, str, str | None, Entry]]) -> str:
     )
 
 
-async def _unwritten(
-    tx: Transaction, leaves: Sequence[tuple[str, str, str | None, Entry]]
-) -> list[tuple[str, str, str | None, Entry]]:
+async def _unwritten(tx: Transaction, leaves: Sequence[Addressed]) -> list[Addressed]:
     ids = [leaf[-1].entry_id for leaf in leaves]
     rows = await tx.rows("select entry_id from audit.intake where entry_id = any(%(ids)s::uuid[])", {"ids": ids})
     written = {str(row["entry_id"]) for row in rows}
@@ -352,10 +377,6 @@ async def _make_log(tx: Transaction, tenant: str, domain: str) -> None:
 
 def _leaf(row: DictRow) -> Leaf:
     return Leaf(str(row["entry_id"]), row["run_seq"] or 0, bytes(row["leaf"]), row["at"])
-
-
-def _written(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 async def _clock(tx: Transaction) -> datetime:

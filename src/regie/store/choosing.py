@@ -1,17 +1,19 @@
 """Which ready runs a worker gets: within the quotas, fair between tenants, fair between the worker's domains.
 
-`runs.claim` asks. Claims of one domain take turns, so what one of them counts is what the next one finds: two workers
+`claims.take` asks. Claims of one domain take turns, so what one of them counts is what the next one finds: two workers
 together never have more in hands than a quota allows.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, LiteralString
+from types import MappingProxyType
+from typing import Final, LiteralString, NamedTuple
 
 from psycopg.rows import DictRow
 
 from regie.core.format import FORMAT
-from regie.store.database import Transaction
+from regie.store.database import Sent, Transaction
 
+NONE: Mapping[str, int] = MappingProxyType({})
 TURNS: Final = 72_385
 """First half of the two-part advisory lock of each domain's claims; the second is the hash of its name."""
 TURN_WITHIN: Final = "3s"
@@ -78,17 +80,41 @@ _CHOOSE: LiteralString = """
               extract(epoch from clock_timestamp() - r.started_at)::float8 as age_s"""
 
 
+class Looked(NamedTuple):
+    """What a look for work found.
+
+    Attributes:
+        rows: The runs handed to the worker, with `ready_since`.
+        is_left_behind: Runs of these domains are ready and nobody has them.
+        due_s: Seconds until the next timer of these domains is due, 0 when one is; None without any.
+    """
+
+    rows: list[DictRow]
+    is_left_behind: bool
+    due_s: float | None
+
+
+_OUTLOOK: LiteralString = """
+    select exists (select from regie.run
+                   where domain = any(%(domains)s) and owner is null and ready_at is not null) as is_left_behind,
+           (select extract(epoch from min(next.due_at) - clock_timestamp())::float8
+            from unnest(%(domains)s::text[]) as d (domain)
+            cross join lateral (
+                select t.due_at from regie.timer t where t.domain = d.domain order by t.due_at limit 1) next
+           ) as due_s"""
+
+
 async def choose(
     tx: Transaction,
     worker: str,
     domains: Sequence[str],
     limit: int,
     *,
-    held: Mapping[str, int],
-    most: Mapping[str, int],
+    held: Mapping[str, int] = NONE,
+    most: Mapping[str, int] = NONE,
     reads: int = FORMAT,
-) -> list[DictRow]:
-    """Hand up to `limit` ready runs to a worker; their rows, with `ready_since`.
+) -> Looked:
+    """Hand up to `limit` ready runs to a worker: a transaction of its own, in one round trip.
 
     Within a domain the most urgent go first (`prio`), among those the tenant that has least in hands, then the oldest.
     Among domains the one goes first of which the worker has least.
@@ -97,30 +123,28 @@ async def choose(
         held: How many runs of each domain the worker has already.
         most: How many of each domain it may have; no bound for one that is not named.
         reads: Up to which format the worker reads runs.
+
+    Raises:
+        OutcomeUnknown: Some may have been handed to it and nobody knows which; `claims.strays` finds them.
     """
-    if limit <= 0:
-        return []
     # Always in the same order, or two workers could wait for each other.
     ordered = sorted(domains)
-    await tx.row(_TAKE_TURNS, {"within": TURN_WITHIN, "turns": TURNS, "domains": ordered})
-    return await tx.rows(
-        _CHOOSE,
-        {
-            "worker": worker,
-            "domains": ordered,
-            "held": [held.get(domain, 0) for domain in ordered],
-            "most": [most.get(domain) for domain in ordered],
-            "limit": limit,
-            "reads": reads,
-        },
-    )
-
-
-async def is_left_behind(tx: Transaction, domains: Sequence[str]) -> bool:
-    """Whether runs of these domains are ready and nobody has them: the first to let go of one should look again."""
-    row = await tx.row(
-        """select exists (select from regie.run
-                          where domain = any(%(domains)s) and owner is null and ready_at is not null) as found""",
-        {"domains": list(domains)},
-    )
-    return row is not None and bool(row["found"])
+    chosen: Sent | None = None
+    async with tx.together(is_last=True):
+        if limit > 0:
+            await tx.send(_TAKE_TURNS, {"within": TURN_WITHIN, "turns": TURNS, "domains": ordered})
+            chosen = await tx.send(
+                _CHOOSE,
+                {
+                    "worker": worker,
+                    "domains": ordered,
+                    "held": [held.get(domain, 0) for domain in ordered],
+                    "most": [most.get(domain) for domain in ordered],
+                    "limit": limit,
+                    "reads": reads,
+                },
+            )
+        outlook = await tx.send(_OUTLOOK, {"domains": ordered})
+    [seen] = await outlook.rows()
+    due_s = None if seen["due_s"] is None else max(0.0, seen["due_s"])
+    return Looked([] if chosen is None else await chosen.rows(), seen["is_left_behind"], due_s)

@@ -19,9 +19,10 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import AuditBroken, FencedOut, RegieError
 from regie.core.run import AwaitEvent, CloseApproval, OpenApproval, Paused, PublishEvent, Remind, Resumed, RunStatus
 from regie.store import approvals, audit, child_pauses, events, inbox, runs, steps, timers
+from regie.store.claims import Claim
 from regie.store.database import Transaction
 from regie.store.keys import RunKey, as_json
-from regie.store.runs import Claim, NewRun, sealed_state
+from regie.store.runs import NewRun, sealed_state
 from regie.store.sealer import as_text
 from regie.store.steps import StepRow
 
@@ -126,9 +127,12 @@ async def commit(tx: Transaction, claim: Claim, step: StepCommit) -> Committed:
 
 
 async def commit_all(
-    tx: Transaction, commits: Sequence[tuple[Claim, StepCommit]]
+    tx: Transaction, commits: Sequence[tuple[Claim, StepCommit]], *, is_last: bool = False
 ) -> list[Committed | FencedOut | inbox.HeardMeanwhile]:
     """Write what several runs change, each if its claim still holds; what does not hold leaves the others alone.
+
+    Args:
+        is_last: There is nothing else in the transaction: it may be committed with it.
 
     Returns:
         For each commit, in the same order, the next handle or why nothing was written of it.
@@ -157,7 +161,8 @@ async def commit_all(
             writings.append(writing)
             outcomes.append(Committed(Claim(claim.key, claim.fence, writing.seq), row["inbox_n"], writing.chain.at))
     if writings:
-        await _write(tx, writings)
+        is_last = is_last and not any(_reaches_out(writing.step) for writing in writings)
+        await _write(tx, writings, is_last=is_last)
     arrived = {writing.key: await _reach_out(tx, writing) for writing in writings if _reaches_out(writing.step)}
     return [
         outcome._replace(inbox_n=outcome.inbox_n + arrived.get(outcome.claim.key, 0))
@@ -189,7 +194,13 @@ async def _locked(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey, DictR
     rows = await tx.rows(
         """with locked as materialized (
                select r.tenant, r.domain, r.id, r.owner, r.fence, r.seq, r.inbox_n, r.corr, r.ticket, r.audit_n,
-                      r.audit_head, r.started_at
+                      r.audit_head, r.started_at,
+                      -- Only its own commits make what it waits for, so there is no more of it than is seen here.
+                      (exists (select from regie.timer t where (t.tenant, t.domain, t.run) = (r.tenant, r.domain, r.id))
+                       or exists (select from regie.approval a
+                                  where (a.tenant, a.domain, a.run) = (r.tenant, r.domain, r.id) and a.status = 'open')
+                       or exists (select from regie.event_wait w
+                                  where (w.tenant, w.domain, w.run) = (r.tenant, r.domain, r.id))) as has_waited
                from json_to_recordset(%(keys)s::json) as k (tenant text, domain text, run uuid)
                join regie.run r on r.id = k.run and (r.tenant, r.domain) is not distinct from (k.tenant, k.domain)
                order by r.tenant, r.domain, r.id for no key update of r)
@@ -225,10 +236,12 @@ def _linked(tx: Transaction, claim: Claim, step: StepCommit, row: DictRow) -> _W
     return _Writing(claim, step, row, chain, entries)
 
 
-async def _write(tx: Transaction, writings: Sequence[_Writing]) -> None:
-    over = [writing.key for writing in writings if writing.step.status.is_final]
+async def _write(tx: Transaction, writings: Sequence[_Writing], *, is_last: bool) -> None:
+    waited = [writing for writing in writings if writing.row["has_waited"] or writing.step.approvals]
+    over = [writing.key for writing in waited if writing.step.status.is_final]
     alive = [writing for writing in writings if not writing.step.status.is_final]
-    async with tx.together():
+    leaves = audit.addressed([(writing.key, writing.entries) for writing in writings])
+    async with audit.written_with(tx, leaves, writings[0].chain.at, is_last=is_last):
         await tx.change(_UPDATE_RUNS, {"runs": as_json(_run_row(tx, writing) for writing in writings)})
         await steps.write(tx, [(writing.key, writing.seq, writing.step.steps) for writing in writings])
         await inbox.consume(tx, [(writing.key, writing.seq, writing.step.consumed) for writing in writings])
@@ -238,7 +251,6 @@ async def _write(tx: Transaction, writings: Sequence[_Writing]) -> None:
         await timers.clear_all(tx, over)
         await events.forget(tx, [(writing.key, writing.step.forgets) for writing in alive])
         await events.forget_all(tx, over)
-    await audit.write_chains(tx, [(writing.key, writing.entries) for writing in writings], writings[0].chain.at)
 
 
 def _reaches_out(step: StepCommit) -> bool:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, LiteralString, Self
 
 import psycopg
-from psycopg import AsyncConnection, IsolationLevel, pq, sql
+from psycopg import AsyncConnection, AsyncCursor, IsolationLevel, pq, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
@@ -26,13 +26,38 @@ KEEPALIVES = "keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_us
 """A cut network is noticed in about half a minute, not in two hours."""
 LIMITS = "-c idle_in_transaction_session_timeout=60s -c lock_timeout=20s -c statement_timeout=60s"
 """No statement of ours takes long: what does is stuck, and must not keep others from their rows."""
-BY_KEY = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+BY_KEY = (
+    "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
+    "-c plan_cache_mode=force_generic_plan"
+)
 """For processes whose statements ask for a few rows by their keys, as they must not be planned otherwise.
 
-A table that has never been analysed counts as small: the look for due timers read every run there was.
+A table that has never been analysed counts as small: the look for due timers read every run there was. And since there
+is one way to carry such a statement out, it is planned once: planning a claim each time took as long as making it.
 """
 RELEASES_KEPT = 16
 PROOF = b"regie"
+
+
+class Sent:
+    """A statement sent together with others; what came of it is known when `Transaction.together` is over."""
+
+    def __init__(self, cursor: AsyncCursor[DictRow]) -> None:
+        self._cursor = cursor
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was carried out; if not, it or one before it failed."""
+        return self._cursor.pgresult is not None
+
+    @property
+    def touched(self) -> int:
+        """The number of rows it touched."""
+        return self._cursor.rowcount
+
+    async def rows(self) -> list[DictRow]:
+        """All its rows."""
+        return await self._cursor.fetchall()
 
 
 class Transaction:
@@ -45,21 +70,19 @@ class Transaction:
         """Releases read before, by digest; they never change."""
         self.doom: RegieError | None = None
         """Set when a part of what belongs together is missing: the transaction cannot be committed any more."""
+        self._is_begun = False
 
     async def rows(self, query: LiteralString, values: Mapping[str, object] | None = None) -> list[DictRow]:
         """Run a statement and give all its rows."""
-        with explained(self.connection):
-            cursor = await self.connection.execute(query, values)
-            return await cursor.fetchall()
+        return await (await self._run(query, values)).fetchall()
 
     async def row(self, query: LiteralString, values: Mapping[str, object] | None = None) -> DictRow | None:
         """Run a statement and give its first row, if any."""
-        with explained(self.connection):
-            cursor = await self.connection.execute(query, values)
-            return await cursor.fetchone()
+        return await (await self._run(query, values)).fetchone()
 
     async def rows_of_each(self, *statements: tuple[LiteralString, Mapping[str, object]]) -> list[list[DictRow]]:
         """Run several statements in one round trip, and give the rows of each."""
+        self._is_begun = True
         with explained(self.connection):
             async with self.connection.pipeline():
                 cursors = [await self.connection.execute(query, values) for query, values in statements]
@@ -67,9 +90,11 @@ class Transaction:
 
     async def change(self, query: LiteralString, values: Mapping[str, object]) -> int:
         """Run a statement and give the number of rows it touched; -1 inside `together()`."""
-        with explained(self.connection):
-            cursor = await self.connection.execute(query, values)
-            return cursor.rowcount
+        return (await self._run(query, values)).rowcount
+
+    async def send(self, query: LiteralString, values: Mapping[str, object] | None = None) -> Sent:
+        """Run a statement inside `together()` whose answer is looked at behind it."""
+        return Sent(await self._run(query, values))
 
     async def change_each(self, query: LiteralString, values: Sequence[Mapping[str, object]]) -> None:
         """Run a statement once for each set of values, in one round trip."""
@@ -78,11 +103,36 @@ class Transaction:
                 await self.connection.cursor().executemany(query, values)
 
     @asynccontextmanager
-    async def together(self) -> AsyncIterator[None]:
-        """Send the statements inside without waiting for each answer; an error shows at the end."""
+    async def together(self, *, is_last: bool = False) -> AsyncIterator[None]:
+        """Send the statements inside without waiting for each answer; an error shows at the end.
+
+        Args:
+            is_last: Commit with them, in the same round trip. What comes behind is a transaction of its own.
+
+        Raises:
+            OutcomeUnknown: The connection was lost while committing with them.
+        """
+        self._is_begun = True
         with explained(self.connection):
             async with self.connection.pipeline():
                 yield
+                if is_last:
+                    await self.commit()
+
+    async def commit(self) -> None:
+        """Make it so; `Database.transaction` does at its end. What comes behind is a transaction of its own."""
+        _require_whole(self)
+        await _commit(self.connection, may_have_written=not self.connection.read_only)
+        self._is_begun = False
+
+    async def _run(self, query: LiteralString, values: Mapping[str, object] | None) -> AsyncCursor[DictRow]:
+        with explained(self.connection):
+            if self._is_begun:
+                return await self.connection.execute(query, values)
+            # The first statement takes the one that begins the transaction along.
+            self._is_begun = True
+            async with self.connection.pipeline():
+                return await self.connection.execute(query, values)
 
 
 class Listener:
@@ -240,12 +290,11 @@ class Database:
             tx = Transaction(connection, self._sealer, self._releases)
             try:
                 yield tx
-                _require_whole(tx)
+                await tx.commit()
             except BaseException:
                 with suppress(psycopg.Error):
                     await connection.rollback()
                 raise
-            await _commit(connection, may_have_written=not read_only)
 
     async def _prove_key(self, tx: Transaction) -> None:
         address = {"tenant": "", "domain": "", "table": "sealing_key.proof", "pk": str(self._sealer.current)}

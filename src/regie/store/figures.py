@@ -49,7 +49,7 @@ class Asked:
     Attributes:
         window_s: How far back.
         tenant: Of this one only.
-        seen_by: Those that concern this person only, see `runs.list_runs`.
+        seen_by: Those that concern this person only, see `run_lists.list_runs`.
     """
 
     window_s: float

@@ -53,16 +53,34 @@ async def put(tx: Transaction, release: Release, *, by: Actor) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Current:
+    """The release that new runs get, the name it was loaded under, and the database's clock."""
+
+    release: Release
+    digest: str
+    now: datetime
+
+
 async def current(tx: Transaction) -> Release:
     """The release that new runs get.
 
     Raises:
         InvalidInput: None has been loaded.
     """
-    last = await history(tx, limit=1)
-    if not last:
+    return (await current_at(tx)).release
+
+
+async def current_at(tx: Transaction) -> Current:
+    """The same, with what a start needs besides.
+
+    Raises:
+        InvalidInput: None has been loaded.
+    """
+    row = await tx.row("select digest, clock_timestamp() as now from regie.release_activation order by n desc limit 1")
+    if row is None:
         raise InvalidInput("No release has been loaded.", hint="Load a workspace first.")
-    return await get(tx, last[0].digest)
+    return Current(await get(tx, row["digest"]), row["digest"], row["now"])
 
 
 async def get(tx: Transaction, digest: str) -> Release:

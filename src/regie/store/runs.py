@@ -1,14 +1,12 @@
-"""Runs: started by triggers, claimed and committed by workers, read by everyone. The run's row is the queue.
+"""Runs: started by triggers, steered by people, read by everyone. The run's row is the queue.
 
-A claim is a worker's handle on a run: the run, the fence that the claim raised, and the number of the last commit.
-Every write of a worker names all three, so a worker that lost its run cannot write to it. Transactions that touch a run
-and something of it lock the run's row first.
+Workers take them from it (`claims.py`) and move them (`commits.py`); lists are in `run_lists.py`. Transactions that
+touch a run and something of it lock the run's row first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import LiteralString, NamedTuple
 
 from psycopg.rows import DictRow
@@ -16,39 +14,21 @@ from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
-from regie.core.errors import FencedOut, InvalidInput
+from regie.core.errors import InvalidInput
 from regie.core.format import FORMAT, require_readable
 from regie.core.run import Cancelled, Parent, Paused, Resumed, RunStatus
 from regie.store import audit, child_pauses, inbox, start_rates, timers
-from regie.store.choosing import choose
 from regie.store.database import Transaction
-from regie.store.inbox import InboxEvent
 from regie.store.keys import READY, Cursor, RunKey, id_span
-from regie.store.sealer import SealBroken
 
-_THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(run)s"
-_BARE: LiteralString = """
+THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(run)s"
+BARE: LiteralString = """
     select tenant, domain, id, workflow, status, release, definition_digest, ticket, corr, trigger_key, started_by,
     requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n, parent, parent_place,
     lineage, first_run, rerun_of, finish_by, finish_by < coalesce(ended_at, clock_timestamp()) as is_late
     from regie.run where """
 """What a list shows: everything but the sealed state."""
-NONE: Mapping[str, int] = MappingProxyType({})
 _STATE: LiteralString = "select state, format from regie.run where "
-_LISTED: LiteralString = """
-    (%(tenant)s::text is null or tenant = %(tenant)s)
-    and (%(domain)s::text is null or domain = %(domain)s)
-    and (%(status)s::text is null or status = %(status)s)
-    and (%(workflow)s::text is null or workflow = %(workflow)s)
-    and (%(ticket)s::text is null or ticket = %(ticket)s)
-    and (not %(late)s or finish_by < coalesce(ended_at, clock_timestamp()))
-    and (%(seen_by)s::text is null or lower(requester) = lower(%(seen_by)s)
-         or (started_by->>'type' = 'person' and lower(started_by->>'id') = lower(%(seen_by)s))
-         or exists (select from regie.approval a
-                    where a.tenant = run.tenant and a.domain = run.domain and a.run = run.id
-                      and exists (select from unnest(a.approvers) p where lower(p) = lower(%(seen_by)s))))
-    and (%(at)s::timestamptz is null or (started_at, id) < (%(at)s, %(id)s::uuid))
-    order by started_at desc, id desc limit %(limit)s"""
 
 
 class Repeated(NamedTuple):
@@ -81,6 +61,9 @@ class NewRun:
         finish_within_s: Seconds after which it is late; None when it never is.
         timers: Seconds from now, by timer.
         repeats: What it repeats, if it does.
+        now: The database's clock, when it has been read in the same transaction.
+        worker: Gets it at once, if that takes nothing from anybody: no other run of the domain is ready, and no quota
+            has to be counted.
     """
 
     key: RunKey
@@ -100,73 +83,21 @@ class NewRun:
     finish_within_s: float | None = None
     timers: Mapping[str, float] = field(default_factory=dict)
     repeats: Repeated | None = None
+    now: datetime | None = None
+    worker: str | None = None
 
 
 class Started(NamedTuple):
-    """The run of a trigger; `is_new` is false when the trigger had started it before."""
+    """The run of a trigger.
+
+    Attributes:
+        is_new: The trigger had not started it before.
+        held_at: When it was started, if it is in the hands of the worker that was named.
+    """
 
     key: RunKey
     is_new: bool
-
-
-class Claim(NamedTuple):
-    """A worker's handle on a run."""
-
-    key: RunKey
-    fence: int
-    seq: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claimed:
-    """A run as handed to a worker.
-
-    Attributes:
-        inbox: What is not consumed, in order; `inbox_n` counts what was seen.
-        trace: The `traceparent` it was started in; empty without one.
-        waited_s, age_s: Seconds since it was ready, and since it was started.
-    """
-
-    claim: Claim
-    workflow: str
-    release: str
-    definition_digest: str
-    state_json: str
-    inbox: list[InboxEvent]
-    inbox_n: int
-    ticket: str
-    corr: str
-    dry: bool
-    prio: int
-    started_at: datetime
-    trace: str
-    waited_s: float
-    age_s: float
-    started_by: Actor
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeldRun:
-    """What a gateway needs to know of a run that a worker holds."""
-
-    key: RunKey
-    fence: int
-    workflow: str
-    release: str
-    definition_digest: str
-    ticket: str
-    corr: str
-    dry: bool
-    status: RunStatus
-    requester: str
-    started_by: Actor
-    lineage: tuple[str, ...]
-    first_run: str = ""
-
-    @property
-    def intent(self) -> str:
-        """What it was asked for: its ticket, or the first of the runs that repeat each other, or itself."""
-        return self.ticket or self.first_run or self.key.run
+    held_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,8 +143,45 @@ class RunRow:
         return Cursor(self.started_at, self.key.run)
 
 
-async def start(tx: Transaction, new: NewRun) -> Started:
+_INSERT: LiteralString = """
+    with hand as materialized (
+        select w.id from regie.worker w
+        where w.id = %(worker)s::uuid
+          and not exists (select from regie.quota q
+                          where q.domain = %(domain)s
+                            and (q.runs is not null or q.per_tenant is not null or q.start_runs is not null))
+          and not exists (select from regie.run r
+                          where r.domain = %(domain)s and r.owner is null and r.ready_at is not null)),
+    started as (
+        insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket, corr,
+                               started_by, requester, dry, prio, trace, status, state, audit_n, audit_head, parent,
+                               parent_place, lineage, detached, finish_by, rerun_of, first_run, format, owner,
+                               fence, ready_at)
+        values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s, %(trigger_key)s,
+                %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s, %(trace)s, 'running',
+                %(state)s, %(audit_n)s, %(audit_head)s, %(parent)s, %(parent_place)s, %(lineage)s, %(detached)s,
+                clock_timestamp() + make_interval(secs => %(finish_within_s)s::float8), %(rerun_of)s, %(first_run)s,
+                %(format)s, (select id from hand), (select count(*) from hand),
+                case when not exists (select from hand) and (not %(is_bounded)s or not exists (
+                         select from regie.quota q where q.domain = %(domain)s and q.start_runs is not null))
+                     then clock_timestamp() end)
+        on conflict (tenant, domain, trigger_key) do nothing
+        returning domain, owner, started_at, ready_at is not null as is_ready),
+    leaves as ("""
+_ANSWER: LiteralString = """ where exists (select from started) returning true)
+    select (select count(*) from leaves) as leaves, case when owner is not null then started_at end as held_at,
+           owner is null and not is_ready as is_held_back, case when is_ready then pg_notify(%(channel)s, domain) end
+    from started"""
+_START: LiteralString = _INSERT + audit.INSERT + _ANSWER
+_START_ALL: LiteralString = _INSERT + audit.INSERT_ALL + _ANSWER
+
+
+async def start(tx: Transaction, new: NewRun, *, is_last: bool = False) -> Started:
     """Start a run, ready for any worker; a trigger that came before gives the run it started then.
+
+    Args:
+        is_last: There is nothing else in the transaction: it may be committed with it. The run's log must be there, and
+            its domain have no start rate.
 
     Raises:
         InvalidInput: Something in it cannot be stored.
@@ -230,64 +198,54 @@ async def start(tx: Transaction, new: NewRun) -> Started:
         Fact(event=Event.TRIGGER_ACCEPTED, actor=new.started_by, detail=trigger),
         Fact(event=Event.RUN_STARTED, actor=new.started_by, detail=about),
     ]
-    chain, entries = await audit.begin(tx, key, corr=new.corr, ticket=new.ticket, facts=first)
-    row = await tx.row(
-        """with started as (
-               insert into regie.run (tenant, domain, id, workflow, release, definition_digest, trigger_key, ticket,
-                                      corr, started_by, requester, dry, prio, trace, status, state, audit_n,
-                                      audit_head, parent, parent_place, lineage, detached, finish_by, rerun_of,
-                                      first_run, format, ready_at)
-               values (%(tenant)s, %(domain)s, %(run)s, %(workflow)s, %(release)s, %(definition_digest)s,
-                       %(trigger_key)s, %(ticket)s, %(corr)s, %(started_by)s, %(requester)s, %(dry)s, %(prio)s,
-                       %(trace)s, 'running', %(state)s, %(audit_n)s, %(audit_head)s,
-                       %(parent)s, %(parent_place)s, %(lineage)s, %(detached)s,
-                       clock_timestamp() + make_interval(secs => %(finish_within_s)s::float8), %(rerun_of)s,
-                       %(first_run)s, %(format)s, case when not %(is_bounded)s or not exists (
-                           select from regie.quota q where q.domain = %(domain)s and q.start_runs is not null)
-                           then clock_timestamp() end)
-               on conflict (tenant, domain, trigger_key) do nothing
-               returning domain, ready_at is not null as is_ready)
-           select is_ready, case when is_ready then pg_notify(%(channel)s, domain) end from started""",
-        {
-            **key._asdict(),
-            "workflow": new.workflow,
-            "release": new.release,
-            "definition_digest": new.definition_digest,
-            "trigger_key": new.trigger_key,
-            "ticket": new.ticket,
-            "corr": new.corr,
-            "started_by": Jsonb(new.started_by.model_dump(mode="json")),
-            "requester": new.requester,
-            "dry": new.dry,
-            "prio": new.prio,
-            "trace": new.trace,
-            "state": sealed_state(tx, key, new.state_json),
-            "audit_n": chain.n,
-            "audit_head": chain.head,
-            "parent": new.parent and new.parent.run,
-            "parent_place": new.parent.place if new.parent else "",
-            "lineage": list(new.parent.lineage) if new.parent else [],
-            "detached": new.parent is not None and new.parent.detached,
-            "channel": READY,
-            "finish_within_s": new.finish_within_s,
-            "rerun_of": new.repeats and new.repeats.run,
-            "first_run": new.repeats and new.repeats.first_run,
-            "format": FORMAT,
-            # A child is a part of its parent, which has begun.
-            "is_bounded": new.parent is None,
-        },
-    )
-    if row is not None:
-        await audit.write_chains(tx, [(key, entries)], chain.at)
+    chain, entries = await audit.begin(tx, key, corr=new.corr, ticket=new.ticket, facts=first, at=new.now)
+    leaves = audit.addressed([(key, entries)])
+    is_last = is_last and not new.timers and new.repeats is None
+    values = {
+        **key._asdict(),
+        "workflow": new.workflow,
+        "release": new.release,
+        "definition_digest": new.definition_digest,
+        "trigger_key": new.trigger_key,
+        "ticket": new.ticket,
+        "corr": new.corr,
+        "started_by": Jsonb(new.started_by.model_dump(mode="json")),
+        "requester": new.requester,
+        "dry": new.dry,
+        "prio": new.prio,
+        "trace": new.trace,
+        "state": sealed_state(tx, key, new.state_json),
+        "audit_n": chain.n,
+        "audit_head": chain.head,
+        "parent": new.parent and new.parent.run,
+        "parent_place": new.parent.place if new.parent else "",
+        "lineage": list(new.parent.lineage) if new.parent else [],
+        "detached": new.parent is not None and new.parent.detached,
+        "channel": READY,
+        "finish_within_s": new.finish_within_s,
+        "rerun_of": new.repeats and new.repeats.run,
+        "first_run": new.repeats and new.repeats.first_run,
+        "worker": new.worker,
+        "at": chain.at,
+        "rows": audit.as_rows(leaves),
+        "format": FORMAT,
+        # A child is a part of its parent, which has begun.
+        "is_bounded": new.parent is None and not is_last,
+    }
+    with audit.blamed(tx):
+        async with tx.together(is_last=is_last):
+            sent = await tx.send(_START_ALL if is_last else _START, values)
+    for row in await sent.rows():
+        await audit.require_written(tx, leaves, chain.at, row["leaves"])
         if new.timers:
             await timers.set_(tx, [(key, 0, new.timers)])
-        if not row["is_ready"]:
+        if row["is_held_back"]:
             await start_rates.give_turn(tx, key)
         if new.repeats is not None:
             again: dict[str, JsonValue] = {"run": key.run, "from_step": new.repeats.from_step}
             repeated = Fact(event=Event.RUN_REPEATED, actor=new.started_by, detail={"rerun": again})
             await audit.append(tx, key._replace(run=new.repeats.run), [repeated])
-        return Started(key, is_new=True)
+        return Started(key, is_new=True, held_at=row["held_at"])
     before = await tx.row(
         "select id from regie.run where tenant = %(t)s and domain = %(d)s and trigger_key = %(k)s",
         {"t": key.tenant, "d": key.domain, "k": new.trigger_key},
@@ -298,107 +256,6 @@ async def start(tx: Transaction, new: NewRun) -> Started:
     repeated = Fact(event=Event.TRIGGER_REPEATED, actor=new.started_by, detail=trigger)
     await audit.append(tx, earlier, [repeated])
     return Started(earlier, is_new=False)
-
-
-async def claim(
-    tx: Transaction,
-    worker: str,
-    domains: Sequence[str],
-    limit: int,
-    *,
-    held: Mapping[str, int] = NONE,
-    most: Mapping[str, int] = NONE,
-    reads: int = FORMAT,
-) -> list[Claimed]:
-    """Take up to `limit` ready runs of these domains, within their quotas, fair between tenants and domains.
-
-    A worker taken for dead gets none. What cannot be opened any more is set aside, so that one altered row does not
-    stop the others.
-
-    Args:
-        held: How many runs of each domain the worker has already.
-        most: How many of each domain it may have; of one that is not named, as many as there are.
-        reads: Up to which format the worker reads runs.
-    """
-    rows = await choose(tx, worker, domains, limit, held=held, most=most, reads=reads)
-    rows.sort(key=lambda row: (row["prio"], row["ready_since"]))
-    keys = [_key(row) for row in rows]
-    try:
-        waiting = await inbox.unconsumed_of(tx, keys) if keys else {}
-    except SealBroken:
-        waiting = {}
-    taken: list[Claimed] = []
-    for key, row in zip(keys, rows, strict=True):
-        try:
-            arrived = waiting[key] if key in waiting else await inbox.unconsumed(tx, key)
-            taken.append(_claimed(tx, key, row, arrived))
-        except SealBroken:
-            await set_aside(tx, Claim(key, row["fence"], row["seq"]), "SealBroken")
-    return taken
-
-
-def _claimed(tx: Transaction, key: RunKey, row: DictRow, arrived: list[InboxEvent]) -> Claimed:
-    return Claimed(
-        claim=Claim(key, row["fence"], row["seq"]),
-        workflow=row["workflow"],
-        release=row["release"],
-        definition_digest=row["definition_digest"],
-        state_json=_opened_state(tx, key, row),
-        inbox=arrived,
-        inbox_n=row["inbox_n"],
-        ticket=row["ticket"],
-        corr=row["corr"],
-        dry=row["dry"],
-        prio=row["prio"],
-        started_at=row["started_at"],
-        trace=row["trace"],
-        waited_s=max(0.0, row["waited_s"]),
-        age_s=max(0.0, row["age_s"]),
-        started_by=Actor.model_validate(row["started_by"]),
-    )
-
-
-async def set_aside(tx: Transaction, claim: Claim, kind: str) -> None:
-    """Let go of a run that nobody can go on with as it is; `regie doctor` names it until somebody has mended it.
-
-    Args:
-        kind: Class name of the error met.
-    """
-    await tx.change(
-        """update regie.run set owner = null, ready_at = null, set_aside = %(kind)s
-           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s and fence = %(fence)s""",
-        {**claim.key._asdict(), "fence": claim.fence, "kind": kind},
-    )
-    actor = Actor(type="engine", id="engine")
-    await audit.append(tx, claim.key, [Fact(event=Event.RUN_SET_ASIDE, actor=actor, detail={"failure": kind})])
-
-
-async def park(tx: Transaction, claim: Claim, seen_inbox_n: int) -> bool:
-    """Let go of a run that waits.
-
-    Returns:
-        Whether it sleeps; if not, events came meanwhile and it is ready again.
-
-    Raises:
-        FencedOut: Somebody else has the run, or it has moved on.
-    """
-    row = await tx.row(
-        """update regie.run set owner = null, ready_at = case when inbox_n > %(seen)s then clock_timestamp() end
-           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s
-             and fence = %(fence)s and seq = %(seq)s and owner is not null
-           returning ready_at is null as sleeps,
-                     case when ready_at is not null then pg_notify(%(channel)s, domain) end""",
-        {
-            **claim.key._asdict(),
-            "fence": claim.fence,
-            "seq": claim.seq,
-            "seen": seen_inbox_n,
-            "channel": READY,
-        },
-    )
-    if row is None:
-        raise FencedOut(f"Run {claim.key.run} is no longer held under fence {claim.fence} at {claim.seq}.")
-    return bool(row["sleeps"])
 
 
 async def cancel(
@@ -422,7 +279,7 @@ async def cancel(
 
 async def cancel_child(tx: Transaction, key: RunKey, payload: str, *, by: Actor, parent: str) -> None:
     """Cancel a child with its parent, in whose log it says who did; one that is over stays as it is."""
-    row = await tx.row("select ended_at from regie.run where " + _THIS + " for no key update", key._asdict())  # noqa: S608  both ours
+    row = await tx.row("select ended_at from regie.run where " + THIS + " for no key update", key._asdict())  # noqa: S608  both ours
     if row is not None and row["ended_at"] is None and await inbox.deliver(tx, key, inbox.CANCEL, payload):
         about: dict[str, JsonValue] = {"parent": {"run": parent}}
         await audit.append(tx, key, [Fact(event=Event.RUN_CANCELLED, actor=by, detail=about)])
@@ -490,101 +347,10 @@ async def wake(tx: Transaction, key: RunKey, by: Actor) -> bool:
     return touched == 1
 
 
-async def reruns(tx: Transaction, key: RunKey) -> list[str]:
-    """The ids of the runs that repeat this one, the oldest first."""
-    rows = await tx.rows(
-        """select id from regie.run
-           where tenant = %(tenant)s and domain = %(domain)s and rerun_of = %(run)s order by started_at, id""",
-        key._asdict(),
-    )
-    return [str(row["id"]) for row in rows]
-
-
-async def unfinished_of_ticket(tx: Transaction, tenant: str, domains: Sequence[str], ticket: str) -> list[RunRow]:
-    """The runs for a ticket that are not over, oldest first, locked until the end of the transaction."""
-    query: LiteralString = (
-        _BARE
-        + """tenant = %(tenant)s and domain = any(%(domains)s) and ticket = %(ticket)s and ticket <> ''
-           and ended_at is null
-           order by started_at, id for no key update"""
-    )
-    rows = await tx.rows(query, {"tenant": tenant, "domains": list(domains), "ticket": ticket})
-    return [_run_row(row) for row in rows]
-
-
-def not_held(key: RunKey, fence: int) -> FencedOut:
-    """The error for a run that somebody believes to hold."""
-    return FencedOut(f"Run {key.run} is not held under fence {fence}.")
-
-
-def held_of(key: RunKey, fence: int, row: DictRow) -> HeldRun:
-    """A run that is held, from its row."""
-    return HeldRun(
-        key=key,
-        fence=fence,
-        workflow=row["workflow"],
-        release=row["release"],
-        definition_digest=row["definition_digest"],
-        ticket=row["ticket"],
-        corr=row["corr"],
-        dry=row["dry"],
-        status=RunStatus(row["status"]),
-        requester=row["requester"],
-        started_by=Actor.model_validate(row["started_by"]),
-        lineage=tuple(row["lineage"]),
-        first_run=str(row["first_run"] or ""),
-    )
-
-
-async def list_runs(
-    tx: Transaction,
-    *,
-    tenant: str | None = None,
-    domain: str | None = None,
-    status: RunStatus | None = None,
-    workflow: str | None = None,
-    ticket: str | None = None,
-    is_late: bool = False,
-    seen_by: str | None = None,
-    limit: int = 50,
-    before: Cursor | None = None,
-) -> list[RunRow]:
-    """Runs, newest first, from behind `before`.
-
-    `is_late` leaves those that are or were not finished when they should have been, `seen_by` those that concern a
-    person: asked for by them, or with an approval they were asked for.
-    """
-    rows = await tx.rows(
-        _BARE + _LISTED,
-        {
-            "tenant": tenant,
-            "domain": domain,
-            "status": status and status.value,
-            "workflow": workflow,
-            "ticket": ticket,
-            "late": is_late,
-            "seen_by": seen_by,
-            "at": before and before.at,
-            "id": before and before.id,
-            "limit": limit,
-        },
-    )
-    return [_run_row(row) for row in rows]
-
-
-async def children_of(tx: Transaction, key: RunKey) -> list[RunRow]:
-    """The runs that a run has started, in the order in which it did."""
-    rows = await tx.rows(
-        _BARE + "tenant = %(tenant)s and domain = %(domain)s and parent = %(run)s order by started_at, id",
-        key._asdict(),
-    )
-    return [_run_row(row) for row in rows]
-
-
 async def get(tx: Transaction, key: RunKey) -> RunRow | None:
     """One run, without its state."""
-    row = await tx.row(_BARE + _THIS, key._asdict())
-    return None if row is None else _run_row(row)
+    row = await tx.row(BARE + THIS, key._asdict())
+    return None if row is None else row_of(row)
 
 
 async def find(tx: Transaction, run: str) -> RunKey | None:
@@ -599,17 +365,7 @@ async def find(tx: Transaction, run: str) -> RunKey | None:
         "select tenant, domain, id from regie.run where id between %(low)s and %(high)s limit 2",
         {"low": span[0], "high": span[1]},
     )
-    return _key(rows[0]) if len(rows) == 1 else None
-
-
-async def known_triggers(tx: Transaction, tenant: str, domain: str, triggers: Sequence[str]) -> set[str]:
-    """Those of these triggers that have started a run before."""
-    rows = await tx.rows(
-        """select trigger_key from regie.run
-           where tenant = %(tenant)s and domain = %(domain)s and trigger_key = any(%(triggers)s)""",
-        {"tenant": tenant, "domain": domain, "triggers": list(triggers)},
-    )
-    return {row["trigger_key"] for row in rows}
+    return key_of(rows[0]) if len(rows) == 1 else None
 
 
 async def state_of(tx: Transaction, key: RunKey, *, lock: bool = False) -> str:
@@ -622,35 +378,23 @@ async def state_of(tx: Transaction, key: RunKey, *, lock: bool = False) -> str:
         InvalidInput: There is no such run.
         Unavailable: A newer version has written it.
     """
-    query: LiteralString = _STATE + _THIS
+    query: LiteralString = _STATE + THIS
     row = await tx.row(query + " for no key update" if lock else query, key._asdict())
     if row is None:
         raise InvalidInput(f"There is no run {key.run}.")
     require_readable(f"Run {key.run}", row["format"])
-    return _opened_state(tx, key, row)
+    return opened_state(tx, key, row)
 
 
-async def count_by_status(
-    tx: Transaction, *, tenant: str | None = None, domain: str | None = None
-) -> dict[RunStatus, int]:
-    """How many runs stand where; a status without runs is left out."""
-    rows = await tx.rows(
-        """select status, count(*) as n from regie.run
-           where (%(tenant)s::text is null or tenant = %(tenant)s)
-             and (%(domain)s::text is null or domain = %(domain)s)
-           group by status""",
-        {"tenant": tenant, "domain": domain},
-    )
-    return {RunStatus(row["status"]): row["n"] for row in rows}
-
-
-def _key(row: DictRow) -> RunKey:
+def key_of(row: DictRow) -> RunKey:
+    """Its key from a run's row."""
     return RunKey(row["tenant"], row["domain"], str(row["id"]))
 
 
-def _run_row(row: DictRow) -> RunRow:
+def row_of(row: DictRow) -> RunRow:
+    """A run without its state from its row."""
     return RunRow(
-        key=_key(row),
+        key=key_of(row),
         workflow=row["workflow"],
         status=RunStatus(row["status"]),
         release=row["release"],
@@ -684,7 +428,8 @@ def sealed_state(tx: Transaction, key: RunKey, state_json: str) -> bytes:
     return tx.sealer.seal(state_json.encode(), **_state_address(key))
 
 
-def _opened_state(tx: Transaction, key: RunKey, row: DictRow) -> str:
+def opened_state(tx: Transaction, key: RunKey, row: DictRow) -> str:
+    """A run's state from its row."""
     return tx.sealer.open(row["state"], **_state_address(key)).decode()
 
 

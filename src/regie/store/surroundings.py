@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final, LiteralString
 
 from regie.core.effect import EffectState
-from regie.store import effects, runs
+from regie.store import claims, effects
 from regie.store.database import Transaction
 from regie.store.effects import Effect
 from regie.store.keys import RunKey
@@ -53,7 +53,7 @@ class Asked:
         at: When, by the database's clock: before anything was looked at.
     """
 
-    held: runs.HeldRun
+    held: claims.HeldRun
     effects: dict[str, Effect]
     at: datetime
 
@@ -94,9 +94,9 @@ async def asked(tx: Transaction, key: RunKey, fence: int, attempt_keys: Sequence
         {**key._asdict(), "fence": fence, "keys": list(attempt_keys)},
     )
     if not rows:
-        raise runs.not_held(key, fence)
+        raise claims.not_held(key, fence)
     found = {row["attempt_key"]: effects.opened(tx, row) for row in rows if row["attempt_key"] is not None}
-    return Asked(runs.held_of(key, fence, rows[0]), found, rows[0]["at"])
+    return Asked(claims.held_of(key, fence, rows[0]), found, rows[0]["at"])
 
 
 async def nearby(

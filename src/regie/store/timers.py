@@ -86,16 +86,3 @@ async def fire_due(tx: Transaction, domains: Sequence[str], limit: int = 100) ->
         due,
     )
     return len(due)
-
-
-async def next_due_in(tx: Transaction, domains: Sequence[str]) -> float | None:
-    """Seconds until the next timer of these domains is due, 0 when one is; None without any."""
-    row = await tx.row(
-        """select case when count(*) > 0
-                   then greatest(0, extract(epoch from min(next.due_at) - clock_timestamp()))::float8 end as seconds
-           from unnest(%(domains)s::text[]) as d (domain)
-           cross join lateral (
-               select t.due_at from regie.timer t where t.domain = d.domain order by t.due_at limit 1) next""",
-        {"domains": list(domains)},
-    )
-    return row["seconds"] if row is not None else None

@@ -16,7 +16,7 @@ from regie.core.errors import InvalidInput
 from regie.core.inputs import build_input
 from regie.core.run import RunState, RunStatus
 from regie.engine.port import StartRequest
-from regie.store import approvals, audit, effects, figures, quotas, releases, runs, steps
+from regie.store import approvals, audit, effects, figures, quotas, releases, run_lists, runs, steps
 from regie.store.database import Transaction
 from regie.store.keys import Cursor, RunKey
 from regie.store.runs import RunRow
@@ -179,7 +179,7 @@ async def _rows(tx: Transaction, caller: Caller, wanted: Filter) -> tuple[list[R
     cursor = wanted.cursor
     for _ in range(PAGES_SEARCHED):
         size = wanted.limit if caller.is_operator else LARGEST_PAGE
-        page = await runs.list_runs(
+        page = await run_lists.list_runs(
             tx,
             tenant=wanted.tenant,
             domain=wanted.domain,
@@ -221,7 +221,7 @@ async def show_run(means: Having, caller: Asking, run: str) -> RunDetail:
             now=await figures.clock(tx),
             parent=await parent_for(tx, caller, row),
             children=await children_for(tx, caller, row),
-            reruns=await runs.reruns(tx, row.key),
+            reruns=await run_lists.reruns(tx, row.key),
         )
 
 

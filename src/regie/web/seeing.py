@@ -10,7 +10,7 @@ from uuid import UUID
 
 from regie import logs
 from regie.core.errors import NotFound
-from regie.store import approvals, runs
+from regie.store import approvals, run_lists, runs
 from regie.store.approvals import Approval
 from regie.store.database import Transaction
 from regie.store.keys import Cursor, RunKey
@@ -49,7 +49,7 @@ async def parent_for(tx: Transaction, caller: Caller, row: RunRow) -> RunRow | N
 
 async def children_for(tx: Transaction, caller: Caller, row: RunRow) -> list[RunRow]:
     """Those of the runs that a run has started that the caller may see."""
-    return [child for child in await runs.children_of(tx, row.key) if await may_see(tx, caller, child)]
+    return [child for child in await run_lists.children_of(tx, row.key) if await may_see(tx, caller, child)]
 
 
 async def approval_for(tx: Transaction, caller: Caller, approval: str) -> Approval:

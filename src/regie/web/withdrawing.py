@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from regie.core.audit import Actor
 from regie.core.cancelling import is_too_late
 from regie.core.run import Cancelled, RunState
-from regie.store import effects, runs
+from regie.store import effects, run_lists, runs
 from regie.store.database import Transaction
 
 LONGEST_NAME = 200
@@ -48,7 +48,7 @@ async def cancel_for(
         domains: Those that may use the connection.
     """
     (tenant, connection), cancelled = place, list[str]()
-    for row in await runs.unfinished_of_ticket(tx, tenant, domains, closed.ticket):
+    for row in await run_lists.unfinished_of_ticket(tx, tenant, domains, closed.ticket):
         if closed.status and await effects.was_closed_since(tx, tenant, closed.ticket, row.started_at):
             continue
         if is_too_late(RunState.model_validate_json(await runs.state_of(tx, row.key))):

@@ -24,7 +24,7 @@ from regie.core.run import (
     Work,
 )
 from regie.engine.port import Performer, Task
-from regie.store.runs import Claimed
+from regie.store.claims import Claimed
 from regie.telemetry import metrics, traces
 
 OUTCOMES: dict[type[Event], str] = {

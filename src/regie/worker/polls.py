@@ -27,7 +27,7 @@ from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
 from regie.engine.recurring import all_of, one_of
 from regie.gateway_client import GatewayClient, PollRef
-from regie.store import audit, polls, releases, runs
+from regie.store import audit, polls, releases, run_lists
 from regie.store.database import Database, Transaction
 from regie.store.polls import Claimed
 from regie.worker.performer import call_block
@@ -153,7 +153,9 @@ class Poller:
         """Start what is new; whether there is more than one poll may start."""
         key = claimed.claim.key
         async with self._database.reading() as tx:
-            known = await runs.known_triggers(tx, key.tenant, key.domain, [item.trigger_key for item in found.items])
+            known = await run_lists.known_triggers(
+                tx, key.tenant, key.domain, [item.trigger_key for item in found.items]
+            )
         new = [item for item in found.items if item.trigger_key not in known]
         for item in new[:MOST_AT_ONCE]:
             await self._start(claimed, definition, item)

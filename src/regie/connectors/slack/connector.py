@@ -36,7 +36,6 @@ from regie.core.errors import AuthFailed, InvalidInput, NotFound
 from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.connector import Connector, Read, Seen, Settings, Write, provides
 from regie.kit.inbound import InboundEvent
-from regie.kit.session import Session
 
 _EVENT_TYPE = "regie_message"
 
@@ -115,9 +114,9 @@ def _with_buttons(want: message.NewMessage) -> list[JsonValue]:
 class Slack(Connector):
     """Messages are found again by their metadata; people are known by the address that the workspace has confirmed."""
 
-    async def probe(self, session: Session, path: str) -> None:
+    async def probe(self, path: str) -> None:
         """Does Slack take the token, and is it one of the workspace that the connection names?"""
-        found = await ask(session, path.lstrip("/"), Signed)
+        found = await ask(self.session, path.lstrip("/"), Signed)
         if found.team != self._settings["workspace"]:
             raise AuthFailed(
                 "The bot token belongs to another workspace than the connection names.",

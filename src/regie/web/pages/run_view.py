@@ -28,7 +28,7 @@ from regie.core.run import (
     StepStatus,
     written_place,
 )
-from regie.store import approvals, audit, effects, quotas, releases, runs, steps
+from regie.store import approvals, audit, effects, quotas, releases, run_lists, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.database import Transaction
@@ -221,7 +221,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
         faults=await audit.verify(tx, row.key),
         paused=paused,
         acts=_acts(caller, row, paused),
-        reruns=await runs.reruns(tx, row.key),
+        reruns=await run_lists.reruns(tx, row.key),
         repeated_from=state.facts.rerun_from,
         cause=state.facts.cause,
     )

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from regie.core.errors import Denied, NotFound, Retryable
 from regie.core.run import RunState, RunStatus
-from regie.store import approvals, releases, runs, sessions
+from regie.store import approvals, releases, run_lists, runs, sessions
 from regie.store.database import Transaction
 from regie.store.keys import Cursor
 from regie.store.runs import RunRow
@@ -80,14 +80,18 @@ async def overview(means: Having, visitor: Visiting) -> Response:
     async with means.database.reading() as tx:
         waiting = await approvals.list_approvals(tx, approver=visitor.caller.address, limit=FEW + 1)
         lists = [
-            (heading, address, await _listed(tx, await runs.list_runs(tx, status=status, seen_by=seen_by, limit=FEW)))
+            (
+                heading,
+                address,
+                await _listed(tx, await run_lists.list_runs(tx, status=status, seen_by=seen_by, limit=FEW)),
+            )
             for heading, address, status in (
                 ("Waiting for people or time", "/runs?status=waiting", RunStatus.WAITING),
                 ("Running now", "/runs?status=running", RunStatus.RUNNING),
                 ("Failed lately", "/runs?status=failed", RunStatus.FAILED),
             )
         ]
-        counts = await runs.count_by_status(tx) if visitor.is_operator else {}
+        counts = await run_lists.count_by_status(tx) if visitor.is_operator else {}
     return page(
         "overview.html", visitor, waiting=waiting[:FEW], has_more=len(waiting) > FEW, lists=lists, counts=counts
     )
@@ -97,7 +101,7 @@ async def overview(means: Having, visitor: Visiting) -> Response:
 async def list_runs(means: Having, visitor: Visiting, wanted: Annotated[Filter, Query()]) -> Response:
     """Runs, newest first."""
     async with means.database.reading() as tx:
-        rows = await runs.list_runs(
+        rows = await run_lists.list_runs(
             tx,
             status=wanted.status,
             workflow=wanted.workflow,

@@ -1,0 +1,1 @@
+"""HAProxy on a host: certificates of its TLS frontends."""

@@ -1,0 +1,1 @@
+"""nginx on a host: certificates of its TLS servers."""

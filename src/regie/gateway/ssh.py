@@ -1,0 +1,258 @@
+"""A host over SSH: files by SFTP, commands and sockets through the same connection; `access.py` makes it.
+
+The host's key is pinned in the connection's settings, ours comes from the vault. Nothing of the gateway's own machine
+is used: no configuration, no agent, no file of known hosts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shlex
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import asyncssh
+
+from regie.core.errors import AuthFailed, Denied, NotFound, OutcomeUnknown, RegieError, Terminal, Unavailable
+from regie.gateway.authentication import Secret
+from regie.kit.host import ANSWER_S, COMMAND_S, LARGEST_FILE, LONGEST_OUTPUT, Host, Outcome
+
+LOGIN_S = 10.0
+"""Seconds to come to a connection, signing in included."""
+KEEP_ALIVE_S = 15.0
+PORT = 22
+
+
+@dataclass(frozen=True, slots=True)
+class SshPlace:
+    """Where to sign in.
+
+    Attributes:
+        address: `HOST` or `HOST:PORT`.
+        host_key: The host's public key, as a line of `ssh-keyscan` has it after the name: `ssh-ed25519 AAAA...`.
+    """
+
+    address: str
+    user: str
+    host_key: str
+
+    @property
+    def door(self) -> tuple[str, int]:
+        """Host and port."""
+        host, _, port = self.address.rpartition(":")
+        return (host.strip("[]"), int(port)) if host and port.isdigit() else (self.address, PORT)
+
+
+class Ssh:
+    """One connection to a host, made when it is first needed and again when it has gone.
+
+    Args:
+        private_key: Looks our private key up, in OpenSSH's or PEM form.
+    """
+
+    def __init__(self, place: SshPlace, private_key: Secret) -> None:
+        self.place = place
+        self._private_key = private_key
+        self._turn = asyncio.Lock()
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self._files: asyncssh.SFTPClient | None = None
+
+    async def aclose(self) -> None:
+        """Sign out."""
+        if self._connection is not None:
+            self._connection.abort()
+        self._connection = self._files = None
+
+    async def connection(self) -> asyncssh.SSHClientConnection:
+        """The connection, open.
+
+        Raises:
+            AuthFailed: The host is not the one whose key is pinned, or does not let us in.
+            Unavailable: It does not answer.
+        """
+        async with self._turn:
+            if self._connection is None or self._connection.is_closed():
+                self._connection, self._files = await self._sign_in(), None
+            return self._connection
+
+    async def files(self) -> asyncssh.SFTPClient:
+        """Its files. Raises what `connection` raises."""
+        connection = await self.connection()
+        async with self._turn:
+            if self._files is None:
+                self._files = await connection.start_sftp_client()
+            return self._files
+
+    async def _sign_in(self) -> asyncssh.SSHClientConnection:
+        host, port = self.place.door
+        where = f"{host}:{port}"
+        try:
+            pinned = asyncssh.import_public_key(self.place.host_key)
+        except asyncssh.KeyImportError:
+            raise Denied(f"the pinned key of {where} is no public key of a host") from None
+        try:
+            ours = asyncssh.import_private_key((await self._private_key()).reveal())
+        except asyncssh.KeyImportError:
+            raise AuthFailed(
+                f"the private key for {where} cannot be used", hint="Is it whole, without a passphrase?"
+            ) from None
+        try:
+            return await asyncssh.connect(
+                host,
+                port,
+                username=self.place.user,
+                client_keys=[ours],
+                known_hosts=([pinned], [], []),
+                preferred_auth="publickey",
+                agent_path=None,
+                config=None,
+                login_timeout=LOGIN_S,
+                connect_timeout=LOGIN_S,
+                keepalive_interval=KEEP_ALIVE_S,
+            )
+        except asyncssh.HostKeyNotVerifiable:
+            raise AuthFailed(
+                f"{where} shows another key than the one that is pinned", hint="Is it that host?"
+            ) from None
+        except asyncssh.PermissionDenied:
+            raise AuthFailed(f"{where} does not let {self.place.user} in", hint="Is our public key there?") from None
+        except (asyncssh.Error, OSError, TimeoutError) as error:
+            raise Unavailable(f"{where} does not let us sign in: {type(error).__name__}") from None
+
+
+class SshHost(Host):
+    """A host that the gateway signs in to.
+
+    Args:
+        ssh: The way there.
+        others: What every host takes; see `kit.host.Host`.
+    """
+
+    def __init__(self, ssh: Ssh, **others: Any) -> None:
+        super().__init__(**others)
+        self._ssh = ssh
+
+    @property
+    def name(self) -> str:
+        """The host's name."""
+        return self._ssh.place.door[0]
+
+    async def _read(self, path: str) -> bytes | None:
+        async with self._speaking(path, "read") as files:
+            try:
+                await self._allow_where_it_leads(files, path)
+                async with files.open(path, "rb") as file:
+                    content: bytes = await file.read(LARGEST_FILE + 1)
+            except asyncssh.SFTPNoSuchFile:
+                return None
+        if len(content) > LARGEST_FILE:
+            raise Terminal(f"{path} is larger than {LARGEST_FILE} bytes")
+        return content
+
+    async def _list_files(self, folder: str) -> list[str]:
+        async with self._speaking(folder, "looked into") as files:
+            try:
+                found = [str(each.filename) for each in await files.readdir(folder)]
+                return [path for name in found if await files.isfile(path := f"{folder}/{name}")]
+            except asyncssh.SFTPNoSuchFile:
+                return []
+
+    async def _write(self, path: str, content: bytes, mode: int) -> None:
+        place = PurePosixPath(path)
+        fresh = str(place.with_name(f".{place.name}.{secrets.token_hex(4)}.new"))
+        async with self._speaking(path, "written", writes=True) as files:
+            try:
+                await self._allow_where_it_leads(files, str(place.parent))
+                async with files.open(fresh, "xb", asyncssh.SFTPAttrs(permissions=mode)) as file:
+                    await file.chmod(mode)  # whatever the umask takes away
+                    await file.write(content)
+                    await file.fsync()
+                await files.posix_rename(fresh, path)
+            except asyncssh.SFTPNoSuchFile:
+                raise NotFound(f"there is no folder for {path}") from None
+            except (asyncssh.SFTPError, RegieError):
+                await _remove(files, fresh)
+                raise
+
+    async def _remove(self, path: str) -> None:
+        async with self._speaking(path, "removed", writes=True) as files:
+            try:
+                await self._allow_where_it_leads(files, str(PurePosixPath(path).parent))
+            except asyncssh.SFTPNoSuchFile:
+                return
+            await _remove(files, path)
+
+    async def _run(self, arguments: Sequence[str]) -> Outcome:
+        connection = await self._ssh.connection()
+        try:
+            ended = await connection.run(
+                shlex.join(arguments),
+                stdin=asyncssh.DEVNULL,
+                stderr=asyncssh.STDOUT,
+                timeout=COMMAND_S,
+                errors="replace",
+            )
+        except asyncssh.ChannelOpenError as error:
+            raise Unavailable(f"{arguments[0]} could not be started on {self.name}: {error.reason}") from None
+        except (asyncssh.Error, OSError, TimeoutError) as error:
+            raise OutcomeUnknown(f"{arguments[0]} on {self.name} gave no answer: {type(error).__name__}") from None
+        if ended.exit_status is None:
+            raise OutcomeUnknown(f"{arguments[0]} on {self.name} ended without saying how")
+        return Outcome(ended.exit_status, str(ended.stdout or "")[-LONGEST_OUTPUT:])
+
+    async def _ask(self, path: str, content: bytes) -> str:
+        connection = await self._ssh.connection()
+        try:
+            reader, writer = await connection.open_unix_connection(path, encoding=None)
+        except (asyncssh.Error, OSError) as error:
+            raise Unavailable(f"nobody listens at {path} on {self.name}: {type(error).__name__}") from None
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                writer.write(content)
+                await writer.drain()
+                writer.write_eof()
+                answer: bytes = await reader.read()
+        except (asyncssh.Error, OSError, TimeoutError) as error:
+            raise OutcomeUnknown(f"what was sent to {path} got no answer: {type(error).__name__}") from None
+        finally:
+            writer.close()
+        return answer.decode("utf-8", "replace")[:LONGEST_OUTPUT]
+
+    @asynccontextmanager
+    async def _speaking(self, path: str, verb: str, *, writes: bool = False) -> AsyncIterator[asyncssh.SFTPClient]:
+        """Speak SFTP, with failures as our errors.
+
+        Args:
+            verb: What is done to the path, for messages.
+            writes: A lost answer may mean that it happened.
+        """
+        try:
+            yield await self._ssh.files()
+        except asyncssh.SFTPPermissionDenied:
+            needed = ", ".join(self._permissions)
+            raise AuthFailed(
+                f"{path} on {self.name} may not be {verb}",
+                hint=f"has {self._ssh.place.user} {needed}?" if needed else None,
+            ) from None
+        except (asyncssh.Error, OSError, TimeoutError) as error:
+            lost = OutcomeUnknown if writes else Unavailable
+            raise lost(f"{path} on {self.name} was not {verb} for certain: {type(error).__name__}") from None
+
+    async def _allow_where_it_leads(self, files: asyncssh.SFTPClient, path: str) -> None:
+        """Refuse what a link leads out of the folders; links are followed on the host."""
+        leads = PurePosixPath(str(await files.realpath(path)))
+        for folder in self._folders:
+            if leads.is_relative_to(str(await files.realpath(folder))):
+                return
+        raise Denied(f"{path} leads out of the folders of this connection")
+
+
+async def _remove(files: asyncssh.SFTPClient, path: str) -> None:
+    try:
+        await files.remove(path)
+    except asyncssh.SFTPNoSuchFile:
+        return

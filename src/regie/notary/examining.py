@@ -1,0 +1,45 @@
+"""Looks at the anchor log in the database, of which bundles hold only proofs. `regie audit verify` calls it."""
+
+from __future__ import annotations
+
+from regie.core.audit import leaf_hash
+from regie.core.merkle import Edge, Span
+from regie.store import logs
+from regie.store.database import Transaction
+from regie.store.logs import ANCHOR, Log
+
+PAGE = 5_000
+
+
+async def faults_of_anchor(tx: Transaction) -> list[str]:
+    """What is wrong with the anchor log: leaves that were not signed, checkpoints that it does not hold."""
+    anchor = await logs.find(tx, *ANCHOR)
+    newest = await logs.newest(tx, anchor)
+    if newest is None:
+        return []
+    faults, tree, held = [], Edge(), {}
+    for first in range(0, newest.size, PAGE):
+        for idx, leaf in await logs.leaves(tx, anchor, Span(first, min(first + PAGE, newest.size))):
+            if idx != tree.size:
+                return [f"anchor log: entry {tree.size} is missing"]
+            tree.grow([leaf_hash(leaf)])
+            held[idx] = leaf_hash(leaf)
+    if tree.root() != newest.root:
+        faults.append("anchor log: its entries are not those that were signed")
+    for log in await logs.list_logs(tx):
+        if log.log_id != anchor.log_id:
+            faults += await _not_held(tx, log, held)
+    return faults
+
+
+async def _not_held(tx: Transaction, log: Log, held: dict[int, bytes]) -> list[str]:
+    faults: list[str] = []
+    after = 0
+    while page := await logs.checkpoints(tx, log, after):
+        faults += [
+            f"anchor log: it does not hold the checkpoint of {log.origin} at size {each.size}"
+            for each in page
+            if each.anchor_idx is None or held.get(each.anchor_idx) != leaf_hash(each.body.encode())
+        ]
+        after = page[-1].size
+    return faults

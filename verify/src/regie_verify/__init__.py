@@ -1,0 +1,1 @@
+"""Checks a bundle of Regie's audit log without anything of Regie: signatures, roots, gaps, who approved what."""
