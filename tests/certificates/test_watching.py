@@ -13,7 +13,7 @@ import pytest
 
 from regie.core.capabilities.record import KeptRecord
 from regie.core.run import RunStatus
-from regie.store import records, runs
+from regie.store import records, run_lists
 from regie.store.database import Database
 from regie.store.records import Shelf
 from tests.counterparts.authority import Authority, Issued
@@ -94,7 +94,7 @@ async def ended(stage: Stage) -> None:
 
 async def left(stage: Stage) -> bool:
     async with stage.database.reading() as tx:
-        rows = await runs.list_runs(tx, limit=100)
+        rows = await run_lists.list_runs(tx, limit=100)
     assert not [row.workflow for row in rows if row.status is RunStatus.FAILED]
     return any(not row.status.is_final for row in rows)
 

@@ -120,6 +120,12 @@ async def test_a_list_of_thousands_comes_in_pages(tmp_path: Path) -> None:
     assert await read(tls.INSPECT_LISTED, access(tmp_path), listed=[]) == tls.ListedSummaries(endpoints=[], troubled=0)
 
 
+@pytest.mark.parametrize(("number", "cursors"), [(0, []), (200, [""]), (201, ["", "200"]), (450, ["", "200", "400"])])
+async def test_where_the_pages_of_a_list_begin(tmp_path: Path, number: int, cursors: list[str]) -> None:
+    listed: list[JsonValue] = [{"host": "192.0.2.1"}] * number
+    assert await read(tls.LIST_PAGES, access(tmp_path), listed=listed) == tls.Pages(cursors=cursors, endpoints=number)
+
+
 @pytest.mark.parametrize("cursor", ["x", "-1", "1e3", "9" * 20, "١"])
 async def test_what_is_no_cursor_is_refused(tmp_path: Path, cursor: str) -> None:
     with pytest.raises(InvalidInput):
