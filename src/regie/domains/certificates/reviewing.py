@@ -135,7 +135,7 @@ async def review(
     managed: dict[str, JsonValue] = {},  # noqa: B006  read for the block's arguments, never changed
     owners: list[Ownership] = [],  # noqa: B006  read for the block's arguments, never changed
     channel: str = "",
-    rules: Rules = Rules(),  # noqa: B008  immutable
+    rules: Rules | None = None,
 ) -> Review:
     """Bring the inventory up to date with what endpoints present, and say what has to be done.
 
@@ -151,7 +151,7 @@ async def review(
     known = await ctx.call(record.FIND, record.RecordQuery(kind=ENDPOINT, keys=list(by_key)))
     before = {each.key: each for each in known.records}
     seen = [
-        await _look_at(ctx, key, each, before.get(key), known.at, entries, owners, rules)
+        await _look_at(ctx, key, each, before.get(key), known.at, entries, owners, rules or Rules())
         for key, each in by_key.items()
     ]
     put = await ctx.call(record.PUT, record.Putting(kind=ENDPOINT, records=[each.kept for each in seen]))
