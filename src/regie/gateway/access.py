@@ -38,7 +38,6 @@ from regie.kit.session import Session
 
 TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 """Seconds one request to a vendor may take."""
-DNS_PORT = 53
 
 TransportFor = Callable[[str], httpx2.AsyncBaseTransport]
 """How an address is reached: the network, or an imitation in tests."""
@@ -105,7 +104,7 @@ class Accesses:
             case "aws":
                 return Aws(self._aws(asked).client, calls, asked.keyring.resolve)
             case "dns":
-                return Dns(_server(asked.setting(manifest.address)), partial(self._tsig, asked), calls)
+                return Dns(Server.at(asked.setting(manifest.address)), partial(self._tsig, asked), calls)
             case "host":
                 return _local_host(asked, calls)
             case "network":
@@ -218,15 +217,6 @@ def _trusting(pem: str) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=pem)
     except ssl.SSLError:
         raise Denied("the setting with the authorities to trust holds no certificates in PEM") from None
-
-
-def _server(address: str) -> Server:
-    host, _, port = address.rpartition(":")
-    if not host:
-        return Server(address, DNS_PORT)
-    if not port.isdigit():
-        raise Denied(f"{address!r} is no address of a name server; write ADDRESS or ADDRESS:PORT")
-    return Server(host.strip("[]"), int(port))
 
 
 def _local_host(asked: Asked, calls: Calls) -> LocalHost:
