@@ -136,9 +136,9 @@ async def test_a_name_and_its_wildcard_are_proven_by_records(
         world.entries["site"] = world.entry(*names, proof="dns-01", prove_through="records")
         async with opened(database, tmp_path, world) as stage:
             state = await stage.renew("site")
-            assert state.outcome == "done", state
+            assert state.status.value == "done", state.failure
             assert authority.status(stage.serial()) == "Valid"
             assert name_server.txt("_acme-challenge.shop.example.test") == set()
             again = await stage.renew("site")
-            assert again.outcome == "done"
+            assert again.status.value == "done"
             assert stage.deployments() == 1

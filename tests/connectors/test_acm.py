@@ -270,4 +270,3 @@ async def test_a_permission_that_lacks_is_named(tmp_path: Path, shelf: Shelf, la
             await every(ours(weak, shelf))
             await bring_about(ours(weak, shelf), IMPORT, Importing(certificate=kept.certificate))
         assert lacks in str(caught.value)
-

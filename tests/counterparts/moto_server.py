@@ -41,10 +41,10 @@ def with_pages(list_certificates: Function) -> Function:
 
     def listed(response: Any) -> ActionResult:
         found = list_certificates(response).result["CertificateSummaryList"]
-        kinds = (response._get_param("Includes") or {}).get("keyTypes") or LISTED_UNASKED  # noqa: SLF001  moto's way
+        kinds = (response._get_param("Includes") or {}).get("keyTypes") or LISTED_UNASKED
         fitting = [_summary(each) for each in found if each["KeyAlgorithm"] in kinds]
-        start = int(response._get_param("NextToken") or 0)  # noqa: SLF001  moto's way
-        end = start + int(response._get_param("MaxItems") or 100)  # noqa: SLF001  moto's way
+        start = int(response._get_param("NextToken") or 0)
+        end = start + int(response._get_param("MaxItems") or 100)
         page: dict[str, Any] = {"CertificateSummaryList": fitting[start:end]}
         return ActionResult({**page, "NextToken": str(end)} if end < len(fitting) else page)
 
@@ -63,12 +63,12 @@ def strictly(change: Function) -> Function:
     reference, ChangeResourceRecordSets); moto looks at whether it ever was."""
 
     def changed(response: Any) -> Any:
-        zone = response.backend.get_hosted_zone(response._get_param("HostedZoneId"))  # noqa: SLF001  moto's way
+        zone = response.backend.get_hosted_zone(response._get_param("HostedZoneId"))
         there = {
             (each.name.lower(), each.type, each.set_identifier): (each.ttl, sorted(each.records))
             for each in zone.rrsets
         }
-        for part in response._get_param("ChangeBatch.Changes"):  # noqa: SLF001  moto's way
+        for part in response._get_param("ChangeBatch.Changes"):
             wanted = part["ResourceRecordSet"]
             key = (f"{wanted['Name'].rstrip('.').lower()}.", wanted["Type"], wanted.get("SetIdentifier"))
             value = (wanted.get("TTL"), sorted(each["Value"] for each in wanted.get("ResourceRecords", [])))
@@ -89,13 +89,11 @@ def with_time(change: Function, look: Function) -> tuple[Function, Function]:
     def told(found: Any, name: str) -> ActionResult:
         asked[name] += 1
         status = "PENDING" if asked[name] <= PENDING else "INSYNC"
-        return ActionResult(
-            {"ChangeInfo": {**found.result["ChangeInfo"], "Id": f"/change/{name}", "Status": status}}
-        )
+        return ActionResult({"ChangeInfo": {**found.result["ChangeInfo"], "Id": f"/change/{name}", "Status": status}})
 
     return (
         lambda response: told(change(response), f"C{next(numbers):013}"),
-        lambda response: told(look(response), str(response._get_param("Id")).removeprefix("/change/")),  # noqa: SLF001
+        lambda response: told(look(response), str(response._get_param("Id")).removeprefix("/change/")),
     )
 
 
@@ -103,8 +101,8 @@ def without_a_body(request: Function) -> Function:
     """A GET is signed over its address; moto takes its parameters for a body that was signed."""
 
     def made(asked: Any) -> Any:
-        if asked._method == "GET":  # noqa: SLF001  moto's way
-            asked._data = {}  # noqa: SLF001  moto's way
+        if asked._method == "GET":
+            asked._data = {}
         return request(asked)
 
     return made
@@ -126,7 +124,7 @@ MENDED: list[tuple[type, dict[str, Function]]] = [
             )
         ),
     ),
-    (IAMRequestBase, {"_create_aws_request": without_a_body(IAMRequestBase._create_aws_request)}),  # noqa: SLF001
+    (IAMRequestBase, {"_create_aws_request": without_a_body(IAMRequestBase._create_aws_request)}),
 ]
 
 if __name__ == "__main__":

@@ -112,7 +112,9 @@ def test_a_server_is_an_address_with_or_without_a_port(text: str, server: Server
     assert Server.at(text) == server
 
 
-@pytest.mark.parametrize("text", ["", "ns.example.test", "ns.example.test:53", "192.0.2.1:0", "192.0.2.1:dns", "1.2.3.4:99999"])
+@pytest.mark.parametrize(
+    "text", ["", "ns.example.test", "ns.example.test:53", "192.0.2.1:0", "192.0.2.1:dns", "1.2.3.4:99999"]
+)
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(Denied):
         Server.at(text)

@@ -55,7 +55,8 @@ def test_a_value_is_written_as_servers_do(kind: str, value: str, writes: str) ->
 
 
 @pytest.mark.parametrize(
-    ("kind", "value"), [("A", "2001:db8::1"), ("AAAA", "192.0.2.1"), ("AAAA", "fe80::1%eth0"), ("A", "x"), ("CNAME", "a..b")]
+    ("kind", "value"),
+    [("A", "2001:db8::1"), ("AAAA", "192.0.2.1"), ("AAAA", "fe80::1%eth0"), ("A", "x"), ("CNAME", "a..b")],
 )
 def test_what_no_record_can_have_is_refused(kind: str, value: str) -> None:
     with pytest.raises(InvalidInput):

@@ -144,7 +144,9 @@ class Aws:
                 return
             if start in begun:
                 raise Terminal(f"The pages of {service} {operation} go in a circle")
-        raise Terminal(f"{service} {operation} has more than {most_pages} pages; a part of it is not taken for all of it")
+        raise Terminal(
+            f"{service} {operation} has more than {most_pages} pages; a part of it is not taken for all of it"
+        )
 
     def _failure(self, error: ClientError, request: str, *, was_write: bool) -> RegieError:
         """The one place where a code of AWS becomes one of our errors."""

@@ -16,7 +16,16 @@ import dns.rdatatype
 import dns.tsig
 import dns.update
 
-from regie.core.errors import AuthFailed, Denied, InvalidInput, NotFound, OutcomeUnknown, Refused, RegieError, Unavailable
+from regie.core.errors import (
+    AuthFailed,
+    Denied,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    Refused,
+    RegieError,
+    Unavailable,
+)
 from regie.kit.access import Calls
 from regie.kit.records import absolute
 
