@@ -35,6 +35,7 @@ from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.worker.performer import BlockPerformer
 from regie.workspace.loading import load_release
+from tests.gateway.conftest import alive
 from tests.gateway.stage import Run
 
 from .shelf import FOUND
@@ -209,9 +210,9 @@ async def opened(
         vault.put(TENANT, reference, value)
     async with database.transaction() as tx:
         await releases.put(tx, world.release(folder / "workspace"), by=OPERATOR)
-    gateway = build(database, vault, transport_for)
     stop = asyncio.Event()
     async with (
+        alive(build(database, vault, transport_for)) as gateway,
         client_of(gateway) as client,
         workers.registered(database, name="by hand", domains=[DOMAIN]) as by_hand,
     ):

@@ -17,6 +17,7 @@ from regie.crashpoints import CrashPoint, arm
 from regie.gateway_client import GatewayClient
 from regie.store.database import Database
 from tests.counterparts.between import Between, cut
+from tests.gateway.conftest import alive
 from tests.gateway.stage import Run
 
 from .conftest import Outside
@@ -43,8 +44,10 @@ def kill() -> None:
 
 
 @pytest.fixture
-def between(outside: Outside) -> Between:
-    return Between(outside.pebble.trust)
+async def between(outside: Outside) -> AsyncIterator[Between]:
+    made = Between(outside.pebble.trust)
+    yield made
+    await made.shut()
 
 
 @pytest.fixture
@@ -93,7 +96,8 @@ class Renewal:
                 await self.settle(self.stage.client, place, capability, want)
             arm("")
             self.run = await self.stage.pass_on(self.run)
-            async with client_of(build(self.stage.database, self.stage.vault, lambda _: self.between)) as other:
+            another = build(self.stage.database, self.stage.vault, lambda _: self.between)
+            async with alive(another) as gateway, client_of(gateway) as other:
                 return await self.settle(other, place, capability, want)
         return await self.settle(self.stage.client, place, capability, want)
 

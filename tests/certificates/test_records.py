@@ -19,6 +19,7 @@ from tests.connectors.conftest import all_connectors
 from tests.counterparts.aws import aws
 from tests.counterparts.knot import KEY_NAME, Knot, knot
 from tests.counterparts.pebble import pebble
+from tests.gateway.conftest import alive
 
 from .conftest import Outside
 from .stage import DOMAIN, Stage, World, build, client_of, opened
@@ -117,14 +118,14 @@ async def test_a_gateway_that_dies_leaves_one_change(
             await settle(stage.client, place, capability)
         arm("")
         run = await stage.pass_on(run)
-        async with client_of(build(stage.database, stage.vault)) as other:
+        async with alive(build(stage.database, stage.vault)) as gateway, client_of(gateway) as other:
             answer = await settle(other, place, capability)
         assert answer.output.present is (capability is dns.SET_RECORD)
         assert zone.texts(name) == left
     assert {row.state.value for row in await run.effects()} == {"received"}
 
 
-async def test_a_name_and_its_wildcard_are_proven_by_records(
+async def test_a_name_and_its_wildcard_are_proven_by_records(  # noqa: PLR0917  all of them are fixtures
     database: Database, tmp_path: Path, outside: Outside, world: World, at_knot: Zone, name_server: Knot
 ) -> None:
     folder = tmp_path / "authority"

@@ -30,8 +30,10 @@ WINDOW = (datetime(2027, 1, 3, tzinfo=UTC), datetime(2027, 1, 4, tzinfo=UTC) + t
 
 
 @pytest.fixture
-def authority(outside: Outside) -> Ari:
-    return Ari(outside.pebble.trust)
+async def authority(outside: Outside) -> AsyncIterator[Ari]:
+    made = Ari(outside.pebble.trust)
+    yield made
+    await made.shut()
 
 
 @pytest.fixture

@@ -28,8 +28,10 @@ PROOFS = Path(".well-known") / "acme-challenge"
 
 
 @pytest.fixture
-def between(outside: Outside) -> Between:
-    return Between(outside.pebble.trust)
+async def between(outside: Outside) -> AsyncIterator[Between]:
+    made = Between(outside.pebble.trust)
+    yield made
+    await made.shut()
 
 
 @pytest.fixture
@@ -138,6 +140,7 @@ async def test_an_authority_that_has_lost_the_account_is_told_who_we_are(
         with pebble(folders[0], dns_port=dns_port, http_port=http_port) as first:
             world.directory, world.trust = first.directory, first.trust
             between = Between(first.trust)
+            later.push_async_callback(between.shut)
             stage = await later.enter_async_context(opened(database, tmp_path, world, transport_for=lambda _: between))
             serial = await serve_one(stage)
         port = httpx2.URL(first.directory).port

@@ -162,7 +162,8 @@ async def test_nothing_is_set_before_every_server_has_it(server: Knot, other: Kn
         assert times[-1] == 60
         access = ours(other).access
         assert isinstance(access, Access)
-        await access.update("example.test", want.name, "TXT", **{follows: ['"value"']})
+        add, remove = (['"value"'], []) if follows == "add" else ([], ['"value"'])
+        await access.update("example.test", want.name, "TXT", add=add, remove=remove)
         assert isinstance(waits[-1], Pending)
         assert await write.resume(want, waits[-1].handle) == Receipt()
         assert isinstance(await planned(both, capability, want), NoChange)

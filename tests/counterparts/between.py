@@ -68,6 +68,10 @@ class Between(httpx2.AsyncBaseTransport):
         return fault.spoil(request, plain) if fault is not None and fault.spoil is not None else plain
 
     async def aclose(self) -> None:
+        """Nothing: another gateway may speak through it still."""
+
+    async def shut(self) -> None:
+        """Let go of the server."""
         await self._way.aclose()
 
     def _fits(self, fault: _Fault, request: httpx2.Request) -> bool:

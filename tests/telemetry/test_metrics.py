@@ -15,6 +15,7 @@ LABELS = {
     "domain",
     "workflow",
     "outcome",
+    "part",
     "block",
     "capability",
     "connector",

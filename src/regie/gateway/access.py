@@ -6,18 +6,22 @@ that a new release does not ask for a new token.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Protocol, TypeVar
 
 import dns.exception
 import dns.tsig
 import httpx2
+from pydantic import JsonValue
 
 from regie.core import canonical
-from regie.core.errors import AuthFailed, Denied
+from regie.core.errors import AuthFailed, Denied, InvalidInput
 from regie.core.tenant import Connection, SecretRef
 from regie.gateway.acme_account import AccountKey, AcmeAccount, new_account_key
 from regie.gateway.authentication import Basic, ClientCredentials, Secret
@@ -35,6 +39,13 @@ from regie.kit.host import LocalHost
 from regie.kit.network import Network
 from regie.kit.rates import Pace
 from regie.kit.session import Session
+from regie.kit.tls.asking import Answers, GuardedFetch, Revocation
+from regie.kit.tls.handshake import MOST_HANDSHAKES, Client
+from regie.kit.tls.looking import Tls
+from regie.kit.tls.reaching import Reach
+from regie.kit.tls.roots import roots
+from regie.kit.tls.scanning import Scanner
+from regie.kit.tls.trust import Roots
 
 TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 """Seconds one request to a vendor may take."""
@@ -86,6 +97,9 @@ class Accesses:
         self._transport_for = transport_for
         self._open: dict[tuple[str, str, str, str], _Closable] = {}
         self._latest: dict[tuple[str, str, str], tuple[Connection, _Closable]] = {}
+        # Shared by all connections, so that the memory of a gateway is bounded however many customers it looks for.
+        self._answers = Answers(_clock)
+        self._handshakes = asyncio.Semaphore(MOST_HANDSHAKES)
 
     async def aclose(self) -> None:
         """Close everything that is open."""
@@ -109,6 +123,8 @@ class Accesses:
                 return _local_host(asked, calls)
             case "network":
                 return Network(calls)
+            case "tls":
+                return Tls(self._scanner(asked), calls, _local_host(asked, calls))
 
     def account(self, tenant: str, connection: Connection, found: Found) -> AccountKey | None:
         """The key of a connection's account at an ACME authority, if it has one; made when it is first looked up."""
@@ -134,10 +150,11 @@ class Accesses:
     def _client(self, asked: Asked) -> httpx2.AsyncClient:
         def make() -> httpx2.AsyncClient:
             address = asked.setting(asked.found.manifest.address)
+            way = self._way_to(address, asked)
             return httpx2.AsyncClient(
                 base_url=address,
-                auth=self._authentication(asked),
-                transport=self._way_to(address, asked),
+                auth=self._authentication(asked, way),
+                transport=way,
                 timeout=TIMEOUT,
                 follow_redirects=False,
                 trust_env=False,
@@ -159,6 +176,24 @@ class Accesses:
         secret = self._secret(asked.tenant, asked.connection.secrets[how.secret_key])
         return self._kept(asked, AwsClients, lambda: AwsClients(place, secret))
 
+    def _scanner(self, asked: Asked) -> Scanner:
+        manifest = asked.found.manifest
+        if manifest.looking is None:
+            raise Denied(f"{manifest.title} does not say where it may look")
+        rules = manifest.looking
+
+        def make() -> Scanner:
+            reach = Reach(_networks(asked.settings.get(rules.networks)))
+            with_public = asked.settings.get(rules.public_roots) is not False
+            return Scanner(
+                Client(reach, places=self._handshakes),
+                _roots(asked.setting(manifest.trusts), with_public=with_public),
+                _clock,
+                Revocation(GuardedFetch(reach), self._answers),
+            )
+
+        return self._kept(asked, Scanner, make)
+
     async def _tsig(self, asked: Asked) -> dns.tsig.Key | None:
         how = asked.found.manifest.authentication
         if not isinstance(how, declared.Tsig):
@@ -170,7 +205,12 @@ class Accesses:
             message = f"The key of connection {asked.name} of {asked.tenant} cannot be used."
         raise AuthFailed(message, hint="Its secret is base64, its algorithm such as hmac-sha256.")
 
-    def _authentication(self, asked: Asked) -> httpx2.Auth | None:
+    def _authentication(self, asked: Asked, way: httpx2.AsyncBaseTransport) -> httpx2.Auth | None:
+        """How a connection proves who it is.
+
+        Args:
+            way: To its address; whoever closes the client closes it.
+        """
         secrets = asked.connection.secrets
         match asked.found.manifest.authentication:
             case declared.Basic() as basic:
@@ -186,12 +226,11 @@ class Accesses:
                 )
             case declared.AcmeAccount() as acme:
                 account = self.account(asked.tenant, asked.connection, asked.found)
-                directory = asked.setting(asked.found.manifest.address)
                 return AcmeAccount(
-                    directory=directory,
+                    directory=asked.setting(asked.found.manifest.address),
                     account=account or AccountKey(self._secret(asked.tenant, secrets[acme.account_key])),
                     contact=asked.setting(acme.contact),
-                    transport=self._way_to(directory, asked),
+                    transport=way,
                 )
             case _:
                 return None
@@ -216,6 +255,25 @@ def _trusting(pem: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cadata=pem)
     except ssl.SSLError:
+        raise Denied("the setting with the authorities to trust holds no certificates in PEM") from None
+
+
+def _clock() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251  a lifetime is compared with the machine's clock, as every TLS client does
+
+
+def _networks(named: JsonValue) -> list[IPv4Network | IPv6Network]:
+    try:
+        return [ip_network(str(each)) for each in named] if isinstance(named, list) else []
+    except ValueError:
+        message = "The setting with the networks that may be reached holds something else."
+    raise Denied(message, hint="Write each as 10.20.0.0/16 or 2001:db8::/32.")
+
+
+def _roots(pem: str, *, with_public: bool) -> Roots:
+    try:
+        return roots(pem, with_public=with_public)
+    except InvalidInput:
         raise Denied("the setting with the authorities to trust holds no certificates in PEM") from None
 
 

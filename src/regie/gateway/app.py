@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from regie import connectors as connector_folders
 from regie import logs
+from regie.core.capabilities.record import SERVED_HERE
 from regie.core.errors import (
     AuditBroken,
     AuthFailed,
@@ -43,6 +44,7 @@ from regie.gateway.effects import REREADS_S, Effects, innermost
 from regie.gateway.grants import Granted, Grants
 from regie.gateway.identify import WEB, Caller, Callers, Unidentified
 from regie.gateway.inbound import LARGEST_BODY, Inbox
+from regie.gateway.records import Records
 from regie.gateway.vault import SecretBackend
 from regie.gateway_client import (
     INBOUND_PREFIX,
@@ -111,9 +113,15 @@ class _Desk:
         self.locks = TargetLocks(database)
         self.effects = Effects(database, self.locks, rereads_s=rereads_s, pause=pause)
         self.inbox = Inbox(database, connections, self.effects)
+        self.records = Records(database)
 
     async def call(self, caller: Caller, question: CallQuestion) -> CallReply:
         """Read through a capability."""
+        if question.capability in SERVED_HERE:
+            granted = await self.grants.look_up(caller, question)
+            logs.bind(corr=granted.corr)
+            kept = await self.records.answer(granted.grant, question.capability, question.want)
+            return CallReply(output=kept.model_dump(mode="json"))
         _, serving = await self._admit(caller, question)
         output = await self.effects.call(serving, question.want)
         return CallReply(output=output.model_dump(mode="json"))

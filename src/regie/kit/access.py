@@ -1,7 +1,8 @@
 """The ways in which a connector reaches its vendor, one class a kind; a manifest says which one the connection has.
 
 The gateway constructs it, authenticated, for one question. `session.Session` is the way over HTTP; `aws.Aws`,
-`dns.Dns`, `host.Host` and `network.Network` are the others. Each turns every failure into an error of `core.errors`.
+`dns.Dns`, `host.Host`, `network.Network` and `tls.looking.Tls` are the others. Each turns every failure into an error
+of `core.errors`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal, Protocol, Self
 from regie.core.errors import RegieError, Throttled
 from regie.kit.rates import Method, Outgoing, Pace
 
-AccessKind = Literal["http", "aws", "dns", "host", "network"]
+AccessKind = Literal["http", "aws", "dns", "host", "network", "tls"]
 
 
 class Access(Protocol):

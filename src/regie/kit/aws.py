@@ -125,8 +125,8 @@ class Aws:
 
         Args:
             of: The list in an answer.
-            follow: Which of an answer's fields, by argument, say where the next page begins: `{"NextToken": "NextToken"}`.
-                None of them in an answer means that it was the last page.
+            follow: Which of an answer's fields, by argument, say where the next page begins, such as
+                `{"Marker": "NextMarker"}`. None of them in an answer means that it was the last page.
             most_pages: After so many the list is taken for endless.
 
         Raises:

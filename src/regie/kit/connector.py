@@ -25,6 +25,7 @@ from regie.kit.inbound import InboundEvent
 from regie.kit.keys import Keys
 from regie.kit.network import Network
 from regie.kit.session import Session
+from regie.kit.tls.looking import Tls
 
 Want = TypeVar("Want", bound=Record)
 Gives = TypeVar("Gives", bound=Record)
@@ -77,6 +78,11 @@ class Implementation(Generic[Want, Gives]):
     def network(self) -> Network:
         """Connections to anywhere."""
         return self._as(Network)
+
+    @property
+    def tls(self) -> Tls:
+        """Looks at TLS servers and certificate files."""
+        return self._as(Tls)
 
     @property
     def keys(self) -> Keys:

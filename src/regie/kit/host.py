@@ -87,6 +87,16 @@ class Host(ABC):
         async with self._calls.one("GET", "/files", place=self.name):
             return await self._read(path)
 
+    async def list_files(self) -> list[str]:
+        """The paths of all files that lie directly in the connection's folders; a folder that is not there has none.
+
+        Raises:
+            AuthFailed: A folder may not be looked into.
+            Unavailable: The host does not answer.
+        """
+        async with self._calls.one("GET", "/files", place=self.name):
+            return [path for folder in self._folders for path in await self._list_files(folder)]
+
     async def write(self, path: str, *parts: bytes | Material, mode: int = 0o644) -> None:
         """Put a file in place as a whole: whoever opens it sees the old or the new one.
 
@@ -130,6 +140,9 @@ class Host(ABC):
 
     @abstractmethod
     async def _read(self, path: str) -> bytes | None: ...
+
+    @abstractmethod
+    async def _list_files(self, folder: str) -> list[str]: ...
 
     @abstractmethod
     async def _write(self, path: str, content: bytes, mode: int) -> None: ...
@@ -181,6 +194,19 @@ class LocalHost(Host):
             if len(content) > LARGEST_FILE:
                 raise Terminal(f"{path} is larger than {LARGEST_FILE} bytes")
             return content
+
+        return await asyncio.to_thread(look)
+
+    async def _list_files(self, folder: str) -> list[str]:
+        def look() -> list[str]:
+            try:
+                return [str(each) for each in Path(folder).iterdir() if each.is_file()]
+            except FileNotFoundError:
+                return []
+            except PermissionError:
+                raise self._forbidden(folder, "looked into") from None
+            except OSError as error:
+                raise Unavailable(f"{folder} cannot be looked into: {error.strerror}") from None
 
         return await asyncio.to_thread(look)
 

@@ -157,6 +157,18 @@ class Nobody(Credentials):
     kind: Literal["nobody"]
 
 
+class LookingRules(Record):
+    """What a connection that looks at TLS servers goes by: names of settings.
+
+    Attributes:
+        networks: Holds the networks, as CIDR texts, that may be reached besides the public internet.
+        public_roots: Says whether the authorities count that the machine trusts.
+    """
+
+    networks: str
+    public_roots: str
+
+
 class HostRules(Record):
     """What a connection may touch on a host.
 
@@ -178,6 +190,7 @@ _FITTING: Mapping[AccessKind, frozenset[str]] = {
     "dns": frozenset({"tsig", "nobody"}),
     "host": frozenset({"nobody"}),
     "network": frozenset({"nobody"}),
+    "tls": frozenset({"nobody"}),
 }
 """Which ways of proving who one is a kind of access has."""
 
@@ -191,10 +204,11 @@ class Manifest(RateModel):
         docs: The vendor's documentation of the API.
         access: How the vendor is reached; see `access`.
         address: Name of the setting that holds the address: a URL for http, `HOST:PORT` for dns, for aws a URL in place
-            of the vendor's own (the setting may be empty). Without meaning for host and network.
-        host: What may be touched, for access `host`.
+            of the vendor's own (the setting may be empty). Without meaning for host, network and tls.
+        host: What may be touched, for access `host` and `tls`.
+        looking: Where TLS servers may be looked at, for access `tls`.
         trusts: Name of the setting with the authorities, in PEM, that vouch for an http address in place of the public
-            ones; the setting may be empty.
+            ones, or for TLS servers besides them; the setting may be empty.
         secrets: What each secret is, by name.
         permissions: Everything a connection's account needs for all capabilities; equals what the code declares.
         limits, endpoints, reason_header, priority_header: How fast it may be asked; see `rates`.
@@ -210,6 +224,7 @@ class Manifest(RateModel):
     address: str = ""
     authentication: Authentication
     host: HostRules | None = None
+    looking: LookingRules | None = None
     trusts: str = ""
     settings: dict[str, Setting]
     secrets: dict[str, str]
@@ -230,8 +245,10 @@ class Manifest(RateModel):
             raise ValueError(f"access {self.access} cannot be authenticated by {self.authentication.kind}")
         if self.access in {"http", "aws", "dns"} and not self.address:
             raise ValueError(f"access {self.access} needs the name of the setting with its address")
-        if (self.access == "host") != (self.host is not None):
-            raise ValueError("access host and only that says under `host` what may be touched")
+        if (self.access in {"host", "tls"}) != (self.host is not None):
+            raise ValueError("access host and tls, and only they, say under `host` what may be touched")
+        if (self.access == "tls") != (self.looking is not None):
+            raise ValueError("access tls and only that says under `looking` where to look")
         return self
 
     def effective(self, settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

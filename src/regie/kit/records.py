@@ -43,7 +43,7 @@ def plain(name: str) -> str:
 
 
 def octal_name(name: str) -> str:
-    """A name as Route 53 gives it, `\\052.example.com.`, without what it escapes."""
+    """A name as Route 53 gives it, without its escapes: a wildcard begins with the octal number of the asterisk."""
     return _ESCAPE.sub(lambda found: _unescaped(found, 8), name.encode()).decode()
 
 

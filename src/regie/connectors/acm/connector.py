@@ -1,6 +1,6 @@
 """AWS Certificate Manager: what it has, who uses it, and certificates of ours handed to it."""
 
-# ruff: noqa: ARG002 - arguments and docstrings of observe, plan, apply ... are those of the kit's contract.
+# ruff: noqa: ARG002, D102 - arguments and docstrings of observe, plan, apply ... are those of the kit's contract.
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Any name server that takes updates (RFC 2136) signed with a shared key (RFC 8945): knot, BIND, PowerDNS and others."""
+"""Any name server that takes updates (RFC 2136) signed with a shared key (RFC 8945), such as Knot or BIND."""
 
-# ruff: noqa: ARG002 - arguments and docstrings of observe, plan, apply ... are those of the kit's contract.
+# ruff: noqa: ARG002, D102 - arguments and docstrings of observe, plan, apply ... are those of the kit's contract.
 
 from __future__ import annotations
 

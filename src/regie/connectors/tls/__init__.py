@@ -1,0 +1,1 @@
+"""TLS servers and certificate files, whoever made them."""

@@ -1,0 +1,15 @@
+"""A client that may look at loopback, and does not wait for long."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from regie.kit.tls.handshake import Client, Limits
+from regie.kit.tls.reaching import LookUp, Reach
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
+QUICK = Limits(connect_s=2, handshake_s=2)
+
+
+def client(limits: Limits = QUICK, look_up: LookUp | None = None) -> Client:
+    return Client(Reach(LOOPBACK, look_up=look_up), limits)
