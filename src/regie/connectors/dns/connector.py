@@ -5,37 +5,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
 
 from pydantic import JsonValue
 
 from regie.core.capabilities import dns
-from regie.core.effect import Repeat
 from regie.core.errors import Denied, NotFound, Refused
-from regie.core.plan import Change, NoChange, Pending, Receipt
-from regie.kit.connector import Connector, Seen, Write, provides
+from regie.core.plan import Change, Pending, Receipt
+from regie.kit.connector import Connector, Seen, provides
 from regie.kit.dns import Server
+from regie.kit.one_record import OneRecord
 from regie.kit.records import meant, written, zone_of
 
 _MAY = ["update of the zone"]
 _LONGEST_WAIT_S = 60.0
 
 
-class _Value(Write[dns.RecordValue, dns.RecordState]):
+class _Value(OneRecord):
     """Have a value at every server of the zone, or at none. The primary takes the update and tells the others."""
-
-    repeat = Repeat.OBSERVABLE
-    has: ClassVar[bool]
-    """Whether the name has the value afterwards."""
 
     async def observe(self, want: dns.RecordValue, marker: str) -> Seen:
         return {"present": await self._is_present(want)}
-
-    def plan(self, want: dns.RecordValue, seen: Seen) -> NoChange | Change:
-        target = f"record:{want.kind} {want.name} {want.value}"
-        if seen["present"] is self.has:
-            return self.no_change(target, f"{want.name} {'has' if self.has else 'does not have'} that value")
-        return self.change(target, f"{want.kind} record of {want.name}", ("present", seen["present"], self.has))
 
     async def apply(self, want: dns.RecordValue, change: Change, marker: str) -> Receipt | Pending:
         zone = self._zone(want)
@@ -55,9 +44,6 @@ class _Value(Write[dns.RecordValue, dns.RecordState]):
             return Receipt()
         times = handle if isinstance(handle, int) else 1
         return Pending(handle=times + 1, again_after_s=min(2.0**times, _LONGEST_WAIT_S))
-
-    def gives(self, want: dns.RecordValue, seen: Seen) -> dns.RecordState:
-        return dns.RecordState(name=want.name, kind=want.kind, value=want.value, present=bool(seen["present"]))
 
     @abstractmethod
     async def _update(self, zone: str, want: dns.RecordValue) -> None:

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import JsonValue
 
 from regie.core.capabilities import dns
-from regie.core.effect import Repeat
 from regie.core.errors import Denied, Refused, Unavailable
-from regie.core.plan import Change, NoChange, Pending, Receipt
-from regie.kit.connector import Connector, Seen, Write, provides
+from regie.core.plan import Change, Pending, Receipt
+from regie.kit.connector import Connector, Seen, provides
+from regie.kit.one_record import OneRecord
 from regie.kit.records import meant, octal_name, plain, written, zone_of
 
 _MAY = [
@@ -30,23 +30,13 @@ _MOVED = {"InvalidChangeBatch", "InvalidInput"}
 RecordSet = Mapping[str, Any]
 
 
-class _Value(Write[dns.RecordValue, dns.RecordState]):
+class _Value(OneRecord):
     """Have a value among those of a record set, or not among them."""
-
-    repeat = Repeat.OBSERVABLE
-    has: ClassVar[bool]
-    """Whether the name has the value afterwards."""
 
     async def observe(self, want: dns.RecordValue, marker: str) -> Seen:
         zone = await self._zone(want.name)
         found = await self._record_set(zone, want)
         return {"present": bool(found and _like(want, _values(found)))}
-
-    def plan(self, want: dns.RecordValue, seen: Seen) -> NoChange | Change:
-        target = f"record:{want.kind} {want.name} {want.value}"
-        if seen["present"] is self.has:
-            return self.no_change(target, f"{want.name} {'has' if self.has else 'does not have'} that value")
-        return self.change(target, f"{want.kind} record of {want.name}", ("present", seen["present"], self.has))
 
     async def apply(self, want: dns.RecordValue, change: Change, marker: str) -> Receipt | Pending:
         zone = await self._zone(want.name)
@@ -82,9 +72,6 @@ class _Value(Write[dns.RecordValue, dns.RecordState]):
 
     async def resume(self, want: dns.RecordValue, handle: JsonValue) -> Receipt | Pending:
         return _progress(await self.aws.call("route53", "GetChange", Id=str(handle)))
-
-    def gives(self, want: dns.RecordValue, seen: Seen) -> dns.RecordState:
-        return dns.RecordState(name=want.name, kind=want.kind, value=want.value, present=bool(seen["present"]))
 
     @abstractmethod
     def _after(self, want: dns.RecordValue, before: Sequence[str]) -> list[str]:
