@@ -38,11 +38,12 @@ class Aws:
 
 
 @contextmanager
-def aws(folder: Path, allowed: Sequence[str]) -> Iterator[Aws]:
+def aws(folder: Path, allowed: Sequence[str], *, pending: int = 0) -> Iterator[Aws]:
     """moto, armed.
 
     Args:
         allowed: The actions that the account of the test may do, such as `acm:ImportCertificate`.
+        pending: How often Route 53 says that a change is on its way before it is done.
     """
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
@@ -53,8 +54,10 @@ def aws(folder: Path, allowed: Sequence[str]) -> Iterator[Aws]:
         except httpx2.HTTPError:
             return False
 
-    arguments = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
-    with running(arguments, log=folder / "moto.log", is_ready=is_ready, environment={"MOTO_ACM_VALIDATION_WAIT": "1"}):
+    program = str(Path(__file__).with_name("moto_server.py"))
+    arguments = (sys.executable, program, "-H", "127.0.0.1", "-p", str(port))
+    environment = {"MOTO_ACM_VALIDATION_WAIT": "1", "ROUTE53_PENDING": str(pending)}
+    with running(arguments, log=folder / "moto.log", is_ready=is_ready, environment=environment):
         anybody = boto3.Session("anybody", "anything", region_name=REGION)
         iam = anybody.client("iam", endpoint_url=endpoint)
         admin = _user(iam, "admin", ["*"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import dns.tsig
 import pytest
 
-from regie.core.errors import AuthFailed, InvalidInput, NotFound, OutcomeUnknown, Unavailable
+from regie.core.errors import AuthFailed, Denied, InvalidInput, NotFound, OutcomeUnknown, Unavailable
 from regie.kit.access import Calls
 from regie.kit.dns import Dns, Server
 from tests.counterparts.knot import ALGORITHM, KEY_NAME, Knot, knot
@@ -97,3 +97,24 @@ async def test_an_update_that_gets_another_answer_may_have_happened() -> None:
             await access(port, KEY_NAME, "c2VjcmV0").update("example.test", "www.example.test", "TXT", add=['"x"'])
         with pytest.raises(Unavailable):
             await access(port, "", "").values("www.example.test", "TXT")
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("192.0.2.1", Server("192.0.2.1", 53)),
+        ("192.0.2.1:5353", Server("192.0.2.1", 5353)),
+        ("2001:db8::1", Server("2001:db8::1", 53)),
+        ("[2001:db8::1]:5353", Server("2001:db8::1", 5353)),
+    ],
+)
+def test_a_server_is_an_address_with_or_without_a_port(text: str, server: Server) -> None:
+    assert Server.at(text) == server
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ns.example.test", "ns.example.test:53", "192.0.2.1:0", "192.0.2.1:dns", "1.2.3.4:99999"]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(Denied):
+        Server.at(text)

@@ -50,7 +50,6 @@ from regie.kit.tls.trust import Roots
 
 TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 """Seconds one request to a vendor may take."""
-DNS_PORT = 53
 
 TransportFor = Callable[[str], httpx2.AsyncBaseTransport]
 """How an address is reached: the network, or an imitation in tests."""
@@ -120,7 +119,7 @@ class Accesses:
             case "aws":
                 return Aws(self._aws(asked).client, calls, asked.keyring.resolve)
             case "dns":
-                return Dns(_server(asked.setting(manifest.address)), partial(self._tsig, asked), calls)
+                return Dns(Server.at(asked.setting(manifest.address)), partial(self._tsig, asked), calls)
             case "host":
                 return self._host(asked, calls)
             case "network":
@@ -302,12 +301,3 @@ def _roots(pem: str, *, with_public: bool) -> Roots:
         return roots(pem, with_public=with_public)
     except InvalidInput:
         raise Denied("the setting with the authorities to trust holds no certificates in PEM") from None
-
-
-def _server(address: str) -> Server:
-    host, _, port = address.rpartition(":")
-    if not host:
-        return Server(address, DNS_PORT)
-    if not port.isdigit():
-        raise Denied(f"{address!r} is no address of a name server; write ADDRESS or ADDRESS:PORT")
-    return Server(host.strip("[]"), int(port))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from botocore.exceptions import (
@@ -30,6 +30,7 @@ from regie.core.errors import (
 )
 from regie.kit.access import Calls
 from regie.kit.keys import Material, Resolve
+from regie.kit.paging import MOST_PAGES
 
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 _READS = ("Describe", "List", "Get", "Head", "Batch", "Test")
@@ -77,17 +78,15 @@ class Aws:
         Args:
             service: As boto3 names it: `acm`, `route53`, `elbv2`.
             operation: As AWS names it: `ListCertificates`.
-            arguments: As AWS names them; a `Material` stands for bytes of a kept certificate.
+            arguments: As AWS names them; a `Material` stands for bytes of a kept certificate, and is left
+                out where it has none: a certificate without intermediates.
 
         Raises:
             RegieError: One of AuthFailed, NotFound, Refused, Throttled, Unavailable, Terminal; and OutcomeUnknown when
                 the operation writes and may have happened.
         """
         was_write = not operation.startswith(_READS)
-        given = {
-            name: await self._resolve(value) if isinstance(value, Material) else value
-            for name, value in arguments.items()
-        }
+        given = await self._filled_in(arguments)
         request = f"{self._calls.vendor}: {service} {operation}"
         async with self._calls.one("POST" if was_write else "GET", f"/{service}/{operation}", place=service):
             failure: RegieError
@@ -103,6 +102,51 @@ class Aws:
                 return {**answer, "request_id": str(metadata.get("RequestId", ""))}
             # Raised outside the handlers: their errors hold the request.
             raise failure
+
+    async def _filled_in(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        given = {}
+        for name, value in arguments.items():
+            found = await self._resolve(value) if isinstance(value, Material) else value
+            if not isinstance(value, Material) or found:
+                given[name] = found
+        return given
+
+    async def entries(
+        self,
+        service: str,
+        operation: str,
+        *,
+        of: str,
+        follow: Mapping[str, str],
+        most_pages: int = MOST_PAGES,
+        **arguments: Any,
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """Every entry of a list, page by page.
+
+        Args:
+            of: The list in an answer.
+            follow: Which of an answer's fields, by argument, say where the next page begins, such as
+                `{"Marker": "NextMarker"}`. None of them in an answer means that it was the last page.
+            most_pages: After so many the list is taken for endless.
+
+        Raises:
+            RegieError: What `call` raises, and Terminal: the pages go in a circle or do not end.
+        """
+        start: dict[str, Any] = {}
+        begun: list[dict[str, Any]] = []
+        for _ in range(most_pages):
+            begun.append(start)
+            answer = await self.call(service, operation, **{**arguments, **start})
+            for each in answer.get(of, []):
+                yield each
+            start = {name: answer[field] for name, field in follow.items() if answer.get(field)}
+            if not start:
+                return
+            if start in begun:
+                raise Terminal(f"The pages of {service} {operation} go in a circle")
+        raise Terminal(
+            f"{service} {operation} has more than {most_pages} pages; a part of it is not taken for all of it"
+        )
 
     def _failure(self, error: ClientError, request: str, *, was_write: bool) -> RegieError:
         """The one place where a code of AWS becomes one of our errors."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 import dns.asyncquery
 import dns.exception
 import dns.message
-import dns.name
 import dns.rcode
 import dns.rdata
 import dns.rdataclass
@@ -16,19 +16,49 @@ import dns.rdatatype
 import dns.tsig
 import dns.update
 
-from regie.core.errors import AuthFailed, InvalidInput, NotFound, OutcomeUnknown, Refused, RegieError, Unavailable
+from regie.core.errors import (
+    AuthFailed,
+    Denied,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    Refused,
+    RegieError,
+    Unavailable,
+)
 from regie.kit.access import Calls
+from regie.kit.records import absolute
 
 ANSWER_S = 10.0
 """Seconds that a server gets to answer."""
 
 
+PORT = 53
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A name server."""
+    """A name server, by its IP address."""
 
     address: str
-    port: int
+    port: int = PORT
+
+    @classmethod
+    def at(cls, text: str) -> Server:
+        """One written as `ADDRESS` or `ADDRESS:PORT`; an IPv6 address with a port stands in brackets.
+
+        Raises:
+            Denied: It is neither. A name is none of them: looking it up would be a question to somebody else first.
+        """
+        host, _, port = text.rpartition(":")
+        for address, number in ((text, str(PORT)), (host, port)):
+            try:
+                found = ipaddress.ip_address(address.removeprefix("[").removesuffix("]"))
+            except ValueError:
+                continue
+            if number.isascii() and number.isdigit() and 0 < int(number) < 65536:
+                return cls(str(found), int(number))
+        raise Denied(f"{text!r} is no address of a name server.", hint="Write ADDRESS or ADDRESS:PORT, in numbers.")
 
 
 KeyFor = Callable[[], Awaitable[dns.tsig.Key | None]]
@@ -65,7 +95,7 @@ class Dns:
             NotFound: The server does not answer for that zone.
             AuthFailed, Unavailable: It does not accept our key, or does not answer.
         """
-        asked = dns.message.make_query(_name(name), kind)
+        asked = dns.message.make_query(absolute(name), kind)
         answer = await self._ask(asked, "/query", server or self._primary, was_write=False)
         if answer.rcode() == dns.rcode.NXDOMAIN:
             return frozenset()
@@ -90,8 +120,8 @@ class Dns:
         Raises:
             RegieError: What `values` raises, Refused, and OutcomeUnknown when it may have happened.
         """
-        change = dns.update.UpdateMessage(_name(zone))
-        where = _name(name)
+        change = dns.update.UpdateMessage(absolute(zone))
+        where = absolute(name)
         try:
             for value in remove:
                 change.delete(where, kind, value)
@@ -144,15 +174,3 @@ class Dns:
         if code == dns.rcode.SERVFAIL:
             raise OutcomeUnknown(said) if was_write else Unavailable(said)
         raise Refused(said, status=int(code), code=dns.rcode.to_text(code))
-
-
-def _name(text: str) -> dns.name.Name:
-    """A name, absolute.
-
-    Raises:
-        InvalidInput: It is none.
-    """
-    try:
-        return dns.name.from_text(text)
-    except (dns.exception.DNSException, UnicodeError):
-        raise InvalidInput(f"{text!r} is no DNS name") from None

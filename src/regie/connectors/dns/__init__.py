@@ -1,0 +1,1 @@
+"""Records at name servers that take signed updates."""

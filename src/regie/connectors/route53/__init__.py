@@ -1,0 +1,1 @@
+"""Records in hosted zones of Route 53."""

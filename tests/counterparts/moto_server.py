@@ -1,0 +1,134 @@
+"""The program that `aws` starts: moto's server, mended where it does not do what AWS does."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from moto.acm.models import CertBundle
+from moto.acm.responses import AWSCertificateManagerResponse
+from moto.core.responses import ActionResult
+from moto.iam.access_control import IAMRequestBase
+from moto.route53.exceptions import InvalidChangeBatch
+from moto.route53.responses import Route53
+from moto.server import main
+
+PENDING = int(os.environ.get("ROUTE53_PENDING", "0"))  # noqa: TID251  a program of its own
+"""How often Route 53 says that a change is on its way before it says that it is done."""
+LISTED_UNASKED = ("RSA_1024", "RSA_2048")
+"""Kinds of keys that ACM lists when nothing is said (API reference, ListCertificates, Includes)."""
+
+Function = Callable[..., Any]
+
+
+def with_serials(describe: Function) -> Function:
+    """Serials as pairs of hexadecimal digits (API reference, CertificateDetail); moto writes decimal numbers."""
+
+    def described(bundle: Any) -> Any:
+        found = describe(bundle)
+        number = int(found["Certificate"]["Serial"])
+        digits = number.to_bytes((number.bit_length() + 7) // 8, "big").hex(":")
+        return {"Certificate": {**found["Certificate"], "Serial": digits}}
+
+    return described
+
+
+def with_pages(list_certificates: Function) -> Function:
+    """Pages, and only the kinds of keys that were asked for; moto gives all at once and tells too much of each."""
+
+    def listed(response: Any) -> ActionResult:
+        found = list_certificates(response).result["CertificateSummaryList"]
+        kinds = (response._get_param("Includes") or {}).get("keyTypes") or LISTED_UNASKED
+        fitting = [_summary(each) for each in found if each["KeyAlgorithm"] in kinds]
+        start = int(response._get_param("NextToken") or 0)
+        end = start + int(response._get_param("MaxItems") or 100)
+        page: dict[str, Any] = {"CertificateSummaryList": fitting[start:end]}
+        return ActionResult({**page, "NextToken": str(end)} if end < len(fitting) else page)
+
+    return listed
+
+
+def _summary(certificate: dict[str, Any]) -> dict[str, Any]:
+    """What the list tells of a certificate: neither its serial nor its issuer."""
+    names = certificate["SubjectAlternativeNames"]
+    hidden = {"Serial", "Issuer", "Subject", "SubjectAlternativeNames"}
+    return {**{k: v for k, v in certificate.items() if k not in hidden}, "SubjectAlternativeNameSummaries": names}
+
+
+def strictly(change: Function) -> Function:
+    """All of a batch or nothing: what is deleted must be there exactly so, what is created must not be there (API
+    reference, ChangeResourceRecordSets); moto looks at whether it ever was."""
+
+    def changed(response: Any) -> Any:
+        zone = response.backend.get_hosted_zone(response._get_param("HostedZoneId"))
+        there = {
+            (each.name.lower(), each.type, each.set_identifier): (each.ttl, sorted(each.records))
+            for each in zone.rrsets
+        }
+        for part in response._get_param("ChangeBatch.Changes"):
+            wanted = part["ResourceRecordSet"]
+            key = (f"{wanted['Name'].rstrip('.').lower()}.", wanted["Type"], wanted.get("SetIdentifier"))
+            value = (wanted.get("TTL"), sorted(each["Value"] for each in wanted.get("ResourceRecords", [])))
+            if part["Action"] == "CREATE" and key in there:
+                raise InvalidChangeBatch
+            if part["Action"] == "DELETE" and there.pop(key, None) != value:
+                raise InvalidChangeBatch
+        return change(response)
+
+    return changed
+
+
+def with_time(change: Function, look: Function) -> tuple[Function, Function]:
+    """Changes that take their time and have names of their own; moto's are done at once."""
+    numbers = itertools.count(1)
+    asked: Counter[str] = Counter()
+
+    def told(found: Any, name: str) -> ActionResult:
+        asked[name] += 1
+        status = "PENDING" if asked[name] <= PENDING else "INSYNC"
+        return ActionResult({"ChangeInfo": {**found.result["ChangeInfo"], "Id": f"/change/{name}", "Status": status}})
+
+    return (
+        lambda response: told(change(response), f"C{next(numbers):013}"),
+        lambda response: told(look(response), str(response._get_param("Id")).removeprefix("/change/")),
+    )
+
+
+def without_a_body(request: Function) -> Function:
+    """A GET is signed over its address; moto takes its parameters for a body that was signed."""
+
+    def made(asked: Any) -> Any:
+        if asked._method == "GET":
+            asked._data = {}
+        return request(asked)
+
+    return made
+
+
+MENDED: list[tuple[type, dict[str, Function]]] = [
+    (CertBundle, {"describe": with_serials(CertBundle.describe)}),
+    (
+        AWSCertificateManagerResponse,
+        {"list_certificates": with_pages(AWSCertificateManagerResponse.list_certificates)},
+    ),
+    (
+        Route53,
+        dict(
+            zip(
+                ("change_resource_record_sets", "get_change"),
+                with_time(strictly(Route53.change_resource_record_sets), Route53.get_change),
+                strict=True,
+            )
+        ),
+    ),
+    (IAMRequestBase, {"_create_aws_request": without_a_body(IAMRequestBase._create_aws_request)}),
+]
+
+if __name__ == "__main__":
+    for place, functions in MENDED:
+        for name, function in functions.items():
+            setattr(place, name, function)
+    main()
