@@ -13,7 +13,6 @@ from regie.core.audit import Actor
 from regie.core.errors import InvalidInput, OutcomeUnknown, Unavailable
 from regie.core.interpreter import begin
 from regie.core.outside_event import OutsideEvent
-from regie.core.release import Release
 from regie.core.repeating import kept_digest
 from regie.core.run import EVENT, Event, RunState
 from regie.engine.accepting import accept, accept_rerun, require_place
@@ -46,14 +45,14 @@ class PostgresEngine:
     async def start(self, request: StartRequest) -> Started:
         """Accept a run. See `port.Engine`."""
         async with self.database.transaction() as tx:
-            new, release = await self._asked(tx, request)
+            new, current = await self._asked(tx, request)
             if self.hands is not None:
                 new = replace(new, worker=self.hands.room_for(new.key.domain))
             # Whether a start rate lets it begin now is found out behind the start.
-            has_rate = release.domains[new.key.domain].quota.start_rate is not None
-            started = await self._put(tx, new, request, is_last=not request.is_bounded and not has_rate)
+            is_last = not request.is_bounded and new.key.domain not in current.rated
+            started = await self._put(tx, new, request, is_last=is_last)
         if self.hands is not None and started.held_at is not None:
-            self.hands.adopt(claims.from_start(new, started.held_at), release)
+            self.hands.adopt(claims.from_start(new, started.held_at), current.release)
         return Started(started.key, started.is_new)
 
     async def start_in(self, tx: Transaction, request: StartRequest) -> Started:
@@ -67,11 +66,11 @@ class PostgresEngine:
         started = await self._put(tx, new, request, is_last=False)
         return Started(started.key, started.is_new)
 
-    async def _asked(self, tx: Transaction, request: StartRequest) -> tuple[NewRun, Release]:
-        """The run that is asked for, and the release it is pinned to."""
+    async def _asked(self, tx: Transaction, request: StartRequest) -> tuple[NewRun, releases.Current]:
+        """The run that is asked for, and what it is pinned to."""
         current = await releases.current_at(tx)
         state = begin(accept(request, current.release, str(uuid.uuid4())))
-        return _new_run(state, current, request, corr=request.corr or state.facts.id), current.release
+        return _new_run(state, current, request, corr=request.corr or state.facts.id), current
 
     async def _put(self, tx: Transaction, new: NewRun, request: StartRequest, *, is_last: bool) -> runs.Started:
         started = await runs.start(tx, new, is_last=is_last)

@@ -55,11 +55,16 @@ async def put(tx: Transaction, release: Release, *, by: Actor) -> bool:
 
 @dataclass(frozen=True)
 class Current:
-    """The release that new runs get, the name it was loaded under, and the database's clock."""
+    """The release that new runs get, the name it was loaded under, and the database's clock.
+
+    Attributes:
+        rated: The domains whose runs are let in at a rate.
+    """
 
     release: Release
     digest: str
     now: datetime
+    rated: frozenset[str]
 
 
 async def current(tx: Transaction) -> Release:
@@ -77,10 +82,14 @@ async def current_at(tx: Transaction) -> Current:
     Raises:
         InvalidInput: None has been loaded.
     """
-    row = await tx.row("select digest, clock_timestamp() as now from regie.release_activation order by n desc limit 1")
+    row = await tx.row(
+        """select digest, clock_timestamp() as now,
+                  array(select domain from regie.quota where start_runs is not null) as rated
+           from regie.release_activation order by n desc limit 1"""
+    )
     if row is None:
         raise InvalidInput("No release has been loaded.", hint="Load a workspace first.")
-    return Current(await get(tx, row["digest"]), row["digest"], row["now"])
+    return Current(await get(tx, row["digest"]), row["digest"], row["now"], frozenset(row["rated"]))
 
 
 async def get(tx: Transaction, digest: str) -> Release:
