@@ -220,7 +220,7 @@ async def test_a_webhook_that_is_too_large(stage: Stage) -> None:
 async def test_a_webhook_that_is_genuine_and_no_json(stage: Stage) -> None:
     before = await stage.mark()
     for body in (b"", b"{", b"<xml/>", b"[" * 100_000):
-        assert_problem(await stage.deliver(body), 422, "is genuine and no JSON")
+        assert_problem(await stage.deliver(body), 422, "is genuine and holds no JSON")
     assert await stage.mark() == before
 
 
@@ -260,7 +260,7 @@ async def test_a_webhook_that_is_packed(stage: Stage) -> None:
 @pytest.mark.row("webhook-nowhere")
 async def test_a_webhook_for_a_tenant_or_a_connection_that_is_not_there(stage: Stage) -> None:
     facts = await stage.outside_leaves()
-    answers = [await stage.deliver(announcement("ITSM-1"), where=where) for where in ("exampel/jira", "example/slack")]
+    answers = [await stage.deliver(announcement("ITSM-1"), where=where) for where in ("exampel/jira", "example/teams")]
     for answer in answers:
         assert_problem(answer, 404, "There is no such place to deliver to.")
     assert answers[0].text == answers[1].text, "nobody learns which tenants there are"

@@ -38,7 +38,7 @@ async def test_only_the_right_password_of_a_known_address(database: Database) ->
         assert await accounts.get(tx, "AN.DEVRIES@example.com") == added
         (leaf,) = await audit.read_outside(tx, "", "")
         stored = await tx.row("select password_hash from regie.account")
-        log = await tx.row("select origin from audit.log where tenant = ''")
+        log = await tx.row("select origin from audit.log where tenant = '' and domain = ''")
     assert added.roles == ("operator",)
     assert leaf.event is Event.ACCOUNT_ADDED
     assert leaf.fields["account"] == {"id": "an.devries@example.com", "roles": ["operator"]}

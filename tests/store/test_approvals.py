@@ -109,6 +109,7 @@ async def test_a_decision_is_kept_told_and_audited(database: Database, asked: Ru
         "decision": decision,
         "plan_sha256": plan_digest(PLAN),
         "place": "approval",
+        "requester": "jan.janssen@example.com",
     }
     assert "fine by me" not in json.dumps(leaf.fields)
     if decision == "approved":

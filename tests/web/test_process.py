@@ -98,7 +98,7 @@ async def test_a_fault_leaves_no_values_in_the_log(start: Start, tmp_path: Path,
     process = start()
     where = address(process)
     async with stage.database.transaction() as tx:
-        await tx.change("alter table regie.run rename to elsewhere", {})
+        await tx.change("alter table regie.release_activation rename to elsewhere", {})
     token = read_or_make_token(tmp_path / "keys" / "operator.token")
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     async with httpx2.AsyncClient(base_url=where, headers=headers, trust_env=False) as http:
@@ -111,7 +111,7 @@ async def test_a_fault_leaves_no_values_in_the_log(start: Start, tmp_path: Path,
     [broke, _] = [json.loads(line) for line in err.splitlines()]
     assert broke["event"] == "web:broke"
     assert broke["exception"][0]["kind"] == "UndefinedTable"
-    assert any("runs.py" in frame for frame in broke["exception"][0]["frames"])
+    assert any("releases.py" in frame for frame in broke["exception"][0]["frames"])
     for value in ("jan.janssen", token, "relation", "offboard"):
         assert value not in err
 
