@@ -412,7 +412,9 @@ def drawn() -> Drawn:
     return Drawn(release(kept), {each.workflow: ended[each.workflow] for each in kept})
 
 
-@pytest.mark.parametrize("is_disturbed", [False, True], ids=["undisturbed", "with crashes"])
+@pytest.mark.parametrize(
+    "is_disturbed", [False, pytest.param(True, marks=pytest.mark.crashing)], ids=["undisturbed", "with crashes"]
+)
 async def test_generated_definitions_come_to_the_same_on_both_engines(
     drawn: Drawn,
     database_url: str,

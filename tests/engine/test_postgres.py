@@ -737,6 +737,9 @@ async def test_what_a_worker_took_without_knowing_is_not_left_lying(
         lossy.is_losing = True
         key = await postgres.start("five")
         await until(lambda: _has_owner(postgres, key))
+        # It is owned a moment before the answer to that is lost.
+        lost = lossy.lost
+        await until(lambda: as_truth(lossy.lost > lost + 2))
         lossy.is_losing = False
         await postgres.until(key, is_over)
     assert (await row_of(postgres, key)).fence > 1

@@ -4,6 +4,7 @@ Every process opens one `Database` when it starts. The functions of the other st
 it hands out, so a caller can put several of them into one transaction.
 """
 
+import asyncio
 import select
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
@@ -280,7 +281,8 @@ class Database:
         try:
             yield connection
         finally:
-            await self._pool.putconn(connection)
+            # Whoever is cancelled once more while giving it back must not take it along.
+            await asyncio.shield(self._pool.putconn(connection))
 
     @asynccontextmanager
     async def _transact(self, *, read_only: bool) -> AsyncIterator[Transaction]:
