@@ -74,6 +74,14 @@ class Stage:
             except Unavailable:
                 await asyncio.sleep(0.1)
 
+    async def comes(self, is_so: Callable[[], bool], *, within_s: float = 30.0) -> bool:
+        """Whether something comes to be so in good time."""
+        for _ in range(int(within_s / 0.1)):
+            if is_so():
+                return True
+            await asyncio.sleep(0.1)
+        return False
+
     async def load_release(self) -> None:
         """Make the workspace as it is now the current release, as an operator would."""
         installation = Installation(self.services.settings, lambda _: None)
