@@ -21,7 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 def workflows(as_json: Json = False) -> None:
     """List the workflows: Regie's own and those of the workspace."""
-    release = checked_release(_workspace())
+    release = checked_release(workspace_folder())
     found = sorted(release.definitions.values(), key=lambda definition: definition.workflow)
     if as_json:
         print_json([_workflow(definition) for definition in found])
@@ -120,7 +120,7 @@ def validate(
                 faults.extend(error.faults)
     else:
         try:
-            checked = len(checked_release(_workspace()).definitions)
+            checked = len(checked_release(workspace_folder()).definitions)
         except DefinitionError as error:
             faults.extend(error.faults)
     if as_json:
@@ -148,7 +148,7 @@ def validate(
     out.print(f"{checked} {'workflow' if checked == 1 else 'workflows'}, no faults.")
 
 
-def _workspace() -> Path | None:
+def workspace_folder() -> Path | None:
     """The folder of the workspace; none where there is none yet.
 
     Raises:

@@ -11,6 +11,7 @@ from regie.cli import (
     definitions,
     demo,
     doctor,
+    policies,
     proving,
     quotas,
     releases,
@@ -59,6 +60,7 @@ runs.audit.command("export")(auditing.export)
 runs.audit.command("verify")(auditing.verify)
 runs.audit.command("rotate-key")(auditing.rotate_key)
 program.add_typer(runs.audit, name="audit", rich_help_panel=LOOKING)
+program.add_typer(policies.program, name="policy", rich_help_panel=LOOKING)
 program.command(rich_help_panel=DOING)(runs.start)
 program.command(rich_help_panel=DOING)(steering.cancel)
 program.command(rich_help_panel=DOING)(steering.pause)
