@@ -19,6 +19,7 @@ from regie.core.errors import FencedOut, InvalidInput, OutcomeUnknown, RegieErro
 from regie.core.format import FORMAT
 from regie.core.release import Release
 from regie.core.run import StepStatus
+from regie.ending import ended
 from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer, Unwatched, Watcher
@@ -120,9 +121,7 @@ class WorkerLoop:
                     await self._until(asyncio.gather(*self.hands), duties - {claiming})
             finally:
                 self._id = ""
-                for task in (*duties, *self.hands):
-                    task.cancel()
-                await asyncio.gather(*duties, *self.hands, return_exceptions=True)
+                await ended([*duties, *self.hands])
 
     async def _until(self, goal: asyncio.Future[Any], duties: set[asyncio.Task[None]]) -> None:
         """Wait for something unless a duty fails first; no duty ever ends well before that."""
@@ -205,10 +204,7 @@ class WorkerLoop:
                 hint.result()
                 self._nudge()
         finally:
-            for waiting in (hint, *others):
-                waiting.cancel()
-            with contextlib.suppress(asyncio.CancelledError, RegieError):
-                await hint
+            await ended([hint, *others])
 
     def _nudge(self) -> None:
         """Let runs that wait for somebody while work of theirs is out look into their inbox."""
