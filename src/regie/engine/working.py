@@ -40,8 +40,6 @@ CLEAR_S = 600.0
 """How often a worker deletes what has been kept long enough."""
 SWEEP_S = 30.0
 """How often a worker looks for runs that nothing would wake. There are none, unless something is broken."""
-COLLECTED_AFTER = 50_000
-"""Objects made and not freed until memory is looked through; a run makes some hundred and frees them by itself."""
 GIVE_BACK_S = 2.0
 """Pause before a dropped run is ready again."""
 
@@ -55,7 +53,6 @@ def keep_what_is_loaded() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(COLLECTED_AFTER, 20, 100)
 
 
 @dataclass
