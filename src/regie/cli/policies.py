@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from regie.cli.definitions import Json, workspace_folder
-from regie.cli.installation import checked_release
-from regie.cli.terminal import out, print_json
+from regie.cli.checking import checked_release
+from regie.cli.definitions import workspace_folder
+from regie.cli.terminal import Json, out, print_json
 from regie.core.errors import InvalidInput
 from regie.core.release import Release
 from regie.policy.cedar import Decision, policies_of

@@ -17,11 +17,12 @@ from regie.policy import people
 from regie.policy.cedar import Decision, policies_of
 from regie.policy.people import Asker, RunFacts, Steering
 from regie.store import approvals, audit, runs
+from regie.store.accounts import OPERATOR_ROLE
 from regie.store.approvals import Approval
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 from regie.store.runs import RunRow
-from regie.web.identify import OPERATOR_ROLE, Caller
+from regie.web.identify import Caller
 from regie.web.means import current_release
 
 ONLY_OPERATORS = "This needs the operator's token or an account with the role operator."
