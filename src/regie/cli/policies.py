@@ -7,11 +7,10 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from regie.cli.checking import checked_release
+from regie.cli.checking import checked_release, only_tenant
 from regie.cli.definitions import workspace_folder
 from regie.cli.terminal import Json, out, print_json
 from regie.core.errors import InvalidInput
-from regie.core.release import Release
 from regie.policy.cedar import Decision, policies_of
 from regie.policy.golden import Question, in_words
 from regie.workspace.policies import golden_lines
@@ -88,7 +87,7 @@ def explain(
     given: dict[str, Any] = {
         "who": who,
         "action": action,
-        "tenant": tenant or _only_tenant(release),
+        "tenant": tenant or only_tenant(release),
         "workflow": workflow,
         "roles": tuple(role or ()),
         "about": "approval" if of_approval else "run",
@@ -128,9 +127,3 @@ def _told(decision: Decision) -> dict[str, Any]:
         "errors": list(decision.errors),
         "set_sha256": decision.set_sha256,
     }
-
-
-def _only_tenant(release: Release) -> str:
-    if len(release.tenants) != 1:
-        raise InvalidInput("Say which customer it is about: --tenant.", hint=f"Known: {', '.join(release.tenants)}")
-    return next(iter(release.tenants))

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "workflows": (LOOKING, "definitions", "workflows"),
         "blocks": (LOOKING, "definitions", "blocks"),
         "validate": (LOOKING, "definitions", "validate"),
+        "permissions": (LOOKING, "permissions", "permissions"),
         "plan": (LOOKING, "runs", "plan"),
         "runs": (LOOKING, "runs", "runs"),
         "show": (LOOKING, "runs", "show"),

@@ -25,8 +25,8 @@ Anything = Annotated[
 def why(run: RunId, as_json: Json = False) -> None:
     """Tell why a run did what it did: who started it, who agreed to what, what changed, and which policy allowed it.
 
-    All of it is read from the audit log of the run. Exit code 1 when an entry is missing or altered, or when what is kept
-    beside the log is not what the log says.
+    All of it is read from the audit log of the run. Exit code 1 when an entry is missing or altered, or when what is
+    kept beside the log is not what the log says.
     """
 
     async def ask() -> dict[str, Any]:
