@@ -37,6 +37,8 @@ def only_tenant(release: Release) -> str:
     Raises:
         InvalidInput: There are none, or several.
     """
+    if not release.tenants:
+        raise InvalidInput("There is no customer in the workspace.", hint="A customer is a file tenants/NAME.yaml.")
     if len(release.tenants) != 1:
         raise InvalidInput("Say which customer it is about: --tenant.", hint=f"Known: {', '.join(release.tenants)}")
     return next(iter(release.tenants))

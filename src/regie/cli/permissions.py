@@ -10,8 +10,8 @@ import typer
 
 from regie.cli.checking import checked_release, only_tenant
 from regie.cli.definitions import workspace_folder
-from regie.cli.terminal import Json, out, print_json, print_table
-from regie.gateway.permissions import Allowance, allowances, needed_by
+from regie.cli.terminal import Json, out, print_json
+from regie.gateway.permissions import Allowance, Needed, allowances, needed_by
 
 Workflow = Annotated[str, typer.Argument(help="Name of the workflow, such as identity.offboard_employee.")]
 Tenant = Annotated[str, typer.Option(help="Customer it runs for; may be left out when there is only one.")]
@@ -31,16 +31,25 @@ def permissions(workflow: Workflow, tenant: Tenant = "", as_json: Json = False) 
         told: dict[str, Any] = {"workflow": workflow, "tenant": whose}
         print_json({**told, "steps": [asdict(each) for each in needed], "allow": [asdict(each) for each in found]})
         return
-    print_table(
-        ("workflow", "step", "capability", "connection", "permissions"),
-        (
-            (each.workflow, each.place, each.capability, each.connection or "(none)", ", ".join(each.permissions))
-            for each in needed
-        ),
-        nothing="It asks nothing of the outside.",
-    )
+    _show_steps(needed)
     for each in found:
         _show(each)
+
+
+def _show_steps(needed: list[Needed]) -> None:
+    """A line for each step and capability; lists of permissions are too long for a column."""
+    if not needed:
+        out.print("It asks nothing of the outside.", style="dim")
+    width = max((len(each.place) for each in needed), default=0)
+    shown = ""
+    for each in needed:
+        if each.workflow != shown:
+            out.print(f"[bold]{each.workflow}[/bold]")
+            shown = each.workflow
+        through = f"through {each.connection}: {', '.join(each.permissions)}" if each.connection else "served by nobody"
+        out.print(
+            f"  {each.place:<{width}}  {each.capability} {through}", markup=False, highlight=False, soft_wrap=True
+        )
 
 
 def _show(allowance: Allowance) -> None:
