@@ -36,7 +36,7 @@ async def approval_of(database: Database, granted: Granted, change: Change) -> A
     """
     if not granted.approvals:
         return Approved()
-    async with database.reading() as tx:
+    async with database.reading(granted.key.tenant) as tx:
         yes = {each.approval: each for each in await approvals.granted(tx, granted.key)}
         asked = await approvals.of_run(tx, granted.key)
     place = granted.grant.place
