@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from regie.cli.api import connected
+from regie.cli.api import asked
 from regie.cli.runs import RunId
-from regie.cli.terminal import Json, moment, out, print_json, print_table, say
+from regie.cli.terminal import Json, moment, out, print_json, print_table
 from regie.core.errors import RegieError
-from regie.settings import Settings
 
 Anything = Annotated[
     str,
@@ -28,13 +26,7 @@ def why(run: RunId, as_json: Json = False) -> None:
     All of it is read from the audit log of the run. Exit code 1 when an entry is missing or altered, or when what is
     kept beside the log is not what the log says.
     """
-
-    async def ask() -> dict[str, Any]:
-        async with connected(Settings(), say) as api:
-            found: dict[str, Any] = await api.get(f"/v1/runs/{quote(run, safe='')}/why")
-            return found
-
-    told = asyncio.run(ask())
+    told = asked(f"/v1/runs/{quote(run, safe='')}/why")
     if as_json:
         print_json(told)
     else:
@@ -48,13 +40,7 @@ def find(identifier: Anything, as_json: Json = False) -> None:
 
     Exit code 1 when it leads to none.
     """
-
-    async def ask() -> dict[str, Any]:
-        async with connected(Settings(), say) as api:
-            found: dict[str, Any] = await api.get("/v1/audit/find", id=identifier)
-            return found
-
-    items = asyncio.run(ask())["items"]
+    items = asked("/v1/audit/find", id=identifier)["items"]
     if as_json:
         print_json(items)
     elif items:

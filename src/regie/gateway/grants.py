@@ -18,7 +18,7 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.definition import Definition
 from regie.core.effect import EffectState, attempt_key
 from regie.core.errors import Denied
-from regie.core.needs import AROUND, Needs, needs_at
+from regie.core.needs import needs_at
 from regie.core.release import Release
 from regie.core.run import LIMIT, undone_place, written_place
 from regie.core.starts import PollStart
@@ -99,7 +99,14 @@ class Grants:
             limit = await _limit_of(tx, key, definition)
         row = None if undone is None else asked.effects.get(keys[-1])
         needs = needs_at(definition, release.blocks, step.place)
-        facts = _facts(held, step, needs)
+        facts = StepFacts.of(
+            needs,
+            tenant=step.tenant,
+            domain=step.domain,
+            workflow=held.workflow,
+            at=step.place,
+            is_dry=held.dry,
+        )
         # What tells the ticket how the run ended and what takes back must always be possible.
         counted = None if undone is not None or facts.is_around else limit
         request = steps.ask(
@@ -228,23 +235,6 @@ def _intent(held: claims.HeldRun) -> str:
 def _is_known(asked: StepRef | PollRef, release: Release) -> bool:
     tenant = release.tenants.get(asked.tenant)
     return tenant is not None and asked.domain in tenant.domains
-
-
-def _facts(held: claims.HeldRun, step: StepRef, needs: Needs) -> StepFacts:
-    """What the policies may know of a step of a run."""
-    return StepFacts(
-        tenant=step.tenant,
-        domain=step.domain,
-        workflow=held.workflow,
-        place=written_place(step.place),
-        at=step.place,
-        needs=needs.capabilities,
-        approvals=frozenset(needs.approvals),
-        undone=undone_place(step.place) or "",
-        is_dry=held.dry,
-        is_approval=needs.is_approval,
-        is_around=step.place in AROUND,
-    )
 
 
 def _asking(question: Question) -> Asking:

@@ -10,9 +10,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from regie.core.errors import InvalidInput
-from regie.core.needs import AROUND, needs_at
+from regie.core.needs import needs_at
 from regie.core.release import Release
-from regie.core.run import undone_place, written_place
 from regie.core.tenant import Written
 from regie.policy import people, steps
 from regie.policy.cedar import Decision, Policies
@@ -110,18 +109,13 @@ class Question(Written):
     def _of_step(self, release: Release, place: str) -> Request:
         definition = release.definition(self.workflow)
         needs = needs_at(definition, release.blocks, place)
-        step = StepFacts(
+        step = StepFacts.of(
+            needs,
             tenant=self.tenant,
             domain=definition.domain,
             workflow=self.workflow,
-            place=written_place(place),
             at=place,
-            needs=needs.capabilities,
-            approvals=frozenset(needs.approvals),
-            undone=undone_place(place) or "",
             is_dry=self.is_dry,
-            is_approval=needs.is_approval,
-            is_around=place in AROUND,
         )
         if self.action == "change":
             return steps.change(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
+from regie.core.needs import AROUND, Needs
+from regie.core.run import undone_place, written_place
 from regie.policy.request import Entity, Ref, Request, Value, people, person_ref
 
 Asking = Literal["call", "plan", "apply"]
@@ -34,6 +36,23 @@ class StepFacts:
     is_dry: bool = False
     is_approval: bool = False
     is_around: bool = False
+
+    @classmethod
+    def of(cls, needs: Needs, *, tenant: str, domain: str, workflow: str, at: str, is_dry: bool) -> Self:
+        """What the definition says of a place of a run."""
+        return cls(
+            tenant=tenant,
+            domain=domain,
+            workflow=workflow,
+            place=written_place(at),
+            at=at,
+            needs=needs.capabilities,
+            approvals=frozenset(needs.approvals),
+            undone=undone_place(at) or "",
+            is_dry=is_dry,
+            is_approval=needs.is_approval,
+            is_around=at in AROUND,
+        )
 
     @property
     def entity(self) -> Entity:
