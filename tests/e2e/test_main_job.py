@@ -64,7 +64,7 @@ async def test_demo_then_plan_then_look_around(tmp_path: Path) -> None:
 def assert_tells(told: str) -> None:
     """Whoever reads it learns who started the run, who agreed to which plan, what changed and what allowed it."""
     for part in (
-        "Jan Janssen: enabled true -> false",
+        "Jan Janssen (jan.janssen@example.com): enabled true -> false",
         "the connection jira told of ticket ITSM-",
         "ingrid.larsen@example.com answered: approved (policy asked_people_decide, set ",
         "approved by ingrid.larsen@example.com, approval ",

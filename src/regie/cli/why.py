@@ -120,7 +120,7 @@ def _show_change(change: dict[str, Any]) -> None:
     if change["intended_at"]:
         _line(f"    without an approval{_by(change)}" if not change["approval"] else f"    allowed{_by(change)}")
     _line(f"    {change['outcome']} {moment(change['settled_at']) if change['settled_at'] else ''}".rstrip())
-    for name, part in (("id of the request", "request_id"), ("id of what was made", "remote_id")):
+    for name, part in (("id of the request", "request_id"), ("id of what was made or changed", "remote_id")):
         if change[part]:
             _line(f"    {change['connection']}'s {name}: {change[part]}")
 
