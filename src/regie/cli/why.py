@@ -36,35 +36,27 @@ def why(run: RunId, as_json: Json = False) -> None:
 
 
 def find(identifier: Anything, as_json: Json = False) -> None:
-    """Find the runs that an id leads to: one of ours, a ticket, or an outside system's own.
-
-    Exit code 1 when it leads to none.
-    """
+    """Find the runs that an id leads to: one of ours, a ticket, or an outside system's own, which must be whole."""
     items = asked("/v1/audit/find", id=identifier)["items"]
     if as_json:
         print_json(items)
-    elif items:
-        print_table(
-            ("run", "workflow", "customer", "ticket", "status", "started", "it is"),
+        return
+    print_table(
+        ("run", "workflow", "customer", "ticket", "status", "started", "it is"),
+        (
             (
-                (
-                    row["run"],
-                    row["workflow"],
-                    row["tenant"],
-                    row["ticket"],
-                    row["status"],
-                    moment(row["started_at"]),
-                    ", ".join(row["how"]),
-                )
-                for row in items
-            ),
-            nothing="",
-        )
-    if not items:
-        raise RegieError(
-            f"{identifier} leads to no run.",
-            hint="It must be whole: of an outside system's id we keep a digest only.",
-        )
+                row["run"],
+                row["workflow"],
+                row["tenant"],
+                row["ticket"],
+                row["status"],
+                moment(row["started_at"]),
+                ", ".join(row["how"]),
+            )
+            for row in items
+        ),
+        nothing=f"{identifier} leads to no run.",
+    )
 
 
 def _show(told: dict[str, Any]) -> None:
