@@ -9,7 +9,7 @@ import typer
 
 from regie.cli.api import asked
 from regie.cli.runs import RunId
-from regie.cli.terminal import Json, moment, out, print_json, print_table
+from regie.cli.terminal import Json, moment, out, print_json, print_table, short
 from regie.core.errors import RegieError
 
 Anything = Annotated[
@@ -42,14 +42,12 @@ def find(identifier: Anything, as_json: Json = False) -> None:
         print_json(items)
         return
     print_table(
-        ("run", "workflow", "customer", "ticket", "status", "started", "it is"),
+        ("run", "workflow", "ticket", "started", "it is"),
         (
             (
-                row["run"],
+                short(row["run"]),
                 row["workflow"],
-                row["tenant"],
                 row["ticket"],
-                row["status"],
                 moment(row["started_at"]),
                 ", ".join(row["how"]),
             )
