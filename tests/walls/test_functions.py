@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import pytest_asyncio
 from psycopg.pq import TransactionStatus
 
 from regie import discovery, store
@@ -323,7 +324,7 @@ def keyed(owner: psycopg.Connection[Any]) -> list[str]:
     return [name for (name,) in found]
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sealer(town_url: str, tmp_path_factory: pytest.TempPathFactory) -> Sealer:
     """The key of the town, whose rows are all made without it. The owner is the first to use it, as `regie up` is."""
     made = Sealer.from_file(tmp_path_factory.mktemp("keys") / "sealing.json")

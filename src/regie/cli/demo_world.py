@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import yaml
 
-from regie.cli.installation import Installation, Say, operator, real_home
+from regie.cli.installation import Installation, Say, demo_file, demo_home, operator, real_home
 from regie.cli.ports import free_port, require_free
 from regie.cli.processes import Process, Supervisor
 from regie.core.errors import InvalidInput
@@ -23,7 +23,7 @@ from regie.core.tenant import SecretRef
 from regie.gateway.keeping import keep_secrets
 from regie.settings import Settings
 from regie.store import accounts
-from regie.web.identify import OPERATOR_ROLE
+from regie.store.accounts import OPERATOR_ROLE
 
 TENANT = "example"
 """The demo's only tenant."""
@@ -52,16 +52,6 @@ class World:
     def read(cls, file: Path) -> World:
         """Read it back."""
         return cls(**json.loads(file.read_text()))
-
-
-def demo_file(settings: Settings) -> Path:
-    """The file that makes an installation a demo."""
-    return settings.home / "demo.json"
-
-
-def demo_home(settings: Settings) -> bool:
-    """Whether this installation is the demo."""
-    return demo_file(settings).exists()
 
 
 @asynccontextmanager

@@ -17,10 +17,8 @@ from regie.cli.pools import Pools
 from regie.cli.ports import free_port
 from regie.cli.processes import Process, Supervisor
 from regie.core.audit import Actor
-from regie.core.errors import DefinitionError, InvalidInput, Unavailable
+from regie.core.errors import InvalidInput, Unavailable
 from regie.core.release import Release
-from regie.domains import load_catalogue
-from regie.gateway.checking import connection_faults
 from regie.settings import Settings, read_or_make_token
 from regie.store import releases, walls
 from regie.store.database import Database
@@ -28,7 +26,6 @@ from regie.store.migrating import migrate
 from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
 from regie.store.walls import Login
-from regie.workspace.loading import fault_in_tenant, load_release
 
 Say = Callable[[str], None]
 
@@ -36,26 +33,6 @@ Say = Callable[[str], None]
 def operator() -> Actor:
     """Whoever runs the command line: the operator, under the name of the machine's user."""
     return Actor(type="operator", id=getpass.getuser())
-
-
-def checked_release(workspace: Path | None) -> Release:
-    """Read a workspace and check all of it, its connections against the connectors included.
-
-    Args:
-        workspace: Its folder; none for what is shipped alone.
-
-    Raises:
-        DefinitionError: With every fault.
-    """
-    release = load_release(workspace, load_catalogue())
-    faults = [
-        fault_in_tenant(workspace, found.tenant, ("connections", found.connection), found.message, found.hint)
-        for found in (connection_faults(release) if workspace else ())
-        if workspace
-    ]
-    if faults:
-        raise DefinitionError(faults)
-    return release
 
 
 @dataclass
@@ -128,6 +105,9 @@ class Installation:
             DefinitionError: It has faults.
             InvalidInput: It has no tenants.
         """
+        # Reading a workspace takes the whole catalogue and every connector; most commands need neither.
+        from regie.cli.checking import checked_release  # noqa: PLC0415  for whoever loads a release
+
         folder = self.settings.workspace_folder
         release = checked_release(folder)
         if not release.tenants:
@@ -237,3 +217,13 @@ class Installation:
 def real_home(settings: Settings) -> Settings:
     """The settings with an absolute home, so that every process means the same folder."""
     return settings.model_copy(update={"home": Path(settings.home).absolute()})
+
+
+def demo_file(settings: Settings) -> Path:
+    """The file that makes an installation a demo."""
+    return settings.home / "demo.json"
+
+
+def demo_home(settings: Settings) -> bool:
+    """Whether this installation is the demo."""
+    return demo_file(settings).exists()
