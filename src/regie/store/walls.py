@@ -77,9 +77,7 @@ RIGHTS: Final = MappingProxyType[Process, tuple[LiteralString, ...]](
             "select, insert, update, delete on regie.timer, regie.event, regie.event_mark, regie.event_wait",
             "select, insert, update, delete on regie.start_slot, regie.session",
             "update (domain) on regie.quota",
-            "select on audit.intake, audit.leaf, audit.entry",
-            # Logs are followed over the API.
-            "select on audit.tile, audit.checkpoint, audit.cosignature, audit.signing_key",
+            "select on audit.intake, audit.leaf, audit.entry, audit.tile, audit.checkpoint",
         ),
         Process.NOTARY: (
             *EVERYBODY,
