@@ -243,6 +243,7 @@ class Manifest(RateModel):
             ones, or for TLS servers besides them; the setting may be empty.
         secrets: What each secret is, by name.
         permissions: Everything a connection's account needs for all capabilities; equals what the code declares.
+        permissions_are: What the vendor calls them, for people.
         limits, endpoints, reason_header, priority_header: How fast it may be asked; see `rates`.
         probe: A path that is read to see whether a connection answers and its credentials count; 404 is an answer.
     """
@@ -261,6 +262,7 @@ class Manifest(RateModel):
     settings: dict[str, Setting]
     secrets: dict[str, str]
     permissions: tuple[str, ...]
+    permissions_are: str = "permissions"
     inbound: InboundRule | None = None
     probe: str = ""
 
