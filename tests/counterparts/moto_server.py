@@ -11,6 +11,9 @@ from typing import Any
 from moto.acm.models import CertBundle
 from moto.acm.responses import AWSCertificateManagerResponse
 from moto.core.responses import ActionResult
+from moto.elbv2.exceptions import ELBClientError
+from moto.elbv2.models import ELBv2Backend
+from moto.elbv2.responses import ELBV2Response
 from moto.iam.access_control import IAMRequestBase
 from moto.route53.exceptions import InvalidChangeBatch
 from moto.route53.responses import Route53
@@ -97,6 +100,53 @@ def with_time(change: Function, look: Function) -> tuple[Function, Function]:
     )
 
 
+def keeping_its_list(modify: Function) -> Function:
+    """The default certificate is replaced and the list stays (API reference, ModifyListener); moto empties it."""
+
+    def modified(backend: Any, arn: str, *arguments: Any) -> Any:
+        [listener] = backend.describe_listeners(load_balancer_arn=None, listener_arns=[arn])
+        listed = listener.certificates[1:]
+        found = modify(backend, arn, *arguments)
+        found.certificates = [*found.certificates[:1], *listed]
+        return found
+
+    return modified
+
+
+def once_each(add: Function) -> Function:
+    """What is listed is not listed again, and only what there is (API reference, AddListenerCertificates)."""
+
+    def added(backend: Any, arn: str, certificates: list[dict[str, Any]]) -> Any:
+        [listener] = backend.describe_listeners(load_balancer_arn=None, listener_arns=[arn])
+        asked = [each["CertificateArn"] for each in certificates]
+        if not all(backend._certificate_exists(certificate_arn=each) for each in asked):
+            raise ELBClientError("CertificateNotFound", "There is no such certificate")
+        return add(backend, arn, [{"CertificateArn": each} for each in asked if each not in listener.certificates[1:]])
+
+    return added
+
+
+def from_its_list(backend: Any, arn: str, certificates: list[dict[str, Any]]) -> None:
+    """The default certificate stays where it is (API reference, RemoveListenerCertificates); moto takes it away too."""
+    [listener] = backend.describe_listeners(load_balancer_arn=None, listener_arns=[arn])
+    gone = {each["CertificateArn"] for each in certificates}
+    listener.certificates[1:] = [each for each in listener.certificates[1:] if each not in gone]
+
+
+def listeners_pages(describe: Function) -> Function:
+    """A page at a time, of two at most, so that every test meets more than one; moto gives all at once."""
+
+    def described(response: Any) -> ActionResult:
+        found = describe(response).result["Certificates"]
+        start = int(response._get_param("Marker") or 0)
+        end = start + 2
+        return ActionResult(
+            {"Certificates": found[start:end], **({"NextMarker": str(end)} if end < len(found) else {})}
+        )
+
+    return described
+
+
 def without_a_body(request: Function) -> Function:
     """A GET is signed over its address; moto takes its parameters for a body that was signed."""
 
@@ -123,6 +173,18 @@ MENDED: list[tuple[type, dict[str, Function]]] = [
                 strict=True,
             )
         ),
+    ),
+    (
+        ELBv2Backend,
+        {
+            "modify_listener": keeping_its_list(ELBv2Backend.modify_listener),
+            "add_listener_certificates": once_each(ELBv2Backend.add_listener_certificates),
+            "remove_listener_certificates": from_its_list,
+        },
+    ),
+    (
+        ELBV2Response,
+        {"describe_listener_certificates": listeners_pages(ELBV2Response.describe_listener_certificates)},
     ),
     (IAMRequestBase, {"_create_aws_request": without_a_body(IAMRequestBase._create_aws_request)}),
 ]

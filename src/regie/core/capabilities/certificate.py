@@ -193,8 +193,18 @@ class Target(Record):
     connection: str = ""
 
 
+NOTHING = "nothing"
+"""In place of a certificate: the target is to have none."""
+
+
 class Deployment(Record):
-    """A kept certificate to put in place at a target; an empty one means what was there before Regie came."""
+    """A certificate to put in place at a target.
+
+    Attributes:
+        certificate: Reference of a kept one. Where the target takes its certificates from a store, also the store's own
+            name of one, such as an ARN, or `nothing`. Empty means what was there before Regie came, where the target
+            keeps that itself.
+    """
 
     target: str
     certificate: str
@@ -208,17 +218,17 @@ class DeployedState(Record):
         serial: What it serves to whoever connects; empty when it serves none.
         connection: As it was asked for, so that the answer says where to ask again.
         certificate: Reference of the same certificate where Regie keeps it, else empty.
+        restore: What `certificate.deploy` takes to have this very certificate in place again, whoever put it there.
         installed: Serial of what is written in its configuration; differs from `serial` until it has reloaded.
-        former: Reference of what was in place before, where that is known.
     """
 
     target: str
     serial: str
+    restore: str
     connection: str = ""
     certificate: str = ""
     installed: str = ""
     not_after: AwareDatetime | None = None
-    former: str = ""
 
 
 class Importing(Record):
