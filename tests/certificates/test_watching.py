@@ -24,7 +24,7 @@ from .stage import DOMAIN, PATIENCE_S, TENANT, Stage, World, opened
 pytestmark = pytest.mark.slow
 
 DAY = timedelta(days=1)
-MANAGED, BY_HAND = "shop.example.test", "hand.example.test"
+MANAGED, BY_HAND, IN_FILE = "shop.example.test", "hand.example.test", "file.example.test"
 OWNER, ABOVE = "web@example.com", "head@example.com"
 AUTHORITY = Authority("A customer's own")
 
@@ -59,7 +59,16 @@ async def stage(  # noqa: PLR0917  fixtures are given by name
     (world.shelf / "site.serial").write_text(first.serial)
     listed = [{**endpoint, "server_name": name} for name in (MANAGED, BY_HAND)]
     listed.append({"host": "127.0.0.1", "port": 9, "server_name": "silent.example.test"})
+    files = tmp_path / "files"
+    files.mkdir()
+    AUTHORITY.issue([IN_FILE], lifetime=90 * DAY).write(files, "site")
+    (files / "odd.pem").write_text("nothing to see here")
     world.connections = {
+        "files": {
+            "connector": "tls",
+            "domains": [DOMAIN],
+            "settings": {"folders": [str(files)], "roots": AUTHORITY.pem},
+        },
         "endpoints": {
             "connector": "tls",
             "domains": [DOMAIN],
@@ -69,6 +78,7 @@ async def stage(  # noqa: PLR0917  fixtures are given by name
     }
     world.settings = {
         "watched": ["endpoints"],
+        "sources": ["files"],
         "owners": [{"names": ["*.example.test"], "owners": [OWNER, ABOVE], "channel": "web-team"}],
         "ticket_queue": "ITSM",
         "tell_in_chat": True,
@@ -110,15 +120,20 @@ def on(board: Path, letter: str) -> list[dict[str, str]]:
 
 
 async def test_what_is_about_to_expire_is_renewed_or_people_are_told_and_it_settles(
-    stage: Stage, server: Nginx, first: Issued, board: Path
+    stage: Stage, server: Nginx, first: Issued, board: Path, tmp_path: Path
 ) -> None:
     await watch(stage)
-    inventory = await kept(stage, "endpoint")
+    unreadable = str(tmp_path / "files" / "odd.pem")
+    inventory = await kept(stage, "certificate")
     assert {name: each.state for name, each in inventory.items()} == {
         MANAGED: "urgent",
         BY_HAND: "urgent",
         "silent.example.test": "unseen",
+        IN_FILE: "healthy",
+        unreadable: "unseen",
     }
+    assert inventory[IN_FILE].value["owner"] == OWNER
+    assert [inventory[each].value["findings"] for each in (IN_FILE, unreadable)] == [[], ["unreadable"]]
     assert [inventory[name].value["renewed_by"] for name in (MANAGED, BY_HAND)] == ["regie", "nobody"]
     assert inventory["silent.example.test"].value["findings"] == ["unreachable:refused"]
     # What is managed has been renewed, once.
@@ -139,7 +154,7 @@ async def test_what_is_about_to_expire_is_renewed_or_people_are_told_and_it_sett
     reload = await asyncio.create_subprocess_exec(server.program, "-c", str(server.config), "-s", "reload")
     assert await reload.wait() == 0
     async with asyncio.timeout(PATIENCE_S):
-        while (await kept(stage, "endpoint"))[BY_HAND].state != "healthy":
+        while (await kept(stage, "certificate"))[BY_HAND].state != "healthy":
             await watch(stage)
     [ticket] = on(board, "T")
     assert ticket["status"] == "closed"
@@ -151,6 +166,6 @@ async def test_a_dry_run_of_a_page_keeps_nothing_and_tells_nobody(stage: Stage, 
     state = await stage.until(key, lambda state: state.status.is_final)
     assert state.status is RunStatus.DONE, state.failure
     await ended(stage)
-    assert await kept(stage, "endpoint") == {}
+    assert await kept(stage, "certificate") == {}
     assert on(board, "?") == []
     assert stage.deployments() == 0
