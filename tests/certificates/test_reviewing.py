@@ -294,20 +294,18 @@ async def test_what_nothing_uses_may_end_in_peace() -> None:
 
 async def test_what_a_store_cannot_renew_without_people_gets_its_ticket_like_what_people_renew() -> None:
     """Of 60 days a quarter is left when one that renews itself is overdue, and a third when people have to act."""
-    stuck = {"renewed_by": "source", "renewal": "waits_for_proof"}
-    for more, first in (({"renewed_by": "source"}, 45), (stuck, 41)):
+    for renewal, first in (("pending", 45), ("waits_for_proof", 41)):
+        by_itself = holds("a.example.com", lives=60, renewed_by="source", renewal=renewal)
         days = Days()
-        heard = [
-            day for day in range(1, 60) if (await days.look(day, holds("a.example.com", lives=60, **more))).attention
-        ]
+        heard = [day for day in range(1, 60) if (await days.look(day, by_itself)).attention]
         assert heard[0] == first
 
 
 async def test_one_certificate_here_and_there_has_one_ticket_and_one_voice() -> None:
     days = Days()
     [first] = (await days.look(55, shows("hand.example.com", lives=60))).attention
-    owned = {"owners": [Ownership(names=["hand.*"], owners=["somebody.else@example.com"])]}
-    assert (await days.look(55.1, holds("hand.example.com", lives=60), **owned)).attention == []
+    owners = [Ownership(names=["hand.*"], owners=["somebody.else@example.com"])]
+    assert (await days.look(55.1, holds("hand.example.com", lives=60), owners=owners)).attention == []
     [again] = (await days.look(56, shows("hand.example.com", lives=60))).attention
     assert (again.key, again.owner) == (first.key, first.owner)
     # The endpoint is listed no more: two days later the store speaks, about the same ticket.
@@ -331,6 +329,13 @@ async def test_a_managed_certificate_that_only_a_store_knows_is_renewed() -> Non
     assert (await days.look(61.1, shows())).renew == [], "it is the same certificate"
     by_itself = holds("www.shop.example.com", "c3", place="arn:3", renewed_by="source")
     assert (await days.look(61.2, by_itself)).renew == []
+
+
+async def test_a_certificate_for_more_names_than_are_managed_is_not_renewed_by_regie() -> None:
+    days = Days()
+    more = {"arn:1": ["*.shop.example.com", "shop.example.com"], "arn:2": ["mail.example.com", "shop.example.com"]}
+    await days.look(1, *(holds(place=arn).model_copy(update={"names": names}) for arn, names in more.items()))
+    assert [days.endpoint(f"{arn} in store").value["renewed_by"] for arn in more] == ["regie", "nobody"]
 
 
 async def test_a_path_longer_than_a_key_is_kept_under_a_shorter_one() -> None:

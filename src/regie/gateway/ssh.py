@@ -158,7 +158,9 @@ class SshHost(Host):
     async def _list_files(self, folder: str) -> list[str]:
         async with self._speaking(folder, "looked into") as files:
             try:
-                listed = [(f"{folder}/{each.filename}", each.attrs.permissions) for each in await files.readdir(folder)]
+                listed = [
+                    (f"{folder}/{each.filename!s}", each.attrs.permissions) for each in await files.readdir(folder)
+                ]
                 return [path for path, mode in listed if await _is_file(files, path, mode)]
             except asyncssh.SFTPNoSuchFile:
                 return []

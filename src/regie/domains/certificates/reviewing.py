@@ -13,6 +13,7 @@ from regie.core.block import Context, block
 from regie.core.capabilities import certificate, record, tls
 from regie.core.capability import Record
 from regie.core.errors import Denied, InvalidInput, Terminal
+from regie.core.server_name import is_for
 from regie.domains.certificates.sightings import Sighting, presented, stored
 from regie.domains.certificates.stages import Marks, Rules, Stage, Window, in_words, marks_of, told
 
@@ -189,7 +190,7 @@ async def _look_at(  # noqa: PLR0917  everything that decides over one place
     rules: Rules,
 ) -> _Seen:
     names, shown = sighting.names, sighting.shown
-    entry = next((each for each, managed in entries.items() if any(_is_for(name, managed.names) for name in names)), "")
+    entry = next((each for each, managed in entries.items() if _is_for_all(managed.names, names)), "")
     owner = next((each for each in owners if any(_fits(name, each.names) for name in names)), Ownership(names=[]))
     last = dict(shown if shown is not None else before.value if before else {})
     not_before, not_after = _moment(last, "not_before"), _moment(last, "not_after")
@@ -342,7 +343,6 @@ def _fits(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
 
 
-def _is_for(name: str, names: Sequence[str]) -> bool:
-    """Whether a certificate for these names is one for this name: a wildcard stands for one label (RFC 9525, 6.3)."""
-    wanted = {name.lower(), f"*.{name.lower().partition('.')[2]}"}
-    return any(each.lower() in wanted for each in names)
+def _is_for_all(managed: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether a renewal for these names takes the place of a certificate for those."""
+    return all(is_for(managed, name.lower()) for name in names)

@@ -9,8 +9,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from regie.core.capabilities.tls import Code, Endpoint, Finding, Inspection, Summary
+from regie.core.server_name import is_for
 from regie.kit.tls.certificates import Parsed, has_weak_key, is_weakly_signed
-from regie.kit.tls.names import is_for
 from regie.kit.tls.trust import Path
 
 OLD_PROTOCOLS = frozenset({"SSLv2", "SSLv3", "TLSv1", "TLSv1.1"})
