@@ -10,20 +10,24 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from regie.core.capabilities.record import KeptRecord
 from regie.core.run import RunStatus
+from regie.core.tenant import SecretRef
 from regie.store import records, run_lists
 from regie.store.database import Database
 from regie.store.records import Shelf
 from tests.counterparts.authority import Authority, Issued
 from tests.counterparts.nginx import Nginx, nginx
+from tests.counterparts.sshd import Sshd, sshd
 
 from .stage import DOMAIN, PATIENCE_S, TENANT, Stage, World, opened
 
 pytestmark = pytest.mark.slow
 
 DAY = timedelta(days=1)
+SSH_KEY = SecretRef(domain=DOMAIN, name="files-key")
 MANAGED, BY_HAND, IN_FILE = "shop.example.test", "hand.example.test", "file.example.test"
 OWNER, ABOVE = "web@example.com", "head@example.com"
 AUTHORITY = Authority("A customer's own")
@@ -43,6 +47,24 @@ def server(tmp_path: Path, first: Issued) -> Iterator[Nginx]:
         yield stack.enter_context(nginx(folder, first))
 
 
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """Where files are."""
+    with sshd(tmp_path_factory.mktemp("sshd")) as started:
+        yield started
+
+
+def over_ssh(host: Sshd, host_key: str, **settings: JsonValue) -> dict[str, JsonValue]:
+    """A connection to the files of a host."""
+    way = {"address": host.address, "user": host.user, "host_key": host_key}
+    return {
+        "connector": "tls",
+        "domains": [DOMAIN],
+        "settings": {**way, **settings},
+        "secrets": {"ssh_key": str(SSH_KEY)},
+    }
+
+
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
     folder = tmp_path / "board"
@@ -52,7 +74,7 @@ def board(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def stage(  # noqa: PLR0917  fixtures are given by name
-    database: Database, tmp_path: Path, world: World, server: Nginx, first: Issued, board: Path
+    database: Database, tmp_path: Path, world: World, server: Nginx, first: Issued, board: Path, host: Sshd
 ) -> AsyncIterator[Stage]:
     endpoint = {"host": "127.0.0.1", "port": server.port}
     world.entries["site"] = world.entry(MANAGED)
@@ -64,11 +86,8 @@ async def stage(  # noqa: PLR0917  fixtures are given by name
     AUTHORITY.issue([IN_FILE], lifetime=90 * DAY).write(files, "site")
     (files / "odd.pem").write_text("nothing to see here")
     world.connections = {
-        "files": {
-            "connector": "tls",
-            "domains": [DOMAIN],
-            "settings": {"folders": [str(files)], "roots": AUTHORITY.pem},
-        },
+        "files": over_ssh(host, host.host_key, folders=[str(files)], roots=AUTHORITY.pem),
+        "lost": over_ssh(host, "ssh-ed25519 nonsense", folders=[str(files)]),
         "endpoints": {
             "connector": "tls",
             "domains": [DOMAIN],
@@ -76,9 +95,10 @@ async def stage(  # noqa: PLR0917  fixtures are given by name
         },
         "board": {"connector": "board", "domains": [DOMAIN], "settings": {"folder": str(board)}},
     }
+    world.secrets[SSH_KEY] = host.private_key
     world.settings = {
         "watched": ["endpoints"],
-        "sources": ["files"],
+        "sources": ["lost", "files"],
         "owners": [{"names": ["*.example.test"], "owners": [OWNER, ABOVE], "channel": "web-team"}],
         "ticket_queue": "ITSM",
         "tell_in_chat": True,
@@ -124,6 +144,7 @@ async def test_what_is_about_to_expire_is_renewed_or_people_are_told_and_it_sett
 ) -> None:
     await watch(stage)
     unreadable = str(tmp_path / "files" / "odd.pem")
+    assert list(await kept(stage, "failed_page")) == ["certificates of lost"]
     inventory = await kept(stage, "certificate")
     assert {name: each.state for name, each in inventory.items()} == {
         MANAGED: "urgent",
