@@ -17,6 +17,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 from psycopg.pq import TransactionStatus
+from pydantic import ValidationError
 
 from regie import discovery, store
 from regie.core.audit import Actor, Event, Fact
@@ -99,6 +100,7 @@ OF_ALL = {
     "figures.in_use",
     "liveness.asleep",
     "liveness.unfinished_domains",
+    "finding.runs_with",
     "logs.list_logs",
     "logs.cosignatures",
     "logs.newest_cosigned",
@@ -296,7 +298,7 @@ async def walk(tx: Transaction, name: str, ask: Asking) -> Any:
     given = {**ask.arguments(function), **(SPECIAL[name](ask) if name in SPECIAL else {})}
     try:
         return await function(tx, **given)
-    except SealBroken as error:
+    except (SealBroken, ValidationError) as error:
         raise AssertionError(f"{name} has read another's row") from error
     except (RegieError, psycopg.IntegrityError) as error:
         return error

@@ -21,7 +21,7 @@ from regie.core.run import CloseApproval, Decided, OpenApproval, Remind
 from regie.store import audit, inbox
 from regie.store.database import Transaction
 from regie.store.inbox import HeardMeanwhile
-from regie.store.keys import Cursor, RunKey, as_json
+from regie.store.keys import Cursor, RunKey, as_columns, as_json
 
 Status = Literal["open", "approved", "refused", "timeout", "cancelled"]
 
@@ -256,8 +256,9 @@ async def asked_in(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey, froz
     """Who has been asked to decide something in each of these runs; nothing is opened for that."""
     rows = await tx.rows(
         """select tenant, domain, run, array_agg(distinct person) as asked
-           from regie.approval, unnest(approvers) person where run = any(%(runs)s::uuid[]) group by 1, 2, 3""",
-        {"runs": [key.run for key in keys]},
+           from unnest(%(tenants)s::text[], %(domains)s::text[], %(runs)s::uuid[]) k (tenant, domain, run)
+           join regie.approval a using (tenant, domain, run) cross join unnest(a.approvers) person group by 1, 2, 3""",
+        as_columns(keys),
     )
     return {RunKey(row["tenant"], row["domain"], str(row["run"])): frozenset(row["asked"]) for row in rows}
 

@@ -19,7 +19,7 @@ from regie.core.format import FORMAT, require_readable
 from regie.core.run import Cancelled, Parent, Paused, Resumed, RunStatus
 from regie.store import audit, child_pauses, inbox, start_rates, timers
 from regie.store.database import Transaction
-from regie.store.keys import READY, Cursor, RunKey, id_span
+from regie.store.keys import READY, Cursor, RunKey, as_columns, id_span
 
 THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(run)s"
 BARE: LiteralString = """
@@ -264,8 +264,10 @@ async def start(tx: Transaction, new: NewRun, *, is_last: bool = False) -> Start
 async def workflows_of(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey, str]:
     """Of which workflow each of these runs is."""
     rows = await tx.rows(
-        "select tenant, domain, id, workflow from regie.run where id = any(%(runs)s::uuid[])",
-        {"runs": [key.run for key in keys]},
+        """select tenant, domain, id, workflow
+           from unnest(%(tenants)s::text[], %(domains)s::text[], %(runs)s::uuid[]) k (tenant, domain, id)
+           join regie.run using (tenant, domain, id)""",
+        as_columns(keys),
     )
     return {RunKey(row["tenant"], row["domain"], str(row["id"])): row["workflow"] for row in rows}
 
