@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from regie.connectors.acm.connector import Acm
 from regie.core.capabilities.certificate import (
     Certificate,
+    CertificateList,
     CertificateQuery,
     Importing,
     Inventory,
@@ -82,6 +83,10 @@ async def test_a_list_is_read_page_by_page_with_keys_of_every_kind(cloud: Cloud,
     made = {theirs(cloud, f"host-{number}.example.test") for number in range(45)}
     found, pages = await every(ours(cloud, shelf))
     assert pages == 3
+    listed = await read_of(ours(cloud, shelf), "certificate.list_pages").read(CertificateList())
+    assert (listed.certificates, len(listed.cursors)) == (45, 3)
+    [last] = [await read_of(ours(cloud, shelf), "certificate.list").read(Source(cursor=listed.cursors[-1]))]
+    assert (len(last.certificates), last.cursor) == (5, "")
     assert {each.id for each in found} == made
     assert {each.key for each in found} == {"ec-p256"}
     assert all(each.serial and each.not_after and each.state == "imported" for each in found)
@@ -99,7 +104,7 @@ async def test_a_certificate_is_told_in_our_words(cloud: Cloud, shelf: Shelf) ->
     assert found.names == ["*.example.test", "www.example.test"]
     assert (found.serial, found.issuer, found.key) == (kept.serial, "Authority of a test", "ec-p256")
     assert (found.not_before, found.not_after) == (kept.not_before, kept.not_after)
-    assert (found.state, found.renewed_by, found.used_by) == ("imported", "regie", [])
+    assert (found.state, found.renewed_by, found.used_by, found.is_used) == ("imported", "regie", [], False)
     other = await read_of(ours(cloud, shelf), "certificate.find").read(
         CertificateQuery(certificate=theirs(cloud, "a.example.test"))
     )
@@ -110,7 +115,7 @@ async def test_what_uses_a_certificate_is_told(cloud: Cloud, shelf: Shelf) -> No
     arn = theirs(cloud, "used.example.test")
     listener = listen(cloud, arn)
     found = await read_of(ours(cloud, shelf), "certificate.find").read(CertificateQuery(certificate=arn))
-    assert found.used_by == [listener]
+    assert (found.used_by, found.is_used) == ([listener], True)
 
 
 async def test_what_amazon_has_issued_is_told_from_what_it_will_not_renew(cloud: Cloud, shelf: Shelf) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from moto.acm.models import CertBundle
+from moto.acm.models import CertBundle, acm_backends
 from moto.acm.responses import AWSCertificateManagerResponse
 from moto.core.responses import ActionResult
 from moto.elbv2.exceptions import ELBClientError
@@ -40,14 +40,14 @@ def with_serials(describe: Function) -> Function:
 
 
 def with_pages(list_certificates: Function) -> Function:
-    """Pages, and only the kinds of keys that were asked for; moto gives all at once and tells too much of each."""
+    """Pages, of twenty at most, and only the kinds of keys asked for; moto gives all at once, and tells too much."""
 
     def listed(response: Any) -> ActionResult:
         found = list_certificates(response).result["CertificateSummaryList"]
         kinds = (response._get_param("Includes") or {}).get("keyTypes") or LISTED_UNASKED
         fitting = [_summary(each) for each in found if each["KeyAlgorithm"] in kinds]
         start = int(response._get_param("NextToken") or 0)
-        end = start + int(response._get_param("MaxItems") or 100)
+        end = start + min(int(response._get_param("MaxItems") or 100), 20)
         page: dict[str, Any] = {"CertificateSummaryList": fitting[start:end]}
         return ActionResult({**page, "NextToken": str(end)} if end < len(fitting) else page)
 
@@ -133,6 +133,22 @@ def from_its_list(backend: Any, arn: str, certificates: list[dict[str, Any]]) ->
     listener.certificates[1:] = [each for each in listener.certificates[1:] if each not in gone]
 
 
+def noting_use(change: Function) -> Function:
+    """ACM tells what uses a certificate (API reference, CertificateDetail); moto notes it for new listeners only."""
+
+    def changed(backend: Any, arn: str, *arguments: Any) -> Any:
+        [listener] = backend.describe_listeners(load_balancer_arn=None, listener_arns=[arn])
+        before = set(listener.certificates)
+        found = change(backend, arn, *arguments)
+        known = acm_backends[backend.account_id][backend.region_name]._certificates
+        for each in before ^ set(listener.certificates):
+            users = {*known[each].in_use_by} - {arn} if each in before else {*known[each].in_use_by, arn}
+            known[each].in_use_by = sorted(users)
+        return found
+
+    return changed
+
+
 def listeners_pages(describe: Function) -> Function:
     """A page at a time, of two at most, so that every test meets more than one; moto gives all at once."""
 
@@ -177,9 +193,9 @@ MENDED: list[tuple[type, dict[str, Function]]] = [
     (
         ELBv2Backend,
         {
-            "modify_listener": keeping_its_list(ELBv2Backend.modify_listener),
-            "add_listener_certificates": once_each(ELBv2Backend.add_listener_certificates),
-            "remove_listener_certificates": from_its_list,
+            "modify_listener": noting_use(keeping_its_list(ELBv2Backend.modify_listener)),
+            "add_listener_certificates": noting_use(once_each(ELBv2Backend.add_listener_certificates)),
+            "remove_listener_certificates": noting_use(from_its_list),
         },
     ),
     (

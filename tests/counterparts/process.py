@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-READY_S = 20.0
+READY_S = 60.0
 STOP_S = 10.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Iterator
@@ -27,6 +28,11 @@ from tests.counterparts.sshd import Sshd, new_key, sshd
 pytestmark = pytest.mark.slow
 
 PEM = "-----BEGIN {0}-----\nAAAA\n-----END {0}-----"
+
+
+def fill(*paths: str) -> None:
+    for path in paths:
+        Path(path).write_text(PEM.format("CERTIFICATE"))
 
 
 def listed(folder: Path) -> list[str]:
@@ -184,6 +190,13 @@ async def test_a_full_disk_is_said_to_be_full(host: Host, tmp_path: Path, option
             assert caught.value.code == "disk-full"
         assert await host.read(str(folder / "small")) == b"former"
         assert listed(folder) == ["small"]
+
+
+async def test_a_name_that_is_no_text_hides_no_other(host: Host, tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.pem")
+    fill(odd, str(tmp_path / "a.pem"))
+    assert sorted(await host.list_files()) == [str(tmp_path / "a.pem"), odd]
+    assert await host.read(odd) == PEM.format("CERTIFICATE").encode()
 
 
 async def test_only_its_commands_are_run(host: Host) -> None:

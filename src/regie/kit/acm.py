@@ -22,7 +22,7 @@ _KINDS = {
     "EC_secp384r1": "ec-p384",
     "EC_secp521r1": "ec-p521",
 }
-ALL_KINDS = {"keyTypes": list(_KINDS)}
+_ALL_KINDS = {"keyTypes": list(_KINDS)}
 """Without it only RSA keys of up to 2048 bits are listed (API reference, ListCertificates, Includes)."""
 _STATES = {
     "ISSUED": "issued",
@@ -31,6 +31,12 @@ _STATES = {
     "REVOKED": "revoked",
     "INACTIVE": "failed",
     "VALIDATION_TIMED_OUT": "failed",
+    "FAILED": "failed",
+}
+_RENEWALS = {
+    "PENDING_AUTO_RENEWAL": "pending",
+    "PENDING_VALIDATION": "waits_for_proof",
+    "SUCCESS": "done",
     "FAILED": "failed",
 }
 
@@ -42,6 +48,11 @@ async def find(aws: Aws, keys: Keys, arn: str) -> Certificate:
         NotFound: ACM has none.
     """
     return await told(keys, await detail(aws, arn))
+
+
+async def arns(aws: Aws) -> list[str]:
+    """The ARNs of all certificates, sorted."""
+    return sorted([str(each["CertificateArn"]) async for each in _listed(aws)])
 
 
 async def detail(aws: Aws, arn: str) -> Mapping[str, Any]:
@@ -56,7 +67,9 @@ async def detail(aws: Aws, arn: str) -> Mapping[str, Any]:
 
 async def find_imported(aws: Aws, keys: Keys, kept: KeptCertificate) -> Certificate | None:
     """The imported certificate that is this very one, if ACM has it."""
-    async for each in _imported(aws):
+    async for each in _listed(aws):
+        if each.get("Type", "IMPORTED") != "IMPORTED":
+            continue
         # The list tells no serials; what does not end at the same second is another one.
         ends = each.get("NotAfter")
         if ends is None or ends == kept.not_after:
@@ -70,6 +83,8 @@ async def told(keys: Keys, found: Mapping[str, Any]) -> Certificate:
     """A certificate in our words; one that is not issued yet has neither serial nor times."""
     serial = str(found.get("Serial", "")).replace(":", "").lower().lstrip("0")
     state = _STATES.get(str(found["Status"]), "failed")
+    renewal = found.get("RenewalSummary", {})
+    used_by = sorted(found.get("InUseBy", []))
     algorithm = str(found.get("KeyAlgorithm", "")).replace("-", "_")
     return Certificate(
         id=str(found["CertificateArn"]),
@@ -81,21 +96,31 @@ async def told(keys: Keys, found: Mapping[str, Any]) -> Certificate:
         key=_KINDS.get(algorithm, algorithm.lower()),
         state="imported" if found["Type"] == "IMPORTED" and state == "issued" else state,
         renewed_by=await _renewed_by(keys, found, serial),
-        used_by=sorted(found.get("InUseBy", [])),
+        renewal=_RENEWALS.get(str(renewal.get("RenewalStatus", "")), ""),
+        used_by=used_by,
+        is_used=bool(used_by),
+        findings=_findings(state, renewal),
     )
 
 
-def _imported(aws: Aws) -> AsyncIterator[Mapping[str, Any]]:
-    """What was imported, page by page, as the list tells of it."""
-    listed = aws.entries(
+def _findings(state: str, renewal: Mapping[str, Any]) -> list[str]:
+    found = [state] if state in {"expired", "revoked"} else []
+    if renewal.get("RenewalStatus") == "FAILED":
+        cause = str(renewal.get("RenewalStatusReason", "")).lower()
+        found.append(f"renewal_failed:{cause}" if cause else "renewal_failed")
+    return found
+
+
+def _listed(aws: Aws) -> AsyncIterator[Mapping[str, Any]]:
+    """Every certificate, page by page, as the list tells of it."""
+    return aws.entries(
         "acm",
         "ListCertificates",
         of="CertificateSummaryList",
         follow={"NextToken": "NextToken"},
-        Includes=ALL_KINDS,
+        Includes=_ALL_KINDS,
         MaxItems=1000,
     )
-    return (each async for each in listed if each.get("Type", "IMPORTED") == "IMPORTED")
 
 
 async def _renewed_by(keys: Keys, found: Mapping[str, Any], serial: str) -> str:

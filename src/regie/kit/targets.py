@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from regie.core.capability import Record
 from regie.core.errors import Denied, NotFound, Refused
+from regie.core.server_name import is_for
 from regie.kit.connector import Settings
+from regie.kit.tls.names import ascii_name
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?")
 Place = TypeVar("Place", bound=Record)
@@ -55,22 +57,16 @@ def refuse_other_names(certificate: str, names: Collection[str], server_name: st
     Args:
         certificate: What it is called in the message: its serial, or its ARN.
         names: Lower case. One that is only planned has none yet.
-        server_name: Empty where a target says none: then any certificate will do.
+        server_name: In any script. Empty where a target says none: then any certificate will do.
 
     Raises:
+        InvalidInput: That is no name of a server.
         Refused: It is for other names.
     """
-    if server_name and names and not covers(names, server_name):
+    if server_name and names and not is_for(names, ascii_name(server_name)):
         raise Refused(
             f"the certificate {certificate} is not for {server_name}, so it is not put in place at {target}",
             status=0,
             code="wrong-names",
             hint=f"It is for {', '.join(names)}.",
         )
-
-
-def covers(names: Collection[str], name: str) -> bool:
-    """Whether a certificate for these names is one for this name (RFC 9525, 6.3: a wildcard is one whole label)."""
-    name = name.lower()
-    _, _, parent = name.partition(".")
-    return name in names or f"*.{parent}" in names

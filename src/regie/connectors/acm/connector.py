@@ -8,9 +8,10 @@ from regie.core.capabilities import certificate
 from regie.core.effect import Repeat
 from regie.core.errors import NotFound, Refused
 from regie.core.plan import Change, NoChange, Receipt
-from regie.kit.acm import ALL_KINDS, detail, find, find_imported, told
+from regie.kit.acm import arns, detail, find, find_imported, told
 from regie.kit.connector import Connector, Read, Seen, Write, provides
 from regie.kit.keys import Material, Part
+from regie.kit.paging import page_after, pages_of
 
 _READS = ["acm:DescribeCertificate", "acm:ListCertificates"]
 _PAGE = 20
@@ -22,19 +23,25 @@ class Acm(Connector):
 
     @provides(certificate.LIST, permissions=_READS)
     class ListCertificates(Read[certificate.Source, certificate.Inventory]):
-        """A page of certificates. The identifier of the authority's key is not among what ACM tells."""
+        """A page of certificates, by their ARN. The identifier of the authority's key is not among what ACM tells."""
 
         async def read(self, want: certificate.Source) -> certificate.Inventory:
-            begin = {"NextToken": want.cursor} if want.cursor else {}
-            page = await self.aws.call("acm", "ListCertificates", MaxItems=_PAGE, Includes=ALL_KINDS, **begin)
+            page, cursor = page_after(await arns(self.aws), want.cursor, _PAGE)
             listed = []
-            for each in page["CertificateSummaryList"]:
+            for arn in page:
                 try:
-                    listed.append(await find(self.aws, self.keys, str(each["CertificateArn"])))
+                    listed.append(await find(self.aws, self.keys, arn))
                 except NotFound:
-                    continue  # taken away since the page was read
-            listed.sort(key=lambda each: each.id)
-            return certificate.Inventory(certificates=listed, cursor=str(page.get("NextToken") or ""))
+                    continue  # taken away since the list was read
+            return certificate.Inventory(certificates=listed, cursor=cursor)
+
+    @provides(certificate.LIST_PAGES, permissions=["acm:ListCertificates"])
+    class ListPages(Read[certificate.CertificateList, certificate.Pages]):
+        """Count them."""
+
+        async def read(self, want: certificate.CertificateList) -> certificate.Pages:
+            found = await arns(self.aws)
+            return certificate.Pages(cursors=pages_of(found, _PAGE), certificates=len(found))
 
     @provides(certificate.FIND, permissions=["acm:DescribeCertificate"])
     class FindCertificate(Read[certificate.CertificateQuery, certificate.Certificate]):

@@ -26,11 +26,13 @@ from regie.core.capability import Record
 from regie.core.effect import Repeat
 from regie.core.errors import NotFound, Refused
 from regie.core.plan import Change, NoChange, Receipt
+from regie.core.server_name import is_for
 from regie.kit.acm import find, find_imported
 from regie.kit.aws import Aws
 from regie.kit.connector import Connector, Read, Seen, Settings, Write, provides
 from regie.kit.keys import Keys
-from regie.kit.targets import covers, place_of, refuse_other_names
+from regie.kit.targets import place_of, refuse_other_names
+from regie.kit.tls.names import ascii_name
 
 _LOOKING = ["acm:DescribeCertificate", "elasticloadbalancing:DescribeListenerCertificates"]
 _PUTTING = [
@@ -257,7 +259,7 @@ async def _in_place(aws: Aws, keys: Keys, place: Place) -> list[Certificate]:
         raise NotFound(f"the listener {place.listener} has no certificate: does it speak HTTPS or TLS?")
     found = [await _stored(aws, keys, arn) for arn in arns]
     if place.listed:
-        found = [each for each in found if covers(each.names, place.server_name)]
+        found = [each for each in found if is_for(each.names, ascii_name(place.server_name))]
     return sorted(found, key=lambda each: (each.not_before or datetime.min.replace(tzinfo=UTC), each.id), reverse=True)
 
 
