@@ -98,6 +98,7 @@ class Shelf(RecordedKeys):
         parts = {
             Part.CERTIFICATE: self.issued[material.certificate].chain,
             Part.INTERMEDIATES: "",
+            Part.CHAIN: self.issued[material.certificate].chain,
             Part.PRIVATE_KEY: self.issued[material.certificate].key,
         }
         return parts[material.part].encode()

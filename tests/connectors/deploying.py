@@ -34,8 +34,8 @@ from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.access import Calls
 from regie.kit.connector import Read, Write
 from regie.kit.deployment import DeployPemFile, pem_file_of
-from regie.kit.host import LocalHost
 from regie.kit.keys import Material, Part, SigningRequest
+from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
 from tests.counterparts.authority import Authority, Issued
 from tests.counterparts.haproxy import Haproxy

@@ -20,8 +20,8 @@ from regie.core.capability import Capability
 from regie.core.errors import AuthFailed, InvalidInput
 from regie.kit.access import Calls
 from regie.kit.connector import Read
-from regie.kit.host import LocalHost
 from regie.kit.keys import Material
+from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
 from regie.kit.tls.certificates import parse
 from regie.kit.tls.handshake import Client, Limits

@@ -130,8 +130,9 @@ async def test_a_certificate_for_other_names_is_refused(keyring: Keyring) -> Non
             await keyring.keep(request.certificate, Signer().sign(request), names)
 
 
-async def test_a_key_that_does_not_fit_any_more_is_not_handed_out_with_its_chain(
-    keyring: Keyring, vault: VaultFile
+@pytest.mark.parametrize("part", [Part.EVERYTHING, Part.PRIVATE_KEY])
+async def test_a_key_that_does_not_fit_any_more_is_not_handed_out(
+    keyring: Keyring, vault: VaultFile, part: Part
 ) -> None:
     request = await keyring.request(ORDER, NAMES, "ec-p256")
     kept = await keyring.keep(request.certificate, Signer().sign(request), NAMES)
@@ -139,7 +140,7 @@ async def test_a_key_that_does_not_fit_any_more_is_not_handed_out_with_its_chain
     secret = await vault.get("acme", SecretRef(domain="certificates", name=_name(other.certificate)))
     vault.put("acme", SecretRef(domain="certificates", name=_name(kept.certificate)), secret.reveal())
     with pytest.raises(Refused, match="another key"):
-        await keyring.resolve(Material(kept.certificate, Part.EVERYTHING))
+        await keyring.resolve(Material(kept.certificate, part))
 
 
 async def test_a_second_certificate_for_an_order_is_refused(keyring: Keyring) -> None:

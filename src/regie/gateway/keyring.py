@@ -122,13 +122,19 @@ class Keyring:
             case Part.CHAIN:
                 return kept.chain.encode()
             case Part.PRIVATE_KEY:
-                return _to_pem(await self._key(material.certificate)).encode()
+                return (await self._fitting_key(material.certificate, chain)).encode()
             case Part.EVERYTHING:
-                # A pair that does not fit is not for a server to find out: nginx 1.22 loads an EC certificate with an
-                # RSA key, and then no handshake comes about.
-                key = await self._key(material.certificate)
-                _check_chain(chain, key, _names(chain[0]))
-                return kept.chain.encode() + _to_pem(key).encode()
+                return kept.chain.encode() + (await self._fitting_key(material.certificate, chain)).encode()
+
+    async def _fitting_key(self, certificate: str, chain: Sequence[x509.Certificate]) -> str:
+        """The private key as PEM.
+
+        A pair that does not fit is not for a server to find out, be it in one file or in two: nginx 1.22 loads an EC
+        certificate with an RSA key, and then no handshake comes about.
+        """
+        key = await self._key(certificate)
+        _check_chain(chain, key, _names(chain[0]))
+        return _to_pem(key)
 
     async def _kept(self, certificate: str) -> certificates.Certificate:
         self._own(certificate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from regie.core.server_name import is_for
 from regie.kit.connector import Settings
 from regie.kit.tls.names import ascii_name
 
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?")
 Place = TypeVar("Place", bound=Record)
 
 
@@ -35,6 +37,18 @@ def place_of(settings: Settings, target: str, kind: type[Place], form: str) -> P
         return kind.model_validate(targets[target])
     except ValidationError:
         raise Denied(f"target {target} of the connection cannot be used", hint=f"Write {form}.") from None
+
+
+def refuse_odd_name(target: str) -> None:
+    """Refuse a target that cannot give a file its name.
+
+    Raises:
+        Denied: It cannot.
+    """
+    if not _NAME.fullmatch(target):
+        raise Denied(
+            f"target {target!r} is no name of a file", hint="Use lower-case letters, digits, dots and hyphens."
+        )
 
 
 def refuse_other_names(certificate: str, names: Collection[str], server_name: str, target: str) -> None:
