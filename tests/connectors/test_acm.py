@@ -23,7 +23,7 @@ from regie.core.capabilities.certificate import (
 from regie.core.errors import AuthFailed, NotFound, Refused
 from regie.core.plan import Change, Receipt
 from regie.kit.keys import Material, Part
-from tests.counterparts.authority import Authority, Issued
+from regie_sandbox.servers.authority import Authority, Issued
 from tests.counterparts.aws import REGION, aws
 from tests.counterparts.aws import Aws as Cloud
 

@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import httpx2
 
-from .process import free_port, running
+from regie_sandbox.servers.process import free_port, running
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"

@@ -17,7 +17,7 @@ from regie.gateway.keyring import Keyring
 from regie.gateway.vault import VaultFile
 from regie.kit.keys import Material, Part, SigningRequest
 from regie.store.database import Database
-from tests.counterparts.authority import Authority
+from regie_sandbox.servers.authority import Authority
 
 pytestmark = pytest.mark.slow
 

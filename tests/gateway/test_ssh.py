@@ -19,7 +19,7 @@ from regie.kit.access import Calls
 from regie.kit.host import LARGEST_FILE, Host, LocalHost, Stored
 from regie.kit.keys import Material, Part
 from regie.kit.network import Network
-from tests.counterparts.process import free_port
+from regie_sandbox.servers.process import free_port
 from tests.counterparts.sshd import Sshd, new_key, sshd
 
 pytestmark = pytest.mark.slow

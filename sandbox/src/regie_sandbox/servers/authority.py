@@ -1,4 +1,4 @@
-"""A certificate authority of a test's own: for the servers beside it, and for certificates of any age and kind."""
+"""A certificate authority of one's own: for the servers beside it, and for certificates of any age and kind."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Issued:
 
     @property
     def serial(self) -> str:
+        """Lower-case hexadecimal."""
         return f"{x509.load_pem_x509_certificate(self.chain.encode()).serial_number:x}"
 
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
@@ -46,8 +47,8 @@ class Issued:
 class Authority:
     """Signs whatever a test asks for."""
 
-    def __init__(self, name: str = "Authority of a test") -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
+    def __init__(self, name: str = "Authority of a test", key: ec.EllipticCurvePrivateKey | None = None) -> None:
+        self._key = key or ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)  # noqa: TID251  certificates are of now
         self.certificate = (
@@ -63,6 +64,17 @@ class Authority:
             .add_extension(_usage(signs=True), critical=True)
             .sign(self._key, hashes.SHA256())
         )
+
+    @classmethod
+    def kept(cls, file: Path, name: str) -> Authority:
+        """The authority whose key is in a file; another certificate, of the same key and name, each time."""
+        if not file.exists():
+            file.write_text(_pem(ec.generate_private_key(ec.SECP256R1())))
+            file.chmod(0o600)
+        key = serialization.load_pem_private_key(file.read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TypeError(f"{file} holds another kind of key.")
+        return cls(name, key)
 
     @property
     def pem(self) -> str:
@@ -94,10 +106,12 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return Issued(signed.public_bytes(serialization.Encoding.PEM).decode(), pem.decode())
+        return Issued(signed.public_bytes(serialization.Encoding.PEM).decode(), _pem(key))
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> str:
+    plain = serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain).decode()
 
 
 def _general(name: str) -> x509.GeneralName:

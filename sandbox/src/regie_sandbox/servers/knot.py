@@ -14,7 +14,7 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from .process import free_port, require, running
+from regie_sandbox.servers.process import free_port, require, running
 
 KEY_NAME = "regie.example.test"
 ALGORITHM = "hmac-sha256"
@@ -48,6 +48,12 @@ class Knot:
         """`HOST:PORT`."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def updates(self) -> int:
+        """How often its zone was changed: each change raises the serial of the zone (RFC 1982)."""
+        answer = dns.query.tcp(dns.message.make_query(self.zone, "SOA"), "127.0.0.1", port=self.port, timeout=5)
+        return int(answer.answer[0][0].serial) - 1
+
     def txt(self, name: str) -> set[str]:
         """The TXT values of a name, without quotes."""
         answer = dns.query.tcp(dns.message.make_query(name, "TXT"), "127.0.0.1", port=self.port, timeout=5)
@@ -55,10 +61,10 @@ class Knot:
 
 
 @contextmanager
-def knot(folder: Path, zone: str = "example.test") -> Iterator[Knot]:
-    """Knot with one zone."""
+def knot(folder: Path, zone: str = "example.test", *, port: int | None = None) -> Iterator[Knot]:
+    """Knot with one zone; what an earlier one in the folder was told of it goes on."""
     program = require("knotd", "knot")
-    port = free_port()
+    port = port or free_port()
     secret, weak = (base64.b64encode(secrets.token_bytes(32)).decode() for _ in range(2))
     for name in ("run", "db", "zones"):
         (folder / name).mkdir(exist_ok=True)
