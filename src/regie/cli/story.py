@@ -46,13 +46,20 @@ class Story:
 
     async def run_of(self, ticket: str) -> str:
         """The id of the run that a ticket started."""
+        return await self._run(f"for ticket {ticket}", ticket=ticket)
+
+    async def newest_run(self, workflow: str) -> str:
+        """The id of the newest run of a workflow, once there is one."""
+        return await self._run(f"of {workflow}", workflow=workflow)
+
+    async def _run(self, of_what: str, **query: str) -> str:
         deadline_s = time.monotonic() + LONGEST_S
         while time.monotonic() < deadline_s:
-            found = await self.operator.get("/v1/runs", ticket=ticket)
+            found = await self.operator.get("/v1/runs", **query)
             if found["items"]:
                 return str(found["items"][0]["id"])
             await asyncio.sleep(POLL_S)
-        raise Unavailable(f"No run has started for ticket {ticket}.", hint="See the web and sandbox logs.")
+        raise Unavailable(f"No run has started {of_what}.", hint="See the web, worker and sandbox logs.")
 
     async def open_approval(self, run: str, *, rung: int = 1) -> dict[str, Any] | None:
         """The approval that a run waits for, once its rung has been asked; none when the run ends without."""

@@ -45,10 +45,17 @@ class Issued:
 
 
 class Authority:
-    """Signs whatever a test asks for."""
+    """Signs whatever a test asks for.
 
-    def __init__(self, name: str = "Authority of a test", key: ec.EllipticCurvePrivateKey | None = None) -> None:
+    Args:
+        revoked_at: Address of its list of what it has revoked, for certificates to name; none without.
+    """
+
+    def __init__(
+        self, name: str = "Authority of a test", key: ec.EllipticCurvePrivateKey | None = None, revoked_at: str = ""
+    ) -> None:
         self._key = key or ec.generate_private_key(ec.SECP256R1())
+        self._revoked_at = revoked_at
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)  # noqa: TID251  certificates are of now
         self.certificate = (
@@ -66,7 +73,7 @@ class Authority:
         )
 
     @classmethod
-    def kept(cls, file: Path, name: str) -> Authority:
+    def kept(cls, file: Path, name: str, *, revoked_at: str = "") -> Authority:
         """The authority whose key is in a file; another certificate, of the same key and name, each time."""
         if not file.exists():
             file.write_text(_pem(ec.generate_private_key(ec.SECP256R1())))
@@ -74,7 +81,7 @@ class Authority:
         key = serialization.load_pem_private_key(file.read_bytes(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise TypeError(f"{file} holds another kind of key.")
-        return cls(name, key)
+        return cls(name, key, revoked_at)
 
     @property
     def pem(self) -> str:
@@ -91,7 +98,7 @@ class Authority:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         start = datetime.now(UTC) - age  # noqa: TID251  certificates are of now
-        signed = (
+        unsigned = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))
             .issuer_name(self._name)
@@ -104,9 +111,23 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(_usage(signs=False), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
         )
+        if self._revoked_at:
+            place = x509.DistributionPoint([x509.UniformResourceIdentifier(self._revoked_at)], None, None, None)
+            unsigned = unsigned.add_extension(x509.CRLDistributionPoints([place]), critical=False)
+        signed = unsigned.sign(self._key, hashes.SHA256())
         return Issued(signed.public_bytes(serialization.Encoding.PEM).decode(), _pem(key))
+
+    def revoked(self) -> bytes:
+        """Its list of what it has revoked, which is nothing, in DER; good for a month."""
+        now = datetime.now(UTC)  # noqa: TID251  lists are of now
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        return (
+            builder.last_update(now - DAY)
+            .next_update(now + 30 * DAY)
+            .sign(self._key, hashes.SHA256())
+            .public_bytes(serialization.Encoding.DER)
+        )
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> str:

@@ -187,7 +187,8 @@ async def company(folder: Path) -> AsyncIterator[Company]:
     """All of it for as long as the block takes. What an earlier start has left in the folder goes on."""
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240  nothing is served yet
     ports = Ports(folder / "ports.json")
-    authority = Authority.kept(folder / "authority.key", "Example Company")
+    revoked_at = f"http://127.0.0.1:{ports.of('http')}/revoked.crl"
+    authority = Authority.kept(folder / "authority.key", "Example Company", revoked_at=revoked_at)
     places = {name: folder / name for name in ("pebble", "nginx", "haproxy", "knot")}
     for place in places.values():
         place.mkdir(exist_ok=True)
@@ -195,7 +196,10 @@ async def company(folder: Path) -> AsyncIterator[Company]:
     shop, mail = _aged(authority, SHOP, *SHOP_AGE), _aged(authority, MAIL, *MAIL_AGE)
     async with AsyncExitStack() as stack:
         names = stack.enter_context(knot(places["knot"], port=ports.of("knot")))
-        web = stack.enter_context(nginx(places["nginx"], shop, name=SHOP, target=SITE, port=ports.of("nginx")))
+        web = stack.enter_context(
+            nginx(places["nginx"], shop, name=SHOP, target=SITE, port=ports.of("nginx"), http_port=ports.of("http"))
+        )
+        (web.webroot / "revoked.crl").write_bytes(authority.revoked())
         if not tally.exists():
             mail.write(web.certificate.parent, web.certificate.stem)
             web.reload()

@@ -47,16 +47,22 @@ class Nginx:
 
 @contextmanager
 def nginx(
-    folder: Path, first: Issued, *, name: str = "bundled.test", target: str = "bundled", port: int | None = None
+    folder: Path,
+    first: Issued,
+    *,
+    name: str = "bundled.test",
+    target: str = "bundled",
+    port: int | None = None,
+    http_port: int | None = None,
 ) -> Iterator[Nginx]:
     """Start nginx with a first certificate, or with what an earlier one has left in the folder.
 
     Args:
         name, target: For whom the PEM file is served, and its file without the ending.
-        port: Where it speaks TLS; a free one when nothing is said.
+        port, http_port: Where it speaks TLS and plain HTTP; free ones when nothing is said.
     """
     program = require("nginx", "nginx-light")
-    port, http_port = port or free_port(), free_port()
+    port, http_port = port or free_port(), http_port or free_port()
     tls, webroot = folder / "tls", folder / "webroot"
     certificate, key, pem_file = (tls / each for each in ("site.pem", "site.key", f"{target}.pem"))
     if not tls.exists():
