@@ -13,8 +13,8 @@ import typer
 from regie.cli.definitions import Json
 from regie.cli.demo_world import up
 from regie.cli.installation import Installation
-from regie.cli.stories import find_proof
-from regie.cli.stories.telling import Once, Proof
+from regie.cli.stories import find_rehearsal
+from regie.cli.stories.telling import Once, Rehearsal
 from regie.cli.story import telling
 from regie.cli.terminal import out, print_json, print_table, say
 from regie.core.definition import Definition
@@ -41,7 +41,7 @@ def idempotent(
     Where a run is about a ticket, the ticket's own comments and moves are counted apart.
     """
     definition = load_release(None, load_catalogue()).definition(workflow)
-    ends = asyncio.run(_prove(find_proof(workflow), definition, runs, is_forgetful=is_forgetful))
+    ends = asyncio.run(_prove(find_rehearsal(workflow), definition, runs, is_forgetful=is_forgetful))
     counts = [sum(once.writes.values()) for once in ends]
     digests = sorted({once.world for once in ends})
     is_proven = counts[0] > 0 and not any(counts[1:]) and len(digests) == 1
@@ -64,7 +64,7 @@ def idempotent(
         raise RegieError(f"{workflow} is not idempotent: writes {','.join(map(str, counts))}.")
 
 
-async def _prove(proof: Proof, definition: Definition, runs: int, *, is_forgetful: bool) -> list[Once]:
+async def _prove(rehearsal: Rehearsal, definition: Definition, runs: int, *, is_forgetful: bool) -> list[Once]:
     rows: list[Once] = []
     with tempfile.TemporaryDirectory(prefix="regie-prove-") as folder:
         settings = Settings().model_copy(
@@ -73,10 +73,13 @@ async def _prove(proof: Proof, definition: Definition, runs: int, *, is_forgetfu
         given: dict[str, Any] | None = None
         try:
             while len(rows) < runs:
-                async with up(settings, say, is_demo=True, domain=proof.domain) as services, telling(services) as story:
-                    given = given if given is not None else await proof.set_scene(story, definition)
+                async with (
+                    up(settings, say, is_demo=True, domain=rehearsal.domain) as services,
+                    telling(services) as story,
+                ):
+                    given = given if given is not None else await rehearsal.set_scene(story, definition)
                     for _ in range(1 if is_forgetful else runs):
-                        rows.append(await proof.run_once(story, definition, given))
+                        rows.append(await rehearsal.run_once(story, definition, given))
                         say(f"Run {len(rows)}: {rows[-1].status}, {sum(rows[-1].writes.values())} writes")
                 if is_forgetful:
                     _forget(settings)

@@ -192,7 +192,7 @@ async def company(folder: Path) -> AsyncIterator[Company]:
     places = {name: folder / name for name in ("pebble", "nginx", "haproxy", "knot")}
     for place in places.values():
         place.mkdir(exist_ok=True)
-    tally = folder / "haproxy-commits"
+    is_new = not (folder / "roots.pem").exists()
     shop, mail = _aged(authority, SHOP, *SHOP_AGE), _aged(authority, MAIL, *MAIL_AGE)
     async with AsyncExitStack() as stack:
         names = stack.enter_context(knot(places["knot"], port=ports.of("knot")))
@@ -200,7 +200,7 @@ async def company(folder: Path) -> AsyncIterator[Company]:
             nginx(places["nginx"], shop, name=SHOP, target=SITE, port=ports.of("nginx"), http_port=ports.of("http"))
         )
         (web.webroot / "revoked.crl").write_bytes(authority.revoked())
-        if not tally.exists():
+        if is_new:
             mail.write(web.certificate.parent, web.certificate.stem)
             web.reload()
         proxy = stack.enter_context(haproxy(places["haproxy"], shop, target=SITE, port=ports.of("haproxy")))
@@ -219,7 +219,7 @@ async def company(folder: Path) -> AsyncIterator[Company]:
         # A new one after each start of Pebble; what was issued under the former ones is served on.
         known = roots.read_text() if roots.exists() else authority.pem
         roots.write_text(known + issuer.root())
-        counted = CountedSocket(proxy.socket, tally)
+        counted = CountedSocket(proxy.socket, folder / "haproxy-commits")
         await stack.enter_async_context(counted.open(folder / "admin.sock"))
         others = await stack.enter_async_context(neighbours(folder / "neighbours", authority, ports.of))
         made = Company(folder, authority, issuer, web, proxy, names, counted, others)

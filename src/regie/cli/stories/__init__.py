@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from regie.cli.stories.telling import Proof, Tale
+from regie.cli.stories.telling import Rehearsal, Tale
 from regie.core.errors import InvalidInput
 from regie.discovery import members
 
@@ -22,16 +22,16 @@ def find_tale(domain: str) -> Tale:
     return tales[domain]
 
 
-def find_proof(workflow: str) -> Proof:
+def find_rehearsal(workflow: str) -> Rehearsal:
     """How a workflow's domain runs it to show that it is idempotent.
 
     Raises:
         InvalidInput: The domain has no way, or none for this workflow.
     """
     domain = workflow.partition(".")[0]
-    found = members(sys.modules[__name__], Proof)  # type: ignore[type-abstract] # they are found, not made
-    proof = next((each for each in found if each.domain == domain), None)
-    if proof is None:
+    found = members(sys.modules[__name__], Rehearsal)  # type: ignore[type-abstract] # they are found, not made
+    rehearsal = next((each for each in found if each.domain == domain), None)
+    if rehearsal is None:
         domains = ", ".join(each.domain for each in found)
         raise InvalidInput(f"The domain {domain} has no world to prove anything in.", hint=f"There are: {domains}.")
-    return proof
+    return rehearsal

@@ -49,7 +49,7 @@ class Once:
     world: str
 
 
-class Proof(ABC):
+class Rehearsal(ABC):
     """How a domain runs its workflows on its world, with the same wish each time."""
 
     domain: ClassVar[str]

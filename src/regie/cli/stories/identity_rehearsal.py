@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from regie.cli.sandbox_client import about_people
-from regie.cli.stories.telling import Once, Proof
+from regie.cli.stories.telling import Once, Rehearsal
 from regie.cli.story import Story
 from regie.core.definition import Definition
 from regie.core.errors import InvalidInput
@@ -23,13 +23,13 @@ class Example(BaseModel):
     ticket: dict[str, str]
 
 
-class OfPeople(Proof):
+class OfPeople(Rehearsal):
     """Requests about people, opened as tickets."""
 
     domain: ClassVar[str] = "identity"
 
     async def set_scene(self, story: Story, definition: Definition) -> dict[str, Any]:  # noqa: ARG002  the seed is the scene
-        """Take the first example of the definition. See `Proof.set_scene`."""
+        """Take the first example of the definition. See `Rehearsal.set_scene`."""
         try:
             tests = definition.tests if isinstance(definition.tests, list) else []
             return dict(Example.model_validate(tests[0]).ticket)
@@ -40,7 +40,7 @@ class OfPeople(Proof):
             ) from error
 
     async def run_once(self, story: Story, definition: Definition, given: dict[str, Any]) -> Once:  # noqa: ARG002  the ticket starts it
-        """Open a ticket, say yes when somebody is asked, and wait for the end. See `Proof.run_once`."""
+        """Open a ticket, say yes when somebody is asked, and wait for the end. See `Rehearsal.run_once`."""
         seq, _ = await story.sandbox.ledger()
         ticket = await story.sandbox.open_ticket(given)
         run = await story.run_of(ticket)

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from typing import Any, ClassVar
 
-from regie.cli.stories.telling import Once, Proof
+from regie.cli.stories.telling import Once, Rehearsal
 from regie.cli.story import Story
 from regie.cli.worlds.certificates import MANAGED
 from regie.core.definition import Definition
@@ -31,13 +31,13 @@ REMINDER = {
 }
 
 
-class OfCertificates(Proof):
+class OfCertificates(Rehearsal):
     """Certificates at the servers of the imaginary company."""
 
     domain: ClassVar[str] = "certificates"
 
     async def set_scene(self, story: Story, definition: Definition) -> dict[str, Any]:
-        """Make something be due. See `Proof.set_scene`."""
+        """Make something be due. See `Rehearsal.set_scene`."""
         match definition.workflow.partition(".")[2]:
             case "renew":
                 return {"certificate": MANAGED, "serial": await _served(story)}
@@ -59,7 +59,7 @@ class OfCertificates(Proof):
                 raise InvalidInput(f"Nobody has said how {definition.workflow} is tried in the imaginary company.")
 
     async def run_once(self, story: Story, definition: Definition, given: dict[str, Any]) -> Once:
-        """Start it, say yes to everything, and wait for all that begins with it. See `Proof.run_once`."""
+        """Start it, say yes to everything, and wait for all that begins with it. See `Rehearsal.run_once`."""
         seq, _ = await story.sandbox.ledger()
         before = await story.servers.counts()
         run = await story.start(definition.workflow, given)
