@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from regie.cli.definitions import Json
 from regie.cli.installation import Installation, operator, real_home
-from regie.cli.terminal import out, print_json, print_table, say
+from regie.cli.terminal import Json, out, print_json, print_table, say
 from regie.core.errors import InvalidInput
 from regie.settings import Settings
 from regie.store import accounts

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from regie.cli.auditing import prove
-from regie.cli.demo_world import MAIN_JOB, TENANT, demo_home, up
-from regie.cli.installation import Installation, real_home
+from regie.cli.demo_world import MAIN_JOB, TENANT, up
+from regie.cli.installation import Installation, demo_home, real_home
 from regie.cli.stories import find_tale
 from regie.cli.stories.telling import Tale
 from regie.cli.story import telling

@@ -13,7 +13,17 @@ from typing import Any
 
 import yaml
 
-from regie.cli.installation import Installation, Say, free_port, metrics_ports, operator, real_home, require_free
+from regie.cli.installation import (
+    Installation,
+    Say,
+    demo_file,
+    demo_home,
+    free_port,
+    metrics_ports,
+    operator,
+    real_home,
+    require_free,
+)
 from regie.cli.processes import Supervisor
 from regie.cli.worlds import find as find_world
 from regie.cli.worlds.world import Customer, Place, World
@@ -21,7 +31,7 @@ from regie.core.errors import InvalidInput
 from regie.gateway.keeping import keep_secrets
 from regie.settings import Settings
 from regie.store import accounts
-from regie.web.identify import OPERATOR_ROLE
+from regie.store.accounts import OPERATOR_ROLE
 
 TENANT = "example"
 """The demo's only tenant."""
@@ -64,16 +74,6 @@ class Remembered:
     def read(cls, file: Path) -> Remembered:
         """Read it back."""
         return cls(**json.loads(file.read_text()))
-
-
-def demo_file(settings: Settings) -> Path:
-    """The file that makes an installation a demo."""
-    return settings.home / "demo.json"
-
-
-def demo_home(settings: Settings) -> bool:
-    """Whether this installation is the demo."""
-    return demo_file(settings).exists()
 
 
 @asynccontextmanager

@@ -10,13 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from regie.cli.definitions import Json
 from regie.cli.demo_world import up
 from regie.cli.installation import Installation
 from regie.cli.stories import find_rehearsal
 from regie.cli.stories.telling import Once, Rehearsal
 from regie.cli.story import telling
-from regie.cli.terminal import out, print_json, print_table, say
+from regie.cli.terminal import Json, out, print_json, print_table, say
 from regie.core.definition import Definition
 from regie.core.errors import RegieError
 from regie.domains import load_catalogue

@@ -24,6 +24,8 @@ COST, BLOCK, LANES = 2**15, 8, 3
 """scrypt parameters of equal strength to N=2^17, r=8, p=1 in 32 MiB (OWASP Password Storage Cheat Sheet)."""
 SALT_BYTES = 16
 LONGEST_PASSWORD = 1024
+OPERATOR_ROLE = "operator"
+"""The role of an account that may see and start everything."""
 
 
 @dataclass(frozen=True)

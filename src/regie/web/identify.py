@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from regie.core.audit import Actor
 from regie.core.errors import Denied, InvalidInput
 from regie.store import accounts
-from regie.store.accounts import Account
+from regie.store.accounts import OPERATOR_ROLE, Account
 from regie.store.database import Database
 from regie.web.limits import SignInThrottle
 from regie.web.problems import Unidentified
 
-OPERATOR_ROLE = "operator"
-"""The role of an account that may see and start everything."""
 REMEMBERED_S = 60.0
 """Seconds for which a password that was right is not worked out again: a check costs a tenth of a second of CPU."""
 REMEMBERED = 1_000
