@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -50,9 +51,19 @@ def memory_mb(services: Services) -> dict[str, float]:
     return found
 
 
+def used_s(services: Services) -> dict[str, float]:
+    """Seconds of a core that the processes have used so far (proc_pid_stat(5), fields 14 and 15)."""
+    found = {}
+    for process in services.supervisor.processes:
+        if process.name in WATCHED and process.pid:
+            fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            found[process.name] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return found
+
+
 async def look(story: Story) -> dict[str, Any]:
     """One look at everything: how long it took, and the most memory of each process before and meanwhile."""
-    before = memory_mb(story.services)
+    before, used = memory_mb(story.services), used_s(story.services)
     most = dict(before)
     began_s = time.monotonic()
     run = await story.start("certificates.watch", {})
@@ -66,6 +77,7 @@ async def look(story: Story) -> dict[str, Any]:
         "seconds": took_s,
         "before": before,
         "most": most,
+        "used": {name: now - used[name] for name, now in used_s(story.services).items()},
         "runs": len(runs),
         "failed": sum(each["status"] == "failed" for each in runs),
     }
@@ -91,7 +103,10 @@ async def measure(folder: Path, endpoints: list[Endpoint], console: Console) -> 
                     f"{done['runs']} runs, {done['failed']} failed; {counts}"
                 )
                 for name, most in done["most"].items():
-                    console.print(f"  {name}: {most:.0f} MB at most, {done['before'][name]:.0f} before")
+                    console.print(
+                        f"  {name}: {most:.0f} MB at most, {done['before'][name]:.0f} before; "
+                        f"{done['used'][name]:.1f} s of a core"
+                    )
 
 
 def main() -> None:
