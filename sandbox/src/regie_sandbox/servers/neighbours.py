@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from regie_sandbox.servers.authority import Authority
+from regie_sandbox.tls_farm import until_the_end
 
 DAY = timedelta(days=1)
 
@@ -87,7 +88,7 @@ async def neighbours(
         for each in NEIGHBOURS:
             port = port_of(each.name)
             context = None if each.hangs else _context(folder, authority, each)
-            server = await asyncio.start_server(_until_the_end, "127.0.0.1", port, ssl=context)
+            server = await asyncio.start_server(until_the_end, "127.0.0.1", port, ssl=context)
             stack.callback(server.close)
             found.append({"host": "127.0.0.1", "port": port, "server_name": each.name})
         yield found
@@ -102,12 +103,3 @@ def _context(folder: Path, authority: Authority, of: Neighbour) -> ssl.SSLContex
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     return context
-
-
-async def _until_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        await reader.read()
-    except OSError:
-        pass
-    finally:
-        writer.close()
