@@ -169,7 +169,7 @@ class Site:
             foreseen = write.gives(want, write.foreseen(planned, seen))
             seen = await write.confirm(want, receipt, "")
             assert isinstance(write.plan(want, seen), NoChange)
-            assert foreseen == write.gives(want, seen).model_copy(update={"former": foreseen.former})
+            assert foreseen == write.gives(want, seen)
         state: DeployedState = write.gives(want, seen)
         return state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +26,11 @@ from tests.counterparts.sshd import Sshd, new_key, sshd
 pytestmark = pytest.mark.slow
 
 PEM = "-----BEGIN {0}-----\nAAAA\n-----END {0}-----"
+
+
+def fill(*paths: str) -> None:
+    for path in paths:
+        Path(path).write_text(PEM.format("CERTIFICATE"))
 
 
 def listed(folder: Path) -> list[str]:
@@ -130,6 +136,13 @@ async def test_the_files_of_its_folders_are_listed(host: Host, tmp_path: Path) -
     for name in ("b.pem", "a.pem", "łódź.pem"):
         (tmp_path / name).touch()
     assert sorted(await host.list_files()) == [str(tmp_path / name) for name in ("a.pem", "b.pem", "łódź.pem")]
+
+
+async def test_a_name_that_is_no_text_hides_no_other(host: Host, tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.pem")
+    fill(odd, str(tmp_path / "a.pem"))
+    assert sorted(await host.list_files()) == [str(tmp_path / "a.pem"), odd]
+    assert await host.read(odd) == PEM.format("CERTIFICATE").encode()
 
 
 async def test_only_its_commands_are_run(host: Host) -> None:

@@ -22,8 +22,8 @@ TOLD = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
-async def http(database: Database) -> AsyncIterator[httpx2.AsyncClient]:
-    app = make_web(database, FakeGateway(), operator_token=TOKEN)
+async def http(web_database: Database) -> AsyncIterator[httpx2.AsyncClient]:
+    app = make_web(web_database, FakeGateway(), operator_token=TOKEN)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://web", headers=TOLD) as client:
         yield client
 

@@ -13,17 +13,8 @@ from typing import Any
 
 import yaml
 
-from regie.cli.installation import (
-    Installation,
-    Say,
-    demo_file,
-    demo_home,
-    free_port,
-    metrics_ports,
-    operator,
-    real_home,
-    require_free,
-)
+from regie.cli.installation import Installation, Say, demo_file, demo_home, operator, real_home
+from regie.cli.ports import free_port, require_free
 from regie.cli.processes import Supervisor
 from regie.cli.worlds import find as find_world
 from regie.cli.worlds.world import Customer, Place, World
@@ -117,8 +108,6 @@ async def _started(settings: Settings, say: Say, given: Remembered | None) -> As
         else:
             installation.read_release()
         require_free(settings.port)
-        for port in metrics_ports(settings):
-            require_free(port, "REGIE_WORKER_METRICS_PORT")
         if given:
             outside, webhook_secret = find_world(given.domain), _webhook_secret(settings)
             place = Place(settings, supervisor, TENANT, given.sandbox_port)
@@ -130,14 +119,14 @@ async def _started(settings: Settings, say: Say, given: Remembered | None) -> As
             release = await installation.load(database)
             if given:
                 await _add_accounts(settings, database, release.tenants[TENANT].roles)
-        if server is not None:
-            supervisor.keep(server.is_running, server.ensure)
-        say("Starting gateway, worker and web")
-        web = await installation.start(supervisor, installation.start_database(), sorted(release.domains))
-        gateway = next(process.ready["address"] for process in supervisor.processes if process.name == "gateway")
-        services = Services(web.ready["address"], given.domain if given else "", addresses, settings, supervisor)
-        installation.write_state(web=services.web, gateway=gateway, sandbox=services.sandbox)
-        yield services
+            if server is not None:
+                supervisor.keep(server.is_running, server.ensure)
+            say("Starting gateway, workers and web")
+            web = await installation.start(supervisor, installation.start_database(), database)
+            gateway = next(process.ready["address"] for process in supervisor.processes if process.name == "gateway")
+            services = Services(web.ready["address"], given.domain if given else "", addresses, settings, supervisor)
+            installation.write_state(web=services.web, gateway=gateway, sandbox=services.sandbox)
+            yield services
     finally:
         await supervisor.stop()
         installation.forget_state()

@@ -1,4 +1,4 @@
-"""A form made of a workflow's input: who may use it, and what people typed as values. Pure; the pages show it."""
+"""A form made of a workflow's input: what people typed, as values. Pure; the pages show it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,9 @@ from pydantic import JsonValue
 
 from regie.core.definition import Definition, InputField, InputType
 from regie.core.inputs import Read, read_input
-from regie.core.starts import FormStart
-from regie.core.tenant import Tenant
 
 LONGEST_TEXT = 10_000
 """Characters of one field."""
-
-
-def may_use(start: FormStart, tenant: Tenant, address: str) -> bool:
-    """Whether somebody may start a run for a tenant by a form.
-
-    Args:
-        address: Of whoever has signed in; empty for nobody.
-    """
-    if not address:
-        return False
-    if start.role is None:
-        return True
-    return any(address.casefold() == holder.casefold() for holder in tenant.roles.get(start.role, ()))
 
 
 def read_typed(definition: Definition, typed: Mapping[str, str]) -> tuple[dict[str, JsonValue], Read]:

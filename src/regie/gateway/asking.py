@@ -11,8 +11,9 @@ from pydantic import JsonValue
 from regie.core.capabilities import message
 from regie.core.definition import Definition
 from regie.core.errors import InvalidInput, Unavailable
+from regie.core.interpreter import APPROVE
 from regie.core.run import written_place
-from regie.gateway.grants import APPROVE, Granted
+from regie.gateway.grants import Granted
 from regie.gateway_client import Question
 from regie.store import approvals
 from regie.store.database import Database
@@ -35,7 +36,7 @@ async def with_approval(database: Database, granted: Granted, question: Question
     place = _place(granted.release.definition(granted.grant.workflow), str(named))
     if granted.grant.dry:
         return {**want, "approval": ""}
-    async with database.reading() as tx:
+    async with database.reading(granted.key.tenant) as tx:
         asked = [each for each in await approvals.of_run(tx, granted.key) if written_place(each.place) == place]
     if not asked:
         raise Unavailable(f"Nobody has been asked for {named} yet.", after_s=_NOT_ASKED_YET_S)

@@ -15,7 +15,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.x509.oid import NameOID
 
 from regie.core.capabilities.certificate import KeptCertificate, KeyKind
 from regie.core.errors import Denied, InvalidInput, NotFound, Refused
@@ -23,6 +22,7 @@ from regie.core.tenant import SecretRef
 from regie.gateway.acme_account import AccountKey
 from regie.gateway.vault import SecretBackend, SecretText
 from regie.kit.keys import Material, Part, SigningRequest
+from regie.kit.tls.certificates import parse
 from regie.store import certificates
 from regie.store.database import Database
 
@@ -81,7 +81,7 @@ class Keyring:
             chain=_pem(chain),
             not_after=chain[0].not_valid_after_utc,
         )
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(self._tenant) as tx:
             kept = await certificates.keep(tx, found)
         if kept.serial != found.serial:
             raise Refused("another certificate is kept for that order already", status=409, code="kept")
@@ -95,7 +95,7 @@ class Keyring:
 
     async def with_serial(self, serial: str) -> KeptCertificate | None:
         """The kept certificate with a serial. See `kit.keys.Keys`."""
-        async with self._database.reading() as tx:
+        async with self._database.reading(self._tenant) as tx:
             found = await certificates.with_serial(tx, self._tenant, self._domain, serial)
         return _described(found) if found else None
 
@@ -132,7 +132,7 @@ class Keyring:
 
     async def _kept(self, certificate: str) -> certificates.Certificate:
         self._own(certificate)
-        async with self._database.reading() as tx:
+        async with self._database.reading(self._tenant) as tx:
             found = await certificates.find(tx, self._tenant, self._domain, certificate)
         if found is None:
             raise NotFound(f"no certificate is kept as {certificate}")
@@ -230,17 +230,16 @@ def _pem(chain: Sequence[x509.Certificate]) -> str:
 
 
 def _described(kept: certificates.Certificate) -> KeptCertificate:
-    own = read_chain(kept.chain)[0]
-    issuer = own.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+    own = parse(read_chain(kept.chain)[0].public_bytes(serialization.Encoding.DER))
     return KeptCertificate(
         certificate=kept.reference,
         serial=kept.serial,
-        names=sorted(_names(own)),
-        issuer=str(issuer[0].value) if issuer else "",
-        authority_key=_authority_key(own),
-        not_before=own.not_valid_before_utc,
-        not_after=own.not_valid_after_utc,
-        key=_kind(own),
+        names=sorted(_names(own.x509)),
+        issuer=own.issuer_name,
+        authority_key=own.facts.authority_key,
+        not_before=own.facts.not_before,
+        not_after=own.facts.not_after,
+        key=own.facts.key,
     )
 
 
@@ -250,18 +249,3 @@ def _names(certificate: x509.Certificate) -> list[str]:
     except x509.ExtensionNotFound:
         return []
     return [name.lower() for name in found.value.get_values_for_type(x509.DNSName)]
-
-
-def _authority_key(certificate: x509.Certificate) -> str:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
-    except x509.ExtensionNotFound:
-        return ""
-    return (found.value.key_identifier or b"").hex()
-
-
-def _kind(certificate: x509.Certificate) -> str:
-    key = certificate.public_key()
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return f"ec-p{key.key_size}"
-    return f"rsa-{key.key_size}" if isinstance(key, rsa.RSAPublicKey) else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shlex
+import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -84,7 +85,8 @@ class Ssh:
         connection = await self.connection()
         async with self._turn:
             if self._files is None:
-                self._files = await connection.start_sftp_client()
+                # Names that are no UTF-8 are taken as they are: one of them must not hide all others of its folder.
+                self._files = await connection.start_sftp_client(path_errors="surrogateescape")
             return self._files
 
     async def _sign_in(self) -> asyncssh.SSHClientConnection:
@@ -156,8 +158,10 @@ class SshHost(Host):
     async def _list_files(self, folder: str) -> list[str]:
         async with self._speaking(folder, "looked into") as files:
             try:
-                found = [str(each.filename) for each in await files.readdir(folder)]
-                return [path for name in found if await files.isfile(path := f"{folder}/{name}")]
+                listed = [
+                    (f"{folder}/{each.filename!s}", each.attrs.permissions) for each in await files.readdir(folder)
+                ]
+                return [path for path, mode in listed if await _is_file(files, path, mode)]
             except asyncssh.SFTPNoSuchFile:
                 return []
 
@@ -249,6 +253,13 @@ class SshHost(Host):
             if leads.is_relative_to(str(await files.realpath(folder))):
                 return
         raise Denied(f"{path} leads out of the folders of this connection")
+
+
+async def _is_file(files: asyncssh.SFTPClient, path: str, mode: int | None) -> bool:
+    """Whether it is a file, or a link to one; only links are asked about by themselves."""
+    if mode is None or not stat.S_IFMT(mode) or stat.S_ISLNK(mode):
+        return await files.isfile(path)
+    return stat.S_ISREG(mode)
 
 
 async def _remove(files: asyncssh.SFTPClient, path: str) -> None:

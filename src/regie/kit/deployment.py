@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from cryptography import x509
-from pydantic import ValidationError
+from pydantic import model_validator
 
 from regie.core.capabilities.certificate import DeployedState, Deployment, KeptCertificate, Target
 from regie.core.capability import Record
@@ -25,6 +26,7 @@ from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.connector import Read, Seen, Settings, Write
 from regie.kit.host import Host, Outcome, Stored
 from regie.kit.keys import Keys, Material, Part
+from regie.kit.targets import place_of, refuse_other_names
 
 PRIVATE = 0o600
 """Mode of a file with a private key: its owner's alone. Servers read it as root, before they become somebody else."""
@@ -47,6 +49,12 @@ class Place(Record):
 
     server_name: str = ""
     address: str = ""
+
+    @model_validator(mode="after")
+    def _has_a_door(self) -> Self:
+        if self.address:
+            _ = self.door
+        return self
 
     @property
     def door(self) -> tuple[str, int]:
@@ -92,18 +100,7 @@ def pem_file_of(settings: Settings, target: str) -> PemFile:
         NotFound: The connection has no such target.
         Denied: Its settings cannot be used.
     """
-    targets = settings["targets"]
-    if not isinstance(targets, dict) or target not in targets:
-        known = sorted(targets) if isinstance(targets, dict) else ()
-        raise NotFound(f"the connection has no target {target!r}", hint=f"Its targets: {', '.join(known) or 'none'}")
-    try:
-        place = Place.model_validate(targets[target])
-        if place.address:
-            place.door  # noqa: B018  a port that is none shows here
-    except (ValidationError, ValueError):
-        raise Denied(
-            f"target {target} of the connection cannot be used", hint="Write { server_name: NAME, address: HOST:PORT }."
-        ) from None
+    place = place_of(settings, target, Place, "{ server_name: NAME, address: HOST:PORT }")
     if not _NAME.fullmatch(target):
         raise Denied(
             f"target {target!r} is no name of a file", hint="Use lower-case letters, digits, dots and hyphens."
@@ -203,16 +200,16 @@ class DeployPemFile(Write[Deployment, DeployedState]):
         return Receipt(remote_id=wanted)
 
     def foreseen(self, change: Change, seen: Seen) -> Seen:  # noqa: ARG002  all there is to see follows from the observed
-        """All that is wanted, and what was there as the former. See `Write.foreseen`."""
+        """All that is wanted. See `Write.foreseen`."""
         wanted = seen["wanted"]
         after = {"serial": wanted, "installed": wanted, "not_after": seen["wanted_not_after"]}
-        return {**seen, **after, "former": seen["certificate"]}
+        return {**seen, **after}
 
     def gives(self, want: Deployment, seen: Seen) -> DeployedState:
         """The state, with the reference that was asked for where that is served. See `Write.gives`."""
         state = {name: seen[name] for name in DeployedState.model_fields}
         if seen["serial"] == seen["wanted"]:
-            state["certificate"] = want.certificate
+            state["certificate"] = state["restore"] = want.certificate
         return DeployedState.model_validate(state)
 
     async def _wanted(self, pem_file: PemFile, want: Deployment) -> KeptCertificate:
@@ -226,15 +223,7 @@ class DeployPemFile(Write[Deployment, DeployedState]):
             _, found = await self._original(pem_file)
             return KeptCertificate(certificate="", serial=_serial(found), names=[], not_after=found.not_valid_after_utc)
         kept = await self.keys.get(want.certificate)
-        name = pem_file.place.server_name
-        # One that is only planned has no names yet.
-        if name and kept.names and not _covers(kept.names, name):
-            raise Refused(
-                f"the certificate {kept.serial} is not for {name}, so it is not put in place at {pem_file.target}",
-                status=0,
-                code="wrong-names",
-                hint=f"It is for {', '.join(kept.names)}.",
-            )
+        refuse_other_names(kept.serial, kept.names, pem_file.place.server_name, pem_file.target)
         return kept
 
     async def _source(self, pem_file: PemFile, want: Deployment) -> Material | Stored:
@@ -327,11 +316,13 @@ async def _look(host: Host, keys: Keys, pem_file: PemFile, connection: str = "")
     installed = await _in_file(host, pem_file.live)
     served = await _served(host, pem_file)
     kept = await keys.with_serial(_serial(served)) if served is not None else None
+    reference = kept.certificate if kept is not None else ""
     return DeployedState(
         target=pem_file.target,
         connection=connection,
         serial=_serial(served),
-        certificate=kept.certificate if kept is not None else "",
+        certificate=reference,
+        restore=reference,
         installed=_serial(installed),
         not_after=served.not_valid_after_utc if served is not None else None,
     )
@@ -364,13 +355,6 @@ async def _in_file(host: Host, path: str) -> x509.Certificate | None:
 def _serial(certificate: x509.Certificate | None) -> str:
     """Lower-case hexadecimal; empty where there is no certificate."""
     return "" if certificate is None else f"{certificate.serial_number:x}"
-
-
-def _covers(names: Collection[str], name: str) -> bool:
-    """Whether a certificate for these names is one for this name (RFC 9525, 6.3: a wildcard is one whole label)."""
-    name = name.lower()
-    _, _, parent = name.partition(".")
-    return name in names or f"*.{parent}" in names
 
 
 def _iso(certificate: KeptCertificate) -> str | None:

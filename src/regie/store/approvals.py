@@ -252,6 +252,16 @@ async def get(tx: Transaction, tenant: str, domain: str, approval: str) -> Appro
     return None if row is None else _opened(tx, row)
 
 
+async def asked_in(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey, frozenset[str]]:
+    """Who has been asked to decide something in each of these runs; nothing is opened for that."""
+    rows = await tx.rows(
+        """select tenant, domain, run, array_agg(distinct person) as asked
+           from regie.approval, unnest(approvers) person where run = any(%(runs)s::uuid[]) group by 1, 2, 3""",
+        {"runs": [key.run for key in keys]},
+    )
+    return {RunKey(row["tenant"], row["domain"], str(row["run"])): frozenset(row["asked"]) for row in rows}
+
+
 async def find(tx: Transaction, approval: str) -> Approval | None:
     """One approval of any tenant, by its id alone; the caller makes sure that the reader may see it."""
     row = await tx.row("select * from regie.approval where id = %(id)s", {"id": approval})

@@ -13,7 +13,7 @@ from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient
 from regie.store.database import Database
 from regie.telemetry.counting import Counted
-from regie.web import approvals, audit_logs, events, figures, inbound, runs, schedules, steering, workflows
+from regie.web import approvals, audit_logs, events, figures, inbound, runs, schedules, steering, why, workflows
 from regie.web.identify import Doorkeeper
 from regie.web.limits import Entrance
 from regie.web.means import Means
@@ -59,7 +59,7 @@ def make_web(
     errors.answer_errors(app)
     app.add_middleware(Entrance, answer=_answer)
     app.add_middleware(Counted)
-    for routes in (inbound, runs, steering, approvals, events, workflows, schedules, figures, audit_logs):
+    for routes in (inbound, runs, why, steering, approvals, events, workflows, schedules, figures, audit_logs):
         app.include_router(routes.router)
     of_runs = (run_pages, steering_pages, approval_pages, forms, schedule_pages, load, record_pages)
     for shown in (assets, signing_in, catalogue, *of_runs):

@@ -13,6 +13,7 @@ from regie.store.approvals import Approval
 from regie.store.keys import Cursor
 from regie.web.answers import ApprovalLine, Page
 from regie.web.means import Asking, Having, body_of
+from regie.web.permitting import noting, require_decide, seen_approvals
 from regie.web.problems import Conflict
 from regie.web.seeing import approval_for
 
@@ -48,8 +49,9 @@ async def list_approvals(
             limit=limit,
             before=Cursor.parse(before.replace(" ", "+")) if before else None,
         )
+        seen = await seen_approvals(tx, caller, found)
     more = str(found[-1].cursor) if len(found) == limit else None
-    return Page(items=[ApprovalLine.of(approval) for approval in found], next=more)
+    return Page(items=[ApprovalLine.of(approval) for approval in seen], next=more)
 
 
 @router.get("/{approval}")
@@ -64,15 +66,21 @@ async def decide(
     means: Having, caller: Asking, approval: str, said: Annotated[Decision, Depends(body_of(Decision))]
 ) -> ApprovalLine:
     """Say yes or no to the plan one has seen. Once, and only as a person who was asked."""
-    async with means.database.transaction() as tx:
+    async with noting(means.database), means.database.transaction() as tx:
         shown = await approval_for(tx, caller, approval)
-        if not caller.address:
-            raise Denied("The operator's token cannot decide.", hint="Sign in as the person who was asked.")
-        _require_open(shown)
-        _require_seen(shown, said)
+        if caller.address:
+            _require_open(shown)
+            _require_seen(shown, said)
+        decision = await require_decide(tx, caller, shown, said.decision)
         try:
             await approvals.decide(
-                tx, shown.key, shown.id, person=caller.address, decision=said.decision, comment=said.comment
+                tx,
+                shown.key,
+                shown.id,
+                person=caller.address,
+                decision=said.decision,
+                comment=said.comment,
+                told=decision.told,
             )
         except Denied:
             # Somebody may have been faster: then that is the reason, and who it was.

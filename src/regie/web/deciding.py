@@ -16,6 +16,8 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import Denied
 from regie.store import accounts, approvals, audit
 from regie.store.database import Transaction
+from regie.web.identify import caller_of
+from regie.web.permitting import may_decide
 
 
 class Pressed(BaseModel):
@@ -53,9 +55,13 @@ async def decide_for(
         reason = "another_plan"
     if account and not reason:
         try:
+            permitted = await may_decide(tx, caller_of(account), found, pressed.decision)
+            if found.status == "open" and not permitted.is_allowed:
+                raise permitted.denied("No policy allows this decision.")
             # A plan never changes while its approval is open, and this closes it under the run's lock.
+            about: dict[str, JsonValue] = {"told": told, **permitted.told}
             await approvals.decide(
-                tx, found.key, found.id, person=account.address, decision=pressed.decision, told={"told": told}
+                tx, found.key, found.id, person=account.address, decision=pressed.decision, told=about
             )
         except Denied:
             now = await approvals.find(tx, pressed.approval)

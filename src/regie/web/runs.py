@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
@@ -33,7 +34,8 @@ from regie.web.answers import (
 )
 from regie.web.identify import Caller
 from regie.web.means import Asking, Having, Means, body_of, current_release
-from regie.web.seeing import Asked, asked_for, children_for, parent_for, run_for
+from regie.web.permitting import noting, require_start
+from regie.web.seeing import children_for, parent_for, run_for, seen_of
 
 LARGEST_PAGE = 200
 PAGES_SEARCHED = 10
@@ -111,7 +113,6 @@ async def start_run(  # noqa: PLR0917  FastAPI hands in parts of the request by 
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
 ) -> RunStarted:
     """Start a run; with an `Idempotency-Key` the same request never starts a second one."""
-    caller.require_operator()
     request = StartRequest(
         tenant=wanted.tenant,
         workflow=wanted.workflow,
@@ -134,9 +135,10 @@ async def start_run(  # noqa: PLR0917  FastAPI hands in parts of the request by 
 
 async def _start(means: Means, caller: Caller, wanted: StartRun, request: StartRequest) -> tuple[RunRow, bool]:
     """The run that a request comes to, and whether it is new."""
-    async with means.database.transaction() as tx:
+    async with noting(means.database), means.database.transaction() as tx:
+        decision = await require_start(tx, caller, wanted.tenant, wanted.workflow)
         release = await current_release(tx)
-        started = await means.engine.start_in(tx, request)
+        started = await means.engine.start_in(tx, replace(request, told=decision.told if decision else {}))
         if not started.is_new:
             await _require_same(tx, started.key, request)
         elif not wanted.ticket:
@@ -175,7 +177,6 @@ async def list_runs(means: Having, caller: Asking, wanted: Annotated[Filter, Que
 async def _rows(tx: Transaction, caller: Caller, wanted: Filter) -> tuple[list[RunRow], Cursor | None]:
     """One page of what a caller may see, and where the next one begins."""
     seen: list[RunRow] = []
-    asked = Asked(caller, wanted.tenant, wanted.domain)
     cursor = wanted.cursor
     for _ in range(PAGES_SEARCHED):
         size = wanted.limit if caller.is_operator else LARGEST_PAGE
@@ -190,10 +191,9 @@ async def _rows(tx: Transaction, caller: Caller, wanted: Filter) -> tuple[list[R
             limit=size,
             before=cursor,
         )
-        if page and not caller.is_operator:
-            await asked.reach(tx, page[-1].started_at)
+        there = {row.key for row in await seen_of(tx, caller, page)}
         for row in page:
-            if caller.is_operator or row.key in asked.runs or asked_for(caller, row):
+            if row.key in there:
                 seen.append(row)
             cursor = row.cursor
             if len(seen) == wanted.limit:

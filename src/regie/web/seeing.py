@@ -1,11 +1,11 @@
-"""What an account may see: approvals it was asked for, runs it asked for itself, and the runs and approvals of these.
+"""What a caller may see, as the policies say: approvals, runs, and the runs around a run.
 
 What a caller may not see does not exist for them: the answers are the same.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
 from uuid import UUID
 
 from regie import logs
@@ -13,11 +13,9 @@ from regie.core.errors import NotFound
 from regie.store import approvals, run_lists, runs
 from regie.store.approvals import Approval
 from regie.store.database import Transaction
-from regie.store.keys import Cursor, RunKey
 from regie.store.runs import RunRow
 from regie.web.identify import Caller
-
-_PAGE = 200
+from regie.web.permitting import may_see, seen_approvals
 
 
 async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
@@ -28,28 +26,26 @@ async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
     """
     key = await runs.find(tx, run) if caller.is_operator or is_id(run) else None
     row = await runs.get(tx, key) if key is not None else None
-    if row is not None and await may_see(tx, caller, row):
+    if row is not None and await may_see(tx, caller, [row]) == [True]:
         logs.bind(**row.key._asdict(), corr=row.corr)
         return row
     raise NotFound("There is no such run.")
 
 
-async def may_see(tx: Transaction, caller: Caller, row: RunRow) -> bool:
-    """Whether a run is there for the caller."""
-    if caller.is_operator or asked_for(caller, row):
-        return True
-    return any(is_asked(caller, approval) for approval in await approvals.of_run(tx, row.key))
-
-
 async def parent_for(tx: Transaction, caller: Caller, row: RunRow) -> RunRow | None:
     """The run that has started a run; none when there is none that the caller may see."""
     parent = await runs.get(tx, row.key._replace(run=row.parent)) if row.parent else None
-    return parent if parent is not None and await may_see(tx, caller, parent) else None
+    return parent if parent is not None and await may_see(tx, caller, [parent]) == [True] else None
 
 
 async def children_for(tx: Transaction, caller: Caller, row: RunRow) -> list[RunRow]:
     """Those of the runs that a run has started that the caller may see."""
-    return [child for child in await run_lists.children_of(tx, row.key) if await may_see(tx, caller, child)]
+    return await seen_of(tx, caller, await run_lists.children_of(tx, row.key))
+
+
+async def seen_of(tx: Transaction, caller: Caller, rows: Sequence[RunRow]) -> list[RunRow]:
+    """Those of some runs that are there for the caller."""
+    return [row for row, is_seen in zip(rows, await may_see(tx, caller, rows), strict=True) if is_seen]
 
 
 async def approval_for(tx: Transaction, caller: Caller, approval: str) -> Approval:
@@ -59,48 +55,14 @@ async def approval_for(tx: Transaction, caller: Caller, approval: str) -> Approv
         NotFound: There is none that the caller may see.
     """
     found = await approvals.find(tx, approval) if is_id(approval) else None
-    if found is not None and (caller.is_operator or is_asked(caller, found) or caller.is_person(found.requester)):
-        return found
+    for seen in await seen_approvals(tx, caller, [found] if found is not None else []):
+        return seen
     raise NotFound("There is no such approval.")
-
-
-def asked_for(caller: Caller, row: RunRow) -> bool:
-    """Whether the caller is who asked for a run, by hand or by a ticket."""
-    return caller.is_person(row.requester) or (row.started_by.type == "person" and caller.is_person(row.started_by.id))
 
 
 def is_asked(caller: Caller, approval: Approval) -> bool:
     """Whether the caller has been asked to decide."""
     return any(caller.is_person(approver) for approver in approval.approvers)
-
-
-class Asked:
-    """The runs in which a person has been asked to decide, read as far back as needed."""
-
-    def __init__(self, caller: Caller, tenant: str | None, domain: str | None) -> None:
-        self._caller = caller
-        self._tenant = tenant
-        self._domain = domain
-        self._reached: Cursor | None = None
-        self._is_complete = False
-        self.runs: set[RunKey] = set()
-
-    async def reach(self, tx: Transaction, since: datetime) -> None:
-        """Make sure that every approval asked for since then is known."""
-        while not self._is_complete and (self._reached is None or self._reached.at >= since):
-            page = await approvals.list_approvals(
-                tx,
-                tenant=self._tenant,
-                domain=self._domain,
-                approver=self._caller.address,
-                status=None,
-                limit=_PAGE,
-                before=self._reached,
-            )
-            self.runs.update(approval.key for approval in page)
-            self._is_complete = len(page) < _PAGE
-            if page:
-                self._reached = page[-1].cursor
 
 
 def is_id(text: str) -> bool:

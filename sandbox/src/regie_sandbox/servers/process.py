@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-READY_S = 20.0
+READY_S = 60.0
 STOP_S = 10.0
 _PR_SET_PDEATHSIG = 1
 

@@ -28,6 +28,7 @@ from regie.core.run import (
     StepStatus,
     written_place,
 )
+from regie.policy.people import Steering
 from regie.store import approvals, audit, effects, quotas, releases, run_lists, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
@@ -38,8 +39,8 @@ from regie.store.steps import StepRecord
 from regie.web.identify import Caller
 from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
+from regie.web.permitting import may_steer
 from regie.web.seeing import children_for, is_id, parent_for, run_for
-from regie.web.steering import may_steer
 from regie.web.step_times import StepTimes, times_of
 
 BAR = 100
@@ -220,24 +221,25 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
         leaves=[_leaf(leaf) for leaf in leaves],
         faults=await audit.verify(tx, row.key),
         paused=paused,
-        acts=_acts(caller, row, paused),
+        acts=await _acts(tx, caller, row, paused),
         reruns=await run_lists.reruns(tx, row.key),
         repeated_from=state.facts.rerun_from,
         cause=state.facts.cause,
     )
 
 
-def _acts(caller: Caller, row: RunRow, paused: Paused | None) -> list[tuple[str, str]]:
+async def _acts(tx: Transaction, caller: Caller, row: RunRow, paused: Paused | None) -> list[tuple[str, str]]:
     """What a caller may do with a run as it stands."""
+    acts: list[tuple[Steering, str]]
     if row.status.is_final:
-        return [("rerun", "Repeat from a step")] if caller.is_operator and not row.dry else []
-    if not may_steer(caller, row):
-        return []
+        acts = [] if row.dry else [("rerun", "Repeat from a step")]
     # What is paused with its parent can be paused by itself as well; then it stays so when the parent goes on.
-    if paused is None or paused.parent:
-        return [("pause", "Pause"), ("cancel", "Cancel")]
-    may_resume = caller.is_operator or caller.is_person(paused.by)
-    return [*([("resume", "Resume")] if may_resume else []), ("cancel", "Cancel")]
+    elif paused is None or paused.parent:
+        acts = [("pause", "Pause"), ("cancel", "Cancel")]
+    else:
+        acts = [("resume", "Resume"), ("cancel", "Cancel")]
+    by = paused.by if paused else ""
+    return [(act, words) for act, words in acts if (await may_steer(tx, caller, row, act, paused_by=by)).is_allowed]
 
 
 def _steps(

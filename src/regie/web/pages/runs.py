@@ -18,13 +18,14 @@ from regie.store import approvals, releases, run_lists, runs, sessions
 from regie.store.database import Transaction
 from regie.store.keys import Cursor
 from regie.store.runs import RunRow
+from regie.web.identify import Caller
 from regie.web.means import Having, Means
 from regie.web.pages.live import LOOK_AGAIN_AFTER_S, Watching
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import HEADERS, fragment, page
 from regie.web.pages.run_view import BAR, RunView, read_run
 from regie.web.pages.visitor import Visiting, Visitor, find_visitor
-from regie.web.seeing import run_for
+from regie.web.seeing import run_for, seen_of
 
 PAGE = 50
 FEW = 6
@@ -83,7 +84,9 @@ async def overview(means: Having, visitor: Visiting) -> Response:
             (
                 heading,
                 address,
-                await _listed(tx, await run_lists.list_runs(tx, status=status, seen_by=seen_by, limit=FEW)),
+                await _listed(
+                    tx, visitor.caller, await run_lists.list_runs(tx, status=status, seen_by=seen_by, limit=FEW)
+                ),
             )
             for heading, address, status in (
                 ("Waiting for people or time", "/runs?status=waiting", RunStatus.WAITING),
@@ -110,7 +113,7 @@ async def list_runs(means: Having, visitor: Visiting, wanted: Annotated[Filter, 
             limit=PAGE + 1,
             before=wanted.cursor,
         )
-        listed = await _listed(tx, rows[:PAGE])
+        listed = await _listed(tx, visitor.caller, rows[:PAGE])
         names = sorted((await releases.current(tx)).definitions) if visitor.is_operator else []
     following = wanted.after(rows[PAGE - 1].cursor) if len(rows) > PAGE else None
     return page(
@@ -118,7 +121,8 @@ async def list_runs(means: Having, visitor: Visiting, wanted: Annotated[Filter, 
     )
 
 
-async def _listed(tx: Transaction, rows: Sequence[RunRow]) -> list[Listed]:
+async def _listed(tx: Transaction, caller: Caller, rows: Sequence[RunRow]) -> list[Listed]:
+    rows = await seen_of(tx, caller, rows)
     return [Listed(row, (await releases.get(tx, row.release)).definition(row.workflow).title) for row in rows]
 
 

@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from regie.core.definition import Definition
-from regie.core.errors import Denied, InvalidInput
+from regie.core.errors import InvalidInput
 from regie.core.run import RunState, StepStatus
 from regie.store import releases, runs
 from regie.web import steering
@@ -19,6 +19,7 @@ from regie.web.means import Having, Means
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
 from regie.web.pages.visitor import Visiting, Visitor, form_of
+from regie.web.permitting import ONLY_OPERATORS, may_steer
 from regie.web.problems import Conflict
 from regie.web.seeing import run_for
 
@@ -166,10 +167,10 @@ def _back(run: str) -> Response:
 async def _ask(means: Means, visitor: Visitor, run: str, act: Act, *, fault: str = "") -> Response:
     async with means.database.reading() as tx:
         row = await run_for(tx, visitor.caller, run)
-        if act == "rerun":
-            visitor.caller.require_operator()
-        elif not steering.may_steer(visitor.caller, row):
-            raise Denied("Only who asked for a run, or an operator, can steer it.")
+        decision = await may_steer(tx, visitor.caller, row, act, paused_by=visitor.caller.address)
+        if not decision.is_allowed:
+            otherwise = ONLY_OPERATORS if act == "rerun" else "Only who asked for a run, or an operator, can steer it."
+            raise decision.denied(otherwise)
         definition = (await releases.get(tx, row.release)).definition(row.workflow)
         state = RunState.model_validate_json(await runs.state_of(tx, row.key))
     return page(
