@@ -25,7 +25,7 @@ from regie.core.capabilities.tls import Endpoint
 from regie.settings import Settings
 from regie.store import records
 
-WATCHED = ("worker-1", "gateway", "web")
+WATCHED = ("worker-certificates-1", "gateway", "web")
 LOOK_S = 0.5
 
 
@@ -97,7 +97,7 @@ async def measure(folder: Path, endpoints: list[Endpoint], console: Console) -> 
             for number in ("first", "second"):
                 done = await look(story)
                 async with database.reading() as tx:
-                    counts = await records.count(tx, "certificates", "endpoint", [TENANT])
+                    counts = await records.count(tx, "certificates", "certificate", [TENANT])
                 console.print(
                     f"{number} look: {sum(counts.values())} endpoints in {done['seconds']:.1f} s, "
                     f"{done['runs']} runs, {done['failed']} failed; {counts}"

@@ -100,7 +100,7 @@ class Killing:
         run = ""
         async with (
             asyncio.timeout(PATIENCE_S),
-            armed(self.stage, victim_of(self.point), f"{self.point}:{next(left)}") as victim,
+            armed(self.stage, victim_of(self.point, "certificates"), f"{self.point}:{next(left)}") as victim,
         ):
             while not run or not (await self.shown(run))["outcome"]:
                 starts = victim.starts

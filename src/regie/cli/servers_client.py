@@ -29,6 +29,10 @@ class ServersClient:
 
     http: httpx2.AsyncClient
 
+    async def endpoints(self) -> list[dict[str, Any]]:
+        """Everything that is served over TLS, or ought to be."""
+        return list((await self._get("/servers"))["endpoints"])
+
     async def counts(self) -> dict[str, int]:
         """Orders, certificates, updates of names, and how often each server took a certificate up; since ever."""
         return dict(await self._get("/servers/counts"))

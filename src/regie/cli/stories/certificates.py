@@ -16,6 +16,8 @@ from regie.store.records import Shelf
 
 WATCH, RENEW = "certificates.watch", "certificates.renew"
 MAIL = "mail.example.test"
+KIND = "certificate"
+"""The kind of records that the inventory is kept as."""
 MOST_ENDPOINTS = 200
 ENOUGH_HANDSHAKES = 20
 """Fewer would not show that nobody notices."""
@@ -79,6 +81,8 @@ class Certificates(Tale):
             "problems": problems_in(
                 {
                     "the first look is done": watched["status"] == "done",
+                    "everything that is served is in the inventory": len(inventory)
+                    == len(await story.servers.endpoints()),
                     "the renewal is done": renewed["status"] == "done",
                     "no run has failed": not [run for run in runs if run["status"] == "failed"],
                     "one order and one certificate": (outside["orders"], outside["certificates"]) == (1, 1),
@@ -162,7 +166,7 @@ class Certificates(Tale):
     def places(self, web: str) -> list[tuple[str, str]]:
         """Where to look. See `Tale.places`."""
         return [
-            (f"{web}/records/certificates/endpoint", "what expires when"),
+            (f"{web}/records/certificates/{KIND}", "what expires when"),
             (web, "what has run, and what waits for whom"),
         ]
 
@@ -178,7 +182,7 @@ async def _look(story: Story) -> None:
 
 async def _inventory(story: Story) -> list[dict[str, Any]]:
     """What Regie knows of each endpoint, what expires first at the top."""
-    shelf = Shelf(TENANT, "certificates", "endpoint")
+    shelf = Shelf(TENANT, "certificates", KIND)
     async with Installation(story.services.settings, say).running_database() as database, database.reading() as tx:
         found, _ = await records.list_records(tx, shelf, state="", after="", most=MOST_ENDPOINTS)
     known = [
