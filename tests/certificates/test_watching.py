@@ -18,8 +18,8 @@ from regie.core.tenant import SecretRef
 from regie.store import records, run_lists
 from regie.store.database import Database
 from regie.store.records import Shelf
-from tests.counterparts.authority import Authority, Issued
-from tests.counterparts.nginx import Nginx, nginx
+from regie_sandbox.servers.authority import Authority, Issued
+from regie_sandbox.servers.nginx import Nginx, nginx
 from tests.counterparts.sshd import Sshd, sshd
 
 from .stage import DOMAIN, PATIENCE_S, TENANT, Stage, World, opened

@@ -13,7 +13,7 @@ from regie.core.errors import NotFound
 from regie.kit.access import Calls
 from regie.kit.aws import Aws
 from regie.kit.keys import Material, Part, Resolve
-from tests.counterparts.authority import Authority, Issued
+from regie_sandbox.servers.authority import Authority, Issued
 from tests.counterparts.aws import Aws as Cloud
 
 from .conftest import RecordedKeys

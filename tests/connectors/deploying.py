@@ -37,9 +37,9 @@ from regie.kit.deployment import DeployPemFile, pem_file_of
 from regie.kit.keys import Material, Part, SigningRequest
 from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
-from tests.counterparts.authority import Authority, Issued
-from tests.counterparts.haproxy import Haproxy
-from tests.counterparts.nginx import Nginx
+from regie_sandbox.servers.authority import Authority, Issued
+from regie_sandbox.servers.haproxy import Haproxy
+from regie_sandbox.servers.nginx import Nginx
 
 from .conftest import all_connectors
 

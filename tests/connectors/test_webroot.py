@@ -18,8 +18,8 @@ from regie.kit.connector import Write
 from regie.kit.keys import Material
 from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
-from tests.counterparts.authority import Authority
-from tests.counterparts.nginx import Nginx, nginx
+from regie_sandbox.servers.authority import Authority
+from regie_sandbox.servers.nginx import Nginx, nginx
 
 pytestmark = pytest.mark.slow
 

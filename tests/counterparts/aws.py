@@ -15,7 +15,7 @@ import boto3
 import httpx2
 from botocore.config import Config
 
-from .process import free_port, running
+from regie_sandbox.servers.process import free_port, running
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"

@@ -12,13 +12,14 @@ import httpx2
 import pytest
 from botocore.exceptions import ClientError
 
-from .authority import Authority
+from regie_sandbox.servers.authority import Authority
+from regie_sandbox.servers.haproxy import haproxy
+from regie_sandbox.servers.knot import KEY_NAME, knot
+from regie_sandbox.servers.nginx import nginx
+from regie_sandbox.servers.pebble import challenges, pebble
+from regie_sandbox.servers.process import answers
+
 from .aws import aws
-from .haproxy import haproxy
-from .knot import KEY_NAME, knot
-from .nginx import nginx
-from .pebble import challenges, pebble
-from .process import answers
 
 pytestmark = pytest.mark.slow
 

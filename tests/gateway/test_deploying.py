@@ -27,9 +27,9 @@ from regie.kit.discovery import connectors_in
 from regie.kit.keys import Material, Part
 from regie.store import releases, workers
 from regie.store.database import Database
+from regie_sandbox.servers.haproxy import Haproxy, haproxy
+from regie_sandbox.servers.nginx import Nginx, nginx
 from tests.connectors.deploying import NAME, TARGET, clients
-from tests.counterparts.haproxy import Haproxy, haproxy
-from tests.counterparts.nginx import Nginx, nginx
 from tests.counterparts.sshd import sshd
 
 from .conftest import REREADS_S, client_of, pauser

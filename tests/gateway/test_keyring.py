@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from regie.gateway.keyring import Keyring
 from regie.gateway.vault import VaultFile
 from regie.kit.keys import Material, Part, SigningRequest
 from regie.store.database import Database
-from tests.counterparts.authority import Authority
+from regie_sandbox.servers.authority import Authority
 
 pytestmark = pytest.mark.slow
 
@@ -40,14 +40,15 @@ class Signer(Authority):
 
     def sign(self, request: SigningRequest) -> str:
         asked = x509.load_der_x509_csr(request.der)
+        now = datetime.now(UTC)  # noqa: TID251  certificates are of now
         issued = (
             x509.CertificateBuilder()
             .subject_name(asked.subject)
             .issuer_name(self.certificate.subject)
             .public_key(asked.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(self.certificate.not_valid_before_utc)
-            .not_valid_after(self.certificate.not_valid_before_utc + timedelta(days=90))
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=89))
             .add_extension(asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value, critical=False)
             .sign(self._key, hashes.SHA256())
         )

@@ -21,8 +21,8 @@ from regie.kit.host import LARGEST_FILE, Host, Stored
 from regie.kit.keys import Material, Part
 from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
+from regie_sandbox.servers.process import free_port
 from tests.counterparts.disk import disk
-from tests.counterparts.process import free_port
 from tests.counterparts.sshd import Sshd, new_key, sshd
 
 pytestmark = pytest.mark.slow
