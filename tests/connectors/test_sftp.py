@@ -23,8 +23,8 @@ from regie.gateway.ssh import Ssh, SshHost, SshPlace
 from regie.gateway.vault import SecretText
 from regie.kit.access import Calls
 from regie.kit.network import Network
+from regie_sandbox.servers.authority import Issued
 from regie_sandbox.servers.process import free_port
-from tests.counterparts.authority import Issued
 from tests.counterparts.disk import disk
 from tests.counterparts.sshd import Sshd, new_key, sshd
 
