@@ -49,6 +49,7 @@ def _needing_what_is_installed() -> Iterator[None]:
     except NotInstalled as lacking:
         if os.environ.get("CI"):  # noqa: TID251  tests may look
             pytest.fail(str(lacking))
+        # Elsewhere a developer may lack the server, and the reason says what to install.
         pytest.skip(str(lacking))
 
 
