@@ -66,7 +66,18 @@ TYPES: Mapping[Any, str] = {str: "text", int: "integer", float: "number", bool: 
 
 EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.RELEASE_LOADED: ("A workspace became the release that new runs get.", "`release`"),
-    Event.ACCOUNT_ADDED: ("Somebody may sign in.", "`account`: id, roles"),
+    Event.ACCOUNT_ADDED: ("Somebody may sign in.", "`account`: id, roles, groups"),
+    Event.ACCOUNT_CHANGED: (
+        "The identity provider tells another address, name or groups of somebody than before.",
+        "`account`, `before`: id, roles, groups",
+    ),
+    Event.ACCOUNT_DEACTIVATED: ("Somebody may not sign in any more; their sessions end.", "`account`: id"),
+    Event.ACCOUNT_ACTIVATED: ("Somebody may sign in again.", "`account`: id"),
+    Event.ACCOUNT_REMOVED: ("An account is forgotten.", "`account`: id"),
+    Event.SESSION_BEGUN: (
+        "Somebody has signed in on the pages.",
+        "`session`: by (`password`, `identity_provider`), amr",
+    ),
     Event.TRIGGER_ACCEPTED: ("Somebody or something asked for a run, and it starts.", "`trigger`"),
     Event.TRIGGER_REPEATED: ("The same trigger came again; nothing new starts.", "`trigger`"),
     Event.TRIGGER_REFUSED: (

@@ -18,11 +18,11 @@ import yaml
 from regie.cli.installation import Installation, Say, free_port, metrics_ports, operator, real_home, require_free
 from regie.cli.processes import Process, Supervisor
 from regie.core.errors import InvalidInput
+from regie.core.reach import OPERATOR
 from regie.core.tenant import SecretRef
 from regie.gateway.keeping import keep_secrets
 from regie.settings import Settings
 from regie.store import accounts
-from regie.web.identify import OPERATOR_ROLE
 
 TENANT = "example"
 """The demo's only tenant."""
@@ -96,7 +96,7 @@ async def _started(settings: Settings, say: Say, *, is_demo: bool) -> AsyncItera
         if is_demo:
             given = world(settings)
             # The imaginary world is told the port anew each time, so another one does as well.
-            settings = settings.model_copy(update={"port": free_port(given.web_port)})
+            settings = settings.model_copy(update={"port": free_port(given.web_port), "local_accounts": True})
             installation = Installation(settings, say)
         else:
             installation.read_release()
@@ -248,7 +248,7 @@ async def _add_accounts(settings: Settings, database: Any, roles: dict[str, tupl
         for person in passwords.keys() - known:
             held = tuple(role for role, people in roles.items() if person in people)
             if person == LOOKING_AROUND:
-                held += (OPERATOR_ROLE,)
+                held += (OPERATOR,)
             await accounts.add(
                 tx,
                 address=person,

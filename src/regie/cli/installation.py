@@ -194,7 +194,7 @@ class Installation:
         gateway = Process(
             "gateway", "regie.gateway", logs, environment={**common, **crash, "gateway_port": str(gateway_port)}
         )
-        web = Process("web", "regie.web", logs, environment={**common, "port": str(settings.port or free_port())})
+        web = Process("web", "regie.web", logs, environment={**common, **self._web_environment()})
         told_at = [{"worker_metrics_port": str(port)} for port in metrics_ports(settings)] or [{}] * settings.workers
         workers = [
             Process(f"worker-{number}", "regie.worker", logs, environment={**common, **crash, **told})
@@ -203,6 +203,10 @@ class Installation:
         notary = Process("notary", "regie.notary", logs, environment={**common, **await self._notary_login(dsn)})
         await supervisor.add_together(gateway, web, notary, *workers)
         return web
+
+    def _web_environment(self) -> dict[str, str]:
+        settings = self.settings
+        return {"port": str(settings.port or free_port()), "local_accounts": str(settings.local_accounts)}
 
     async def _notary_login(self, dsn: str) -> dict[str, str]:
         """The notary's way to the database: under a role of its own, and no other way."""

@@ -33,6 +33,12 @@ class Event(StrEnum):
 
     RELEASE_LOADED = "release:loaded"
     ACCOUNT_ADDED = "account:added"
+    ACCOUNT_CHANGED = "account:changed"
+    """The identity provider tells another address, name or groups than before."""
+    ACCOUNT_DEACTIVATED = "account:deactivated"
+    ACCOUNT_ACTIVATED = "account:activated"
+    ACCOUNT_REMOVED = "account:removed"
+    SESSION_BEGUN = "session:begun"
     TRIGGER_ACCEPTED = "trigger:accepted"
     TRIGGER_REPEATED = "trigger:repeated"
     TRIGGER_REFUSED = "trigger:refused"

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pydantic import JsonValue
 
 from regie.core.definition import Definition, InputField, InputType
 from regie.core.inputs import Read, read_input
 from regie.core.starts import FormStart
-from regie.core.tenant import Tenant
 
 LONGEST_TEXT = 10_000
 """Characters of one field."""
 
 
-def may_use(start: FormStart, tenant: Tenant, address: str) -> bool:
-    """Whether somebody may start a run for a tenant by a form.
+def may_use(start: FormStart, holds: Callable[[str], bool]) -> bool:
+    """Whether somebody who has signed in may start a run for a tenant by a form.
 
     Args:
-        address: Of whoever has signed in; empty for nobody.
+        holds: Whether they hold a role of that tenant.
     """
-    if not address:
-        return False
-    if start.role is None:
-        return True
-    return any(address.casefold() == holder.casefold() for holder in tenant.roles.get(start.role, ()))
+    return start.role is None or holds(start.role)
 
 
 def read_typed(definition: Definition, typed: Mapping[str, str]) -> tuple[dict[str, JsonValue], Read]:

@@ -14,11 +14,11 @@ from regie.gateway_client import GatewayClient
 from regie.store.database import Database
 from regie.telemetry.counting import Counted
 from regie.web import approvals, events, figures, inbound, runs, schedules, steering, workflows
-from regie.web.identify import Doorkeeper
+from regie.web.identify import NOBODY, Doorkeeper, WaysIn
 from regie.web.limits import Entrance
 from regie.web.means import Means
 from regie.web.pages import approvals as approval_pages
-from regie.web.pages import assets, catalogue, errors, forms, live, load, signing_in
+from regie.web.pages import assets, catalogue, errors, forms, identity_provider, live, load, signing_in
 from regie.web.pages import records as record_pages
 from regie.web.pages import runs as run_pages
 from regie.web.pages import schedules as schedule_pages
@@ -31,6 +31,7 @@ def make_web(
     gateway: GatewayClient,
     *,
     operator_token: str,
+    ways_in: WaysIn = NOBODY,
     metrics_token: Callable[[], str] = lambda: "",
 ) -> FastAPI:
     """Build the web.
@@ -39,6 +40,7 @@ def make_web(
         database: Open; whoever opened it closes it.
         gateway: Where deliveries are checked.
         operator_token: Whoever has it may see everything and start runs.
+        ways_in: How people sign in; nobody does when nothing is said.
         metrics_token: The token with which metrics are read; while it is empty nobody reads them.
 
     Raises:
@@ -49,7 +51,8 @@ def make_web(
         database=database,
         gateway=gateway,
         engine=PostgresEngine(database),
-        doorkeeper=Doorkeeper(database, operator_token),
+        doorkeeper=Doorkeeper(database, operator_token, ways_in),
+        ways_in=ways_in,
         catalogue=load_catalogue(),
         metrics_token=metrics_token,
     )
@@ -62,7 +65,7 @@ def make_web(
     for routes in (inbound, runs, steering, approvals, events, workflows, schedules, figures):
         app.include_router(routes.router)
     of_runs = (run_pages, steering_pages, approval_pages, forms, schedule_pages, load, record_pages)
-    for shown in (assets, signing_in, catalogue, *of_runs):
+    for shown in (assets, signing_in, identity_provider, catalogue, *of_runs):
         app.include_router(shown.router)
     return app
 

@@ -39,11 +39,11 @@ async def list_approvals(
     limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
     before: str | None = None,
 ) -> Page[ApprovalLine]:
-    """Approvals, newest first: those a person was asked for; all of them for the operator."""
+    """Approvals, newest first: those a person was asked for, and those within the caller's reach."""
     async with means.database.reading() as tx:
         found = await approvals.list_approvals(
             tx,
-            approver=None if caller.is_operator else caller.address,
+            sight=caller.sight,
             status="open" if status == "open" else None,
             limit=limit,
             before=Cursor.parse(before.replace(" ", "+")) if before else None,
@@ -67,7 +67,7 @@ async def decide(
     async with means.database.transaction() as tx:
         shown = await approval_for(tx, caller, approval)
         if not caller.address:
-            raise Denied("The operator's token cannot decide.", hint="Sign in as the person who was asked.")
+            raise Denied(f"{caller.named} cannot decide: it is no person.", hint="Sign in as who was asked.")
         _require_open(shown)
         _require_seen(shown, said)
         try:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from regie.core.errors import InvalidInput
 from regie.core.event_starts import OF_A_RUN
 from regie.core.outside_event import OutsideEvent
+from regie.core.reach import Act
 from regie.web.answers import EventTaken
 from regie.web.means import Asking, Having, body_of
 from regie.web.problems import faults_of
@@ -37,7 +38,7 @@ async def tell_event(
     idempotency_key: Annotated[str, Header(min_length=1, max_length=200)],
 ) -> EventTaken:
     """Take an event; the `Idempotency-Key` is its id, and the same one in the same domain is the same event."""
-    caller.require_operator()
+    caller.require(Act.TELL, told.tenant, told.domain)
     if idempotency_key.startswith(OF_A_RUN):
         raise InvalidInput(f"An event's id does not begin with {OF_A_RUN}: so begin those of events of runs.")
     try:

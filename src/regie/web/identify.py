@@ -14,55 +14,43 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from regie.core.audit import Actor
-from regie.core.errors import Denied, InvalidInput
-from regie.store import accounts
+from regie.core.errors import InvalidInput
+from regie.core.reach import EVERYTHING
+from regie.store import accounts, releases
 from regie.store.accounts import Account
-from regie.store.database import Database
+from regie.store.database import Database, Transaction
+from regie.web.caller import Caller, caller_of
 from regie.web.limits import SignInThrottle
 from regie.web.problems import Unidentified
 
-OPERATOR_ROLE = "operator"
-"""The role of an account that may see and start everything."""
 REMEMBERED_S = 60.0
 """Seconds for which a password that was right is not worked out again: a check costs a tenth of a second of CPU."""
 REMEMBERED = 1_000
 CHECKS_AT_ONCE = 2
+
+ANSWER_AT = "/sign-in/answer"
+"""Where browsers come back to from the identity provider."""
 
 _OPERATOR = re.compile(r"[a-z0-9._-]{1,64}")
 _LONGEST_ADDRESS = 254
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Whoever asks.
+class WaysIn:
+    """How people sign in. Nothing said, nobody does.
 
     Attributes:
-        actor: How the audit log calls them.
-        address: Of the account signed in with; empty for the operator's token, which is nobody in person.
-        is_operator: May see every run and approval, and start runs.
+        has_local_accounts: Accounts with a password kept here may.
+        answer_address: Where the identity provider sends browsers back to; empty when there is no provider.
+        operator_group: Its group whose members are operators; empty for none.
     """
 
-    actor: Actor
-    address: str
-    is_operator: bool
-
-    def is_person(self, address: str) -> bool:
-        """Whether that is this caller's address."""
-        return bool(self.address) and self.address.casefold() == address.casefold()
-
-    def require_operator(self) -> None:
-        """Make sure that the caller is the operator.
-
-        Raises:
-            Denied: It is somebody else.
-        """
-        if not self.is_operator:
-            raise Denied("This needs the operator's token or an account with the role operator.")
+    has_local_accounts: bool = False
+    answer_address: str = ""
+    operator_group: str = ""
 
 
-def caller_of(account: Account) -> Caller:
-    """Whoever has signed in with an account."""
-    return Caller(Actor(type="person", id=account.address), account.address, is_operator=OPERATOR_ROLE in account.roles)
+NOBODY = WaysIn()
 
 
 class Doorkeeper:
@@ -70,14 +58,23 @@ class Doorkeeper:
 
     Args:
         operator_token: Not empty.
+        ways_in: How people sign in.
         clock: Seconds that only go forward.
     """
 
-    def __init__(self, database: Database, operator_token: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database,
+        operator_token: str,
+        ways_in: WaysIn,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         if not operator_token:
             raise InvalidInput("The operator's token is empty: everybody would have it.")
         self._database = database
         self._operator = _digest(operator_token)
+        self._ways_in = ways_in
         self._clock = clock
         self._throttle = SignInThrottle(clock)
         self._checking = asyncio.Semaphore(CHECKS_AT_ONCE)
@@ -115,13 +112,24 @@ class Doorkeeper:
         """
         return await self._check(_read_address(address), password)
 
+    async def caller_of(self, tx: Transaction, account: Account) -> Caller:
+        """What somebody who has signed in may do, by their roles and by what the current release gives their groups."""
+        if not account.groups:
+            return caller_of(account, {})
+        try:
+            tenants = (await releases.current(tx)).tenants
+        except InvalidInput:
+            # None is loaded yet.
+            tenants = {}
+        return caller_of(account, tenants, self._ways_in.operator_group)
+
     def _by_token(self, token: str, operator: str | None) -> Caller:
         if not hmac.compare_digest(_digest(token), self._operator):
             raise Unidentified("This is not the operator's token.")
         name = "operator" if operator is None else operator
         if not _OPERATOR.fullmatch(name):
             raise InvalidInput("Regie-Operator holds a name of 1 to 64 letters a-z, digits, dots, dashes, underscores.")
-        return Caller(Actor(type="operator", id=name), "", is_operator=True)
+        return Caller(Actor(type="operator", id=name), "", EVERYTHING, named="The operator's token")
 
     async def _by_password(self, address: str, password: str) -> Caller:
         digest = hmac.digest(self._memory_key, f"{len(address)}:{address}:{password}".encode(), "sha256")
@@ -131,7 +139,8 @@ class Doorkeeper:
             while len(self._remembered) >= REMEMBERED:
                 del self._remembered[next(iter(self._remembered))]
             self._remembered[digest] = (self._clock() + REMEMBERED_S, account)
-        return caller_of(account)
+        async with self._database.reading() as tx:
+            return await self.caller_of(tx, account)
 
     def _recall(self, digest: bytes) -> Account | None:
         until, account = self._remembered.get(digest, (0.0, None))
@@ -141,6 +150,11 @@ class Doorkeeper:
         return account
 
     async def _check(self, address: str, password: str) -> Account:
+        if not self._ways_in.has_local_accounts:
+            raise Unidentified(
+                "Nobody signs in with a password here.",
+                hint="Programs use an API token; people sign in on the pages, through the identity provider.",
+            )
         self._throttle.take(address)
         try:
             async with self._checking, self._database.reading() as tx:

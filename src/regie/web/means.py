@@ -17,7 +17,8 @@ from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient
 from regie.store import releases
 from regie.store.database import Database, Transaction
-from regie.web.identify import Caller, Doorkeeper
+from regie.web.caller import Caller
+from regie.web.identify import Doorkeeper, WaysIn
 from regie.web.problems import WrongMedia, faults_of
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -36,6 +37,7 @@ class Means:
     gateway: GatewayClient
     engine: PostgresEngine
     doorkeeper: Doorkeeper
+    ways_in: WaysIn
     catalogue: Catalogue
     metrics_token: Callable[[], str]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

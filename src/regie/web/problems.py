@@ -42,6 +42,18 @@ class Unidentified(Denied):
     """Nobody we know asks: no credentials, or wrong ones."""
 
 
+class OutOfReach(Denied):
+    """Whoever asks is known, and may not do this there. The document says what is missing.
+
+    Args:
+        missing: The act and the place that would be needed, by name.
+    """
+
+    def __init__(self, message: str, *, missing: Mapping[str, str], hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.missing = missing
+
+
 class Conflict(Denied):
     """What is asked for does not fit how things stand by now."""
 
@@ -154,6 +166,8 @@ def told_http(error: HTTPException, method: str) -> Told:
 
 def problem(error: RegieError, **also: JsonValue) -> JSONResponse:
     """The document that tells an error. `also` are further members of it."""
+    if isinstance(error, OutOfReach):
+        also["missing"] = dict(error.missing)
     return document(told(error), **also)
 
 

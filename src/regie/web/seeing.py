@@ -1,23 +1,20 @@
-"""What an account may see: approvals it was asked for, runs it asked for itself, and the runs and approvals of these.
+"""What a caller may see: what is within reach, approvals they were asked about, runs they asked for, and theirs.
 
 What a caller may not see does not exist for them: the answers are the same.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
 from uuid import UUID
 
 from regie import logs
 from regie.core.errors import NotFound
+from regie.core.reach import Act
 from regie.store import approvals, run_lists, runs
 from regie.store.approvals import Approval
 from regie.store.database import Transaction
-from regie.store.keys import Cursor, RunKey
 from regie.store.runs import RunRow
-from regie.web.identify import Caller
-
-_PAGE = 200
+from regie.web.caller import Caller
 
 
 async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
@@ -36,7 +33,7 @@ async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
 
 async def may_see(tx: Transaction, caller: Caller, row: RunRow) -> bool:
     """Whether a run is there for the caller."""
-    if caller.is_operator or asked_for(caller, row):
+    if caller.may(Act.LOOK, *row.key[:2], row.workflow) or asked_for(caller, row):
         return True
     return any(is_asked(caller, approval) for approval in await approvals.of_run(tx, row.key))
 
@@ -59,7 +56,10 @@ async def approval_for(tx: Transaction, caller: Caller, approval: str) -> Approv
         NotFound: There is none that the caller may see.
     """
     found = await approvals.find(tx, approval) if is_id(approval) else None
-    if found is not None and (caller.is_operator or is_asked(caller, found) or caller.is_person(found.requester)):
+    if found is not None and (is_asked(caller, found) or caller.is_person(found.requester)):
+        return found
+    row = await runs.get(tx, found.key) if found is not None else None
+    if found is not None and row is not None and caller.may(Act.LOOK, *row.key[:2], row.workflow):
         return found
     raise NotFound("There is no such approval.")
 
@@ -72,35 +72,6 @@ def asked_for(caller: Caller, row: RunRow) -> bool:
 def is_asked(caller: Caller, approval: Approval) -> bool:
     """Whether the caller has been asked to decide."""
     return any(caller.is_person(approver) for approver in approval.approvers)
-
-
-class Asked:
-    """The runs in which a person has been asked to decide, read as far back as needed."""
-
-    def __init__(self, caller: Caller, tenant: str | None, domain: str | None) -> None:
-        self._caller = caller
-        self._tenant = tenant
-        self._domain = domain
-        self._reached: Cursor | None = None
-        self._is_complete = False
-        self.runs: set[RunKey] = set()
-
-    async def reach(self, tx: Transaction, since: datetime) -> None:
-        """Make sure that every approval asked for since then is known."""
-        while not self._is_complete and (self._reached is None or self._reached.at >= since):
-            page = await approvals.list_approvals(
-                tx,
-                tenant=self._tenant,
-                domain=self._domain,
-                approver=self._caller.address,
-                status=None,
-                limit=_PAGE,
-                before=self._reached,
-            )
-            self.runs.update(approval.key for approval in page)
-            self._is_complete = len(page) < _PAGE
-            if page:
-                self._reached = page[-1].cursor
 
 
 def is_id(text: str) -> bool:

@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from regie.core import canonical
 from regie.core.cancelling import is_too_late
 from regie.core.errors import Denied, InvalidInput
+from regie.core.reach import Act
 from regie.core.run import Cancelled, Paused, Resumed, RunState
 from regie.engine.port import RerunRequest
 from regie.store import runs
 from regie.store.database import Transaction
 from regie.store.runs import RunRow
 from regie.web.answers import RunCancelled, RunHeld, RunStarted, RunWoken
-from regie.web.identify import Caller
+from regie.web.caller import Caller
 from regie.web.means import Asking, Having, Means, body_of, current_release
 from regie.web.problems import Conflict
 from regie.web.seeing import asked_for, run_for
@@ -52,7 +53,7 @@ Why = Annotated[Reason, Depends(body_of(Reason))]
 
 def may_steer(caller: Caller, row: RunRow) -> bool:
     """Whether a caller may cancel, pause and resume a run: operators, and whoever asked for it."""
-    return caller.is_operator or asked_for(caller, row)
+    return caller.may(Act.STEER, *row.key[:2], row.workflow) or asked_for(caller, row)
 
 
 async def cancel(means: Means, caller: Caller, run: str, reason: str) -> RunCancelled:
@@ -98,7 +99,7 @@ async def resume(means: Means, caller: Caller, run: str, reason: str) -> RunHeld
             raise Conflict("This run is not paused.")
         if held.parent:
             raise Conflict(f"This run is paused with its parent, run {held.parent}.", hint="Resume that one.")
-        if not caller.is_operator and not caller.is_person(held.by):
+        if not caller.may(Act.STEER, *row.key[:2], row.workflow) and not caller.is_person(held.by):
             raise Denied("Somebody else has paused this run.", hint="They can resume it, or an operator.")
         await runs.resume(tx, row.key, caller.actor, Resumed(by=_name(caller), reason=reason))
         still = await runs.pause_of(tx, row.key)
@@ -115,7 +116,7 @@ async def rerun(means: Means, caller: Caller, run: str, wanted: Rerun, idempoten
     """
     async with means.database.transaction() as tx:
         row = await run_for(tx, caller, run)
-        caller.require_operator()
+        caller.require(Act.START, *row.key[:2], row.workflow)
         await current_release(tx)
         key = str(uuid.uuid4())
         if idempotency_key is not None:
@@ -142,7 +143,10 @@ async def _unfinished(tx: Transaction, caller: Caller, run: str, doing: str) -> 
     """A run that can still be steered, locked, so that no worker ends it otherwise from here on."""
     row = await run_for(tx, caller, run)
     if not may_steer(caller, row):
-        raise Denied(f"Only who asked for a run, or an operator, can {doing} it.")
+        raise Denied(
+            f"Only who asked for a run, or who has `{Act.STEER}` where it is, can {doing} it.",
+            hint=f"{caller.named} has {caller.reach.in_words()}.",
+        )
     state = RunState.model_validate_json(await runs.state_of(tx, row.key, lock=True))
     if state.status.is_final:
         raise Conflict(f"This run is over: {state.status}.")
@@ -176,9 +180,10 @@ async def resume_run(means: Having, caller: Asking, run: str, why: Why) -> RunHe
 @router.post("/wake", status_code=status.HTTP_202_ACCEPTED)
 async def wake_run(means: Having, caller: Asking, run: str, why: Why) -> RunWoken:  # noqa: ARG001  an empty body, read
     """Make a run ready that was set aside or that nothing would wake, once its cause is mended."""
-    caller.require_operator()
+    caller.require_somewhere(Act.STEER)
     async with means.database.transaction() as tx:
         row = await run_for(tx, caller, run)
+        caller.require(Act.STEER, *row.key[:2], row.workflow)
         await runs.state_of(tx, row.key, lock=True)
         if not await runs.wake(tx, row.key, caller.actor):
             now = await runs.get(tx, row.key)

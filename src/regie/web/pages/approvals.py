@@ -19,7 +19,7 @@ from regie.store.approvals import Approval
 from regie.store.database import Transaction
 from regie.store.keys import Cursor
 from regie.web import approvals as api
-from regie.web.identify import Caller
+from regie.web.caller import Caller
 from regie.web.means import Having
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
@@ -76,10 +76,10 @@ async def inbox(means: Having, visitor: Visiting, before: str | None = None) -> 
     me = visitor.caller.address
     async with means.database.reading() as tx:
         mine = await approvals.list_approvals(tx, approver=me, limit=PAGE)
-        others = await approvals.list_approvals(tx, limit=PAGE) if visitor.is_operator else []
+        others = await approvals.list_approvals(tx, sight=visitor.caller.sight, limit=PAGE) if visitor.may_look else []
         before_that = Cursor.parse(before.replace(" ", "+")) if before else None
         every = await approvals.list_approvals(
-            tx, approver=None if visitor.is_operator else me, status=None, limit=PAGE, before=before_that
+            tx, sight=visitor.caller.sight, status=None, limit=PAGE, before=before_that
         )
     known = {approval.id for approval in mine}
     return page(

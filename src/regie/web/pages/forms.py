@@ -16,6 +16,7 @@ from regie.core import canonical
 from regie.core.definition import Definition, InputField, InputType
 from regie.core.errors import InvalidInput, NotFound
 from regie.core.forms import LONGEST_TEXT, may_use, read_typed
+from regie.core.reach import Act
 from regie.core.release import Release
 from regie.core.run import RunState
 from regie.core.starts import FormStart
@@ -126,7 +127,12 @@ def _usable(release: Release, tenant: str, workflow: str, visitor: Visitor) -> U
     if whose is None or definition is None or definition.domain not in whose.domains:
         return None
     starts = definition.starts(FormStart)
-    is_allowed = any(visitor.is_operator or may_use(start, whose, visitor.caller.address) for start in starts)
+    caller = visitor.caller
+    is_allowed = any(
+        caller.may(Act.START, tenant, definition.domain, workflow)
+        or may_use(start, lambda role: caller.holds(role, whose))
+        for start in starts
+    )
     return Usable(whose, definition) if is_allowed else None
 
 

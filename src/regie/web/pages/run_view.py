@@ -15,6 +15,7 @@ from regie.core.definition import Definition, Step
 from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
+from regie.core.reach import Act
 from regie.core.run import (
     ANSWER,
     LIMIT,
@@ -35,7 +36,7 @@ from regie.store.database import Transaction
 from regie.store.effects import Effect
 from regie.store.runs import RunRow
 from regie.store.steps import StepRecord
-from regie.web.identify import Caller
+from regie.web.caller import Caller
 from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
 from regie.web.seeing import children_for, is_id, parent_for, run_for
@@ -129,6 +130,8 @@ class RunView:
 
     Attributes:
         parent: The run whose child it is, if it is one and the visitor may see that.
+        is_within: Whether it is within the visitor's reach, and not only something that concerns them.
+        is_plain: Whether they may read values in full.
         faults: What is wrong with the audit chain.
         paused: Who holds it up, whether a worker has taken that in or not.
         acts: What whoever looks may do with it: what a page asks about, and in words.
@@ -139,6 +142,8 @@ class RunView:
     """
 
     row: RunRow
+    is_within: bool
+    is_plain: bool
     parent: RunRow | None
     queued: str
     title: str
@@ -195,6 +200,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
     tenant = release.tenants.get(row.key.tenant)
     paused = None if row.status.is_final else await runs.pause_of(tx, row.key)
     in_line = await quotas.in_line(tx, row.key)
+    is_plain = caller.may(Act.VALUES, *row.key[:2], row.workflow)
     return RunView(
         row=row,
         queued=in_line.in_words() if in_line else "",
@@ -202,7 +208,9 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
         title=definition.title,
         tenant_title=tenant.title if tenant else row.key.tenant,
         failure=state.failure,
-        input=outline(dict(state.input), is_plain=caller.is_operator),
+        is_within=caller.may(Act.LOOK, *row.key[:2], row.workflow),
+        is_plain=is_plain,
+        input=outline(dict(state.input), is_plain=is_plain),
         steps=_steps(
             state,
             records,
@@ -210,7 +218,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
             catalogue,
             times_of(records, asked, definition, started_at=row.started_at, now=row.changed_at),
             children={child.parent_place: child for child in await children_for(tx, caller, row)},
-            is_plain=caller.is_operator,
+            is_plain=is_plain,
         ),
         approvals=asked,
         changes=_changes(asked, ledger, catalogue, is_over=row.status.is_final),
@@ -230,13 +238,14 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
 def _acts(caller: Caller, row: RunRow, paused: Paused | None) -> list[tuple[str, str]]:
     """What a caller may do with a run as it stands."""
     if row.status.is_final:
-        return [("rerun", "Repeat from a step")] if caller.is_operator and not row.dry else []
+        may_start = caller.may(Act.START, *row.key[:2], row.workflow)
+        return [("rerun", "Repeat from a step")] if may_start and not row.dry else []
     if not may_steer(caller, row):
         return []
     # What is paused with its parent can be paused by itself as well; then it stays so when the parent goes on.
     if paused is None or paused.parent:
         return [("pause", "Pause"), ("cancel", "Cancel")]
-    may_resume = caller.is_operator or caller.is_person(paused.by)
+    may_resume = caller.may(Act.STEER, *row.key[:2], row.workflow) or caller.is_person(paused.by)
     return [*([("resume", "Resume")] if may_resume else []), ("cancel", "Cancel")]
 
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from regie.core import reach
 from regie.core.definition import Definition
 from regie.core.errors import Denied, InvalidInput
 from regie.core.run import RunState, StepStatus
@@ -167,7 +168,7 @@ async def _ask(means: Means, visitor: Visitor, run: str, act: Act, *, fault: str
     async with means.database.reading() as tx:
         row = await run_for(tx, visitor.caller, run)
         if act == "rerun":
-            visitor.caller.require_operator()
+            visitor.caller.require(reach.Act.START, *row.key[:2], row.workflow)
         elif not steering.may_steer(visitor.caller, row):
             raise Denied("Only who asked for a run, or an operator, can steer it.")
         definition = (await releases.get(tx, row.release)).definition(row.workflow)
