@@ -401,7 +401,8 @@ def settings_page() -> str:
 def cli_page() -> str:
     """Every command with its arguments and options."""
     found: Any = typer.main.get_command(program)
-    parts = [part for name, each in found.commands.items() for part in command_parts(f"regie {name}", each)]
+    commands = {name: found.get_command(None, name) for name in found.list_commands(None)}
+    parts = [part for name, each in commands.items() for part in command_parts(f"regie {name}", each)]
     return page("Commands", "src/regie/cli", "\n\n".join(paragraphs(found.help)), *parts)
 
 

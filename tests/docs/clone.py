@@ -34,9 +34,8 @@ class Clone:
         self.root = Path(tempfile.mkdtemp(prefix="regie-docs-"))
         # Under root the database server runs under another account, which must be able to enter.
         self.root.chmod(0o755)
-        skipped = shutil.ignore_patterns("__pycache__")
         for name in ("src", "sandbox", "tests", "docs"):
-            shutil.copytree(ROOT / name, self.root / name, ignore=skipped)
+            shutil.copytree(ROOT / name, self.root / name)
         for name in ("Makefile", "pyproject.toml", ".importlinter", "README.md"):
             shutil.copy2(ROOT / name, self.root / name)
         (self.root / ".venv").symlink_to(ROOT / ".venv")

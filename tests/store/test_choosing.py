@@ -120,6 +120,15 @@ async def test_what_is_urgent_goes_first_whoever_it_belongs_to(database: Databas
     assert [each.claim.key for each in await take(database, hand, 3)] == urgent
 
 
+async def test_of_what_is_taken_together_the_quiet_domain_goes_first(
+    database: Database, start: Start, hand: Worker
+) -> None:
+    flood = [await start(domain="support") for _ in range(5)]
+    late = await start(domain="hr")
+    taken = await take(database, hand, 10, domains=("hr", "support"))
+    assert [each.claim.key for each in taken] == [late, *flood]
+
+
 async def test_domains_share_what_a_worker_takes(database: Database, start: Start, hand: Worker) -> None:
     both = ("hr", "support")
     for _ in range(10):

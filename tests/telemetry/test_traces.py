@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from regie.telemetry import exporting, traces
+from regie.telemetry import exporting, sending, traces
 
 from .receiver import receiving
 
@@ -25,7 +25,7 @@ OUTSIDE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 @pytest.fixture
 def spans() -> Iterator[InMemorySpanExporter]:
     exporter = InMemorySpanExporter()
-    with exporting.written("web", SimpleSpanProcessor(exporter)):
+    with sending.written("web", SimpleSpanProcessor(exporter)):
         yield exporter
 
 
@@ -60,7 +60,7 @@ def test_a_span_continues_whom_it_trusts_and_refers_to_others(spans: InMemorySpa
 @given(st.text())
 def test_what_is_no_traceparent_begins_a_trace_of_our_own(text: str) -> None:
     exporter = InMemorySpanExporter()
-    with exporting.written("web", SimpleSpanProcessor(exporter)):
+    with sending.written("web", SimpleSpanProcessor(exporter)):
         with traces.span("start run", {}, parent=text):
             pass
         kept = traces.of_run(RUN, text)
@@ -72,7 +72,7 @@ def test_what_is_no_traceparent_begins_a_trace_of_our_own(text: str) -> None:
 def test_every_process_gives_a_run_the_same_span() -> None:
     kept = []
     for process in ("web", "worker"):
-        with exporting.written(process, SimpleSpanProcessor(InMemorySpanExporter())):
+        with sending.written(process, SimpleSpanProcessor(InMemorySpanExporter())):
             kept.append(traces.of_run(RUN, OUTSIDE))
     assert kept[0] == kept[1]
     assert kept[0].startswith(OUTSIDE[:36])
@@ -106,4 +106,4 @@ def test_spans_are_sent_to_the_address_of_the_settings_and_nowhere_else() -> Non
 def test_a_receiver_that_is_away_stops_nothing() -> None:
     with exporting.exported("http://127.0.0.1:9/v1/traces", "gateway"), traces.span("answer call", {}):
         began_s = time.monotonic()
-    assert time.monotonic() - began_s < 2 * exporting.SEND_WITHIN_S
+    assert time.monotonic() - began_s < 2 * sending.SEND_WITHIN_S

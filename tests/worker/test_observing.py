@@ -18,7 +18,7 @@ from regie.core.run import RunState
 from regie.engine.working import WorkerLoop
 from regie.store import steps
 from regie.store.database import Database
-from regie.telemetry import exporting, metrics, traces
+from regie.telemetry import metrics, sending, traces
 from regie.worker.observing import Observed
 
 from ..engine.stage import (  # noqa: TID252  tests are no installed package, so there is no absolute name
@@ -42,7 +42,7 @@ async def stage(database: Database) -> PostgresStage:
 @pytest.fixture
 def spans() -> Iterator[InMemorySpanExporter]:
     exporter = InMemorySpanExporter()
-    with exporting.written("worker", SimpleSpanProcessor(exporter)):
+    with sending.written("worker", SimpleSpanProcessor(exporter)):
         yield exporter
 
 

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from regie.cli.definitions import Json
 from regie.cli.installation import Installation, operator, real_home
-from regie.cli.terminal import out, print_json, print_table, say
+from regie.cli.terminal import Json, out, print_json, print_table, say
 from regie.core.errors import InvalidInput
 from regie.settings import Settings
 from regie.store import accounts
@@ -44,8 +43,8 @@ def list_accounts(as_json: Json = False) -> None:
     """List the accounts."""
     found = asyncio.run(_list())
     if as_json:
-        fields = ("address", "display_name", "roles", "groups", "is_local", "is_active")
-        print_json([{name: getattr(each, name) for name in fields} for each in found])
+        fields = ("address", "roles", "groups", "is_local", "is_active")
+        print_json([{"name": each.display_name} | {name: getattr(each, name) for name in fields} for each in found])
         return
     print_table(
         ("address", "name", "roles", "groups", "kind"),

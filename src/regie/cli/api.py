@@ -12,8 +12,7 @@ from typing import Any
 import httpx2
 from rich.prompt import Prompt
 
-from regie.cli.demo_world import demo_home, up
-from regie.cli.installation import Installation, Say, real_home
+from regie.cli.installation import Installation, Say, demo_home, real_home
 from regie.core.errors import Denied, InvalidInput, NotFound, RegieError, Unavailable
 from regie.settings import Settings, read_or_make_token
 
@@ -103,6 +102,9 @@ async def running(settings: Settings, say: Say, *, is_working: bool) -> AsyncIte
     is_demo = demo_home(settings) or not settings.home.exists()
     if not settings.home.exists():
         say(f"There is no installation in {settings.home} yet; making the demo one.")
+    # Most commands find it running.
+    from regie.cli.demo_world import up  # noqa: PLC0415  for those that do not
+
     # What runs for one command only is in nobody's way.
     brief = settings.model_copy(update={"port": 0, "workers": settings.workers if is_working else 0})
     async with up(brief, say, is_demo=is_demo) as services:

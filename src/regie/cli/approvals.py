@@ -10,8 +10,7 @@ import typer
 from rich.prompt import Confirm
 
 from regie.cli.api import connected
-from regie.cli.definitions import Json
-from regie.cli.terminal import err, moment, out, print_json, print_table, say, short
+from regie.cli.terminal import Json, err, moment, out, print_json, print_table, say, short
 from regie.core.errors import InvalidInput
 from regie.settings import Settings
 from regie.store.keys import LEAST_DIGITS

@@ -16,9 +16,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from regie.cli.definitions import Json
 from regie.cli.installation import Installation, real_home
-from regie.cli.terminal import err, out, print_json, print_table, say
+from regie.cli.terminal import Json, err, out, print_json, print_table, say
 from regie.core.errors import InvalidInput, Unavailable
 from regie.core.signed_note import KeyKind, VerifierKey
 from regie.notary import bundle

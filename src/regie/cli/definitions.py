@@ -7,16 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from regie.cli.installation import checked_release
-from regie.cli.terminal import out, print_json, print_table
+from regie.cli.checking import checked_release
+from regie.cli.terminal import Json, out, print_json, print_table
 from regie.core.block import Block
 from regie.core.definition import Definition
 from regie.core.errors import DefinitionError, Fault, InvalidInput
 from regie.domains import load_catalogue
 from regie.settings import Settings
 from regie.workspace.loading import SHIPPED, read_workflow
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def workflows(as_json: Json = False) -> None:

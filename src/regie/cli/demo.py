@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from regie.cli.auditing import prove
-from regie.cli.demo_world import TENANT, demo_home, up
-from regie.cli.installation import Installation, real_home
+from regie.cli.demo_world import TENANT, up
+from regie.cli.installation import Installation, demo_home, real_home
 from regie.cli.sandbox_client import about_people
 from regie.cli.story import Story, telling
 from regie.cli.terminal import err, out, print_json, print_table, say

@@ -15,7 +15,17 @@ from typing import Any
 import httpx2
 import yaml
 
-from regie.cli.installation import Installation, Say, free_port, metrics_ports, operator, real_home, require_free
+from regie.cli.installation import (
+    Installation,
+    Say,
+    demo_file,
+    demo_home,
+    free_port,
+    metrics_ports,
+    operator,
+    real_home,
+    require_free,
+)
 from regie.cli.processes import Process, Supervisor
 from regie.core.errors import InvalidInput
 from regie.core.reach import OPERATOR
@@ -51,16 +61,6 @@ class World:
     def read(cls, file: Path) -> World:
         """Read it back."""
         return cls(**json.loads(file.read_text()))
-
-
-def demo_file(settings: Settings) -> Path:
-    """The file that makes an installation a demo."""
-    return settings.home / "demo.json"
-
-
-def demo_home(settings: Settings) -> bool:
-    """Whether this installation is the demo."""
-    return demo_file(settings).exists()
 
 
 @asynccontextmanager

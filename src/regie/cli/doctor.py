@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from regie.cli import doctor_machine, doctor_release, doctor_runs
-from regie.cli.definitions import Json
 from regie.cli.findings import Finding, Level, info
 from regie.cli.installation import Installation, real_home
-from regie.cli.terminal import out, print_json, say
+from regie.cli.terminal import Json, out, print_json, say
 from regie.settings import Settings
 
 _STYLES = {Level.OK: "green", Level.INFO: "dim", Level.WARNING: "yellow", Level.PROBLEM: "red"}

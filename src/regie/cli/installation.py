@@ -17,10 +17,8 @@ from pathlib import Path
 
 from regie.cli.processes import Process, Supervisor
 from regie.core.audit import Actor
-from regie.core.errors import DefinitionError, InvalidInput, Unavailable
+from regie.core.errors import InvalidInput, Unavailable
 from regie.core.release import Release
-from regie.domains import load_catalogue
-from regie.gateway.checking import connection_faults
 from regie.settings import Settings, read_or_make_token
 from regie.store import releases
 from regie.store.database import Database
@@ -28,7 +26,6 @@ from regie.store.migrating import migrate
 from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
 from regie.store.sequencing import login_for_notary
-from regie.workspace.loading import fault_in_tenant, load_release
 
 Say = Callable[[str], None]
 
@@ -57,26 +54,6 @@ def require_free(port: int, setting: str = "REGIE_PORT") -> None:
             f"Port {port} cannot be used: {os.strerror(error.errno or 0)}.",
             hint=f"Set {setting} to another one; 0 takes a free one.",
         ) from error
-
-
-def checked_release(workspace: Path | None) -> Release:
-    """Read a workspace and check all of it, its connections against the connectors included.
-
-    Args:
-        workspace: Its folder; none for what is shipped alone.
-
-    Raises:
-        DefinitionError: With every fault.
-    """
-    release = load_release(workspace, load_catalogue())
-    faults = [
-        fault_in_tenant(workspace, found.tenant, ("connections", found.connection), found.message, found.hint)
-        for found in (connection_faults(release) if workspace else ())
-        if workspace
-    ]
-    if faults:
-        raise DefinitionError(faults)
-    return release
 
 
 def free_port(wanted: int = 0) -> int:
@@ -162,6 +139,9 @@ class Installation:
             DefinitionError: It has faults.
             InvalidInput: It has no tenants.
         """
+        # Reading a workspace takes the whole catalogue and every connector; most commands need neither.
+        from regie.cli.checking import checked_release  # noqa: PLC0415  for whoever loads a release
+
         folder = self.settings.workspace_folder
         release = checked_release(folder)
         if not release.tenants:
@@ -279,3 +259,13 @@ class Installation:
 def real_home(settings: Settings) -> Settings:
     """The settings with an absolute home, so that every process means the same folder."""
     return settings.model_copy(update={"home": Path(settings.home).absolute()})
+
+
+def demo_file(settings: Settings) -> Path:
+    """The file that makes an installation a demo."""
+    return settings.home / "demo.json"
+
+
+def demo_home(settings: Settings) -> bool:
+    """Whether this installation is the demo."""
+    return demo_file(settings).exists()

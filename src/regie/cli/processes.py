@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from regie.core.errors import RegieError, Unavailable
+from regie.ending import ended
 from regie.settings import child_environment
 
 READY_WITHIN_S = 60.0
@@ -146,9 +147,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop all, the last started first."""
-        for watcher in self.watchers:
-            watcher.cancel()
-        await asyncio.gather(*self.watchers, return_exceptions=True)
+        await ended(self.watchers)
         for process in reversed(self.processes):
             await process.stop()
 

@@ -1,30 +1,88 @@
-"""The commands, put together."""
+"""The commands, put together. Each is loaded when it is called: most need little of what Regie is made of."""
 
 from __future__ import annotations
 
-import typer
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
-from regie.cli import (
-    accounts,
-    approvals,
-    auditing,
-    definitions,
-    demo,
-    doctor,
-    proving,
-    quotas,
-    releases,
-    runs,
-    schedules,
-    secrets,
-    services,
-    steering,
-    top,
-    witness,
+import typer
+from typer.core import TyperGroup
+
+from regie import discovery
+
+RUNNING, LOOKING, DOING = "Running Regie", "Looking", "Doing"
+COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
+    {
+        "demo": (RUNNING, "demo", "demo"),
+        "up": (RUNNING, "services", "up"),
+        "down": (RUNNING, "services", "down"),
+        "doctor": (RUNNING, "doctor", "doctor"),
+        "witness": (RUNNING, "witness", "witness"),
+        "workflows": (LOOKING, "definitions", "workflows"),
+        "blocks": (LOOKING, "definitions", "blocks"),
+        "validate": (LOOKING, "definitions", "validate"),
+        "plan": (LOOKING, "runs", "plan"),
+        "runs": (LOOKING, "runs", "runs"),
+        "show": (LOOKING, "runs", "show"),
+        "approvals": (LOOKING, "approvals", "approvals"),
+        "schedules": (LOOKING, "schedules", "schedules"),
+        "quotas": (LOOKING, "quotas", "quotas"),
+        "top": (LOOKING, "top", "top"),
+        "audit": (LOOKING, "audit", "program"),
+        "start": (DOING, "runs", "start"),
+        "cancel": (DOING, "steering", "cancel"),
+        "pause": (DOING, "steering", "pause"),
+        "resume": (DOING, "steering", "resume"),
+        "rerun": (DOING, "steering", "rerun"),
+        "wake": (DOING, "steering", "wake"),
+        "approve": (DOING, "approvals", "approve"),
+        "refuse": (DOING, "approvals", "refuse"),
+        "release": (DOING, "releases", "program"),
+        "account": (DOING, "accounts", "program"),
+        "secret": (DOING, "secrets", "program"),
+        "prove": (DOING, "proving", "program"),
+    }
 )
+"""For each command where it stands in the help, its module of this room, and its function or group there."""
+
+
+class Commands(TyperGroup):
+    """The commands of the table above."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names, in the order of the help."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One of them, loaded; nothing when there is none of that name."""
+        if cmd_name not in COMMANDS:
+            # Whoever mistypes is told the nearest of those that are loaded.
+            for each in COMMANDS:
+                self.get_command(ctx, each)
+            return None
+        if cmd_name not in self.commands:
+            panel, module, name = COMMANDS[cmd_name]
+            found = getattr(discovery.module(f"regie.cli.{module}"), name)
+            alone = typer.Typer()
+            if isinstance(found, typer.Typer):
+                alone.add_typer(found, name=cmd_name, rich_help_panel=panel)
+            else:
+                alone.command(cmd_name, rich_help_panel=panel)(found)
+                # One command alone would not be in a group.
+                alone.callback()(_nothing)
+            self.commands.update(typer.main.get_group(alone).commands)
+        return self.commands[cmd_name]
+
+
+def _nothing() -> None:
+    pass
+
 
 program = typer.Typer(
     name="regie",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help=(
@@ -35,39 +93,4 @@ program = typer.Typer(
         "Exit codes: 0 good, 1 it did not work, 2 what was given is wrong, 3 not allowed, 4 something does not answer."
     ),
 )
-RUNNING, LOOKING, DOING = "Running Regie", "Looking", "Doing"
-
-program.command(rich_help_panel=RUNNING)(demo.demo)
-program.command(rich_help_panel=RUNNING)(services.up)
-program.command(rich_help_panel=RUNNING)(services.down)
-program.command(rich_help_panel=RUNNING)(doctor.doctor)
-program.command(rich_help_panel=RUNNING)(witness.witness)
-program.command(rich_help_panel=LOOKING)(definitions.workflows)
-program.command(rich_help_panel=LOOKING)(definitions.blocks)
-program.command(rich_help_panel=LOOKING)(definitions.validate)
-program.command(rich_help_panel=LOOKING)(runs.plan)
-program.command(rich_help_panel=LOOKING)(runs.runs)
-program.command(rich_help_panel=LOOKING)(runs.show)
-program.command(rich_help_panel=LOOKING)(approvals.approvals)
-program.command(rich_help_panel=LOOKING)(schedules.schedules)
-program.command(rich_help_panel=LOOKING)(quotas.quotas)
-program.command(rich_help_panel=LOOKING)(top.top)
-runs.audit.command("logs")(auditing.list_logs)
-runs.audit.command("checkpoint")(auditing.checkpoint)
-runs.audit.command("keys")(auditing.keys)
-runs.audit.command("export")(auditing.export)
-runs.audit.command("verify")(auditing.verify)
-runs.audit.command("rotate-key")(auditing.rotate_key)
-program.add_typer(runs.audit, name="audit", rich_help_panel=LOOKING)
-program.command(rich_help_panel=DOING)(runs.start)
-program.command(rich_help_panel=DOING)(steering.cancel)
-program.command(rich_help_panel=DOING)(steering.pause)
-program.command(rich_help_panel=DOING)(steering.resume)
-program.command(rich_help_panel=DOING)(steering.rerun)
-program.command(rich_help_panel=DOING)(steering.wake)
-program.command(rich_help_panel=DOING)(approvals.approve)
-program.command(rich_help_panel=DOING)(approvals.refuse)
-program.add_typer(releases.program, name="release", rich_help_panel=DOING)
-program.add_typer(accounts.program, name="account", rich_help_panel=DOING)
-program.add_typer(secrets.program, name="secret", rich_help_panel=DOING)
-program.add_typer(proving.program, name="prove", rich_help_panel=DOING)
+program.callback()(_nothing)

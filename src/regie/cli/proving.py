@@ -12,12 +12,11 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from regie.cli.definitions import Json
 from regie.cli.demo_world import Services, up
 from regie.cli.installation import Installation, Say
 from regie.cli.sandbox_client import about_people
 from regie.cli.story import Story, telling
-from regie.cli.terminal import out, print_json, print_table, say
+from regie.cli.terminal import Json, out, print_json, print_table, say
 from regie.core.definition import Definition
 from regie.core.errors import InvalidInput, RegieError
 from regie.domains import load_catalogue

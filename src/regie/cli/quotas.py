@@ -6,9 +6,8 @@ import asyncio
 from dataclasses import asdict
 from typing import Any
 
-from regie.cli.definitions import Json
 from regie.cli.installation import Installation, real_home
-from regie.cli.terminal import moment, out, print_json, print_table, say
+from regie.cli.terminal import Json, moment, out, print_json, print_table, say
 from regie.settings import Settings
 from regie.store import quotas as stored
 from regie.store import rate_budgets

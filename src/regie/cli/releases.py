@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from regie.cli.definitions import Json
 from regie.cli.installation import Installation, operator, real_home
-from regie.cli.terminal import out, print_json, say
+from regie.cli.terminal import Json, out, print_json, say
 from regie.core.release import Release
 from regie.core.release_changes import changes_between
 from regie.settings import Settings

@@ -11,8 +11,7 @@ from urllib.parse import quote
 import typer
 
 from regie.cli.api import Api, connected
-from regie.cli.definitions import Json
-from regie.cli.terminal import moment, out, outcome_style, print_json, print_table, say, short
+from regie.cli.terminal import Json, moment, out, outcome_style, print_json, print_table, say, short
 from regie.core.errors import InvalidInput, RegieError
 from regie.core.interpreter import APPROVE
 from regie.core.source import MAX_CHARACTERS, decode, read_source
@@ -28,8 +27,6 @@ RunId = Annotated[str, typer.Argument(help="Id of the run.")]
 
 SHORTEST_S = 0.005
 """Less than that is not told."""
-
-audit = typer.Typer(no_args_is_help=True, help="What the audit log holds, and proofs of it.")
 
 
 def plan(
@@ -127,7 +124,6 @@ def show(run: RunId, as_json: Json = False) -> None:
         _show_run(shown)
 
 
-@audit.command("show")
 def audit_show(run: RunId, as_json: Json = False) -> None:
     """Show a run's entries in the audit log, and whether their chain is whole.
 

@@ -6,8 +6,7 @@ import asyncio
 from typing import Any
 
 from regie.cli.api import connected
-from regie.cli.definitions import Json
-from regie.cli.terminal import moment, out, print_json, print_table, say
+from regie.cli.terminal import Json, moment, out, print_json, print_table, say
 from regie.settings import Settings
 
 

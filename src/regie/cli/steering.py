@@ -11,9 +11,8 @@ from urllib.parse import quote
 import typer
 
 from regie.cli.api import connected
-from regie.cli.definitions import Json
 from regie.cli.runs import RunId
-from regie.cli.terminal import out, print_json, say
+from regie.cli.terminal import Json, out, print_json, say
 from regie.settings import Settings
 
 

@@ -6,8 +6,9 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -26,6 +27,9 @@ class Terminal(Console):
         """A text as it is shown."""
         return super().render_str(_STEERING.sub("\N{REPLACEMENT CHARACTER}", text), **how)
 
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+"""What every command takes whose answer a script would read."""
 
 out = Terminal(highlight=False, soft_wrap=True)
 """Results for people."""

@@ -17,8 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from regie.cli.api import connected
-from regie.cli.definitions import Json
-from regie.cli.terminal import moment, out, print_json, say
+from regie.cli.terminal import Json, moment, out, print_json, say
 from regie.core.errors import Unavailable
 from regie.settings import Settings
 

@@ -1,4 +1,4 @@
-"""Commits the runs of one worker together: what is ready at the same time goes into one transaction.
+"""Commits the runs of one worker and domain together: what is ready at the same time goes into one transaction.
 
 A commit costs round trips and a flush to disk, whatever it holds. What comes while others are on their way waits and
 goes together; so a worker with one run never waits, and a worker with many pays for few commits.
@@ -43,7 +43,7 @@ class Waiting:
 
 @dataclass
 class GroupCommit:
-    """Where the runs of one worker bring their commits.
+    """Where the runs of one worker and domain bring their commits.
 
     Args:
         database: Where the runs are.

@@ -42,6 +42,7 @@ from regie.core.run import (
     Work,
 )
 from regie.crashpoints import CrashPoint, crashpoint
+from regie.ending import ended
 from regie.engine.committing import GroupCommit
 from regie.engine.port import Performer, Task, broken, turn
 from regie.engine.records import Timing, input_digest, new_children, to_commit
@@ -176,9 +177,7 @@ class LiveRun:
             while not self.is_let_go:
                 await self._step()
         finally:
-            for task in self.tasks:
-                task.cancel()
-            await asyncio.gather(*self.tasks, return_exceptions=True)
+            await ended(self.tasks)
 
     async def _step(self) -> None:
         """One turn: everything in the inbox, then whatever work has ended, else let go or wait."""

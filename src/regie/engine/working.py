@@ -19,6 +19,7 @@ from regie.core.errors import FencedOut, InvalidInput, OutcomeUnknown, RegieErro
 from regie.core.format import FORMAT
 from regie.core.release import Release
 from regie.core.run import StepStatus
+from regie.ending import ended
 from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer, Unwatched, Watcher
@@ -37,10 +38,10 @@ ROUTE_S = 1.0
 """How often a worker looks for events from outside that have not been brought to those who wait."""
 CLEAR_S = 600.0
 """How often a worker deletes what has been kept long enough."""
+LOCKED_S = 0.05
+"""Pause before a timer is looked at again that is due while somebody changes its run."""
 SWEEP_S = 30.0
 """How often a worker looks for runs that nothing would wake. There are none, unless something is broken."""
-COLLECTED_AFTER = 50_000
-"""Objects made and not freed until memory is looked through; a run makes some hundred and frees them by itself."""
 GIVE_BACK_S = 2.0
 """Pause before a dropped run is ready again."""
 
@@ -54,7 +55,6 @@ def keep_what_is_loaded() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(COLLECTED_AFTER, 20, 100)
 
 
 @dataclass
@@ -81,14 +81,14 @@ class WorkerLoop:
     slots: int = 32
     watcher: Watcher = field(default_factory=Unwatched)
     reads: int = FORMAT
-    group: GroupCommit = field(init=False)
+    groups: dict[str, GroupCommit] = field(init=False)
     live: dict[RunKey, LiveRun] = field(default_factory=dict)
     hands: dict[asyncio.Task[None], RunKey] = field(default_factory=dict)
     _id: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        """Make the place where its runs bring their commits."""
-        self.group = GroupCommit(self.database)
+        """Make the places where its runs bring their commits: a quiet domain never waits for those of a flooded one."""
+        self.groups = {domain: GroupCommit(self.database) for domain in self.domains}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop, then finish the work in hand; what comes after it is left to other workers.
@@ -120,9 +120,7 @@ class WorkerLoop:
                     await self._until(asyncio.gather(*self.hands), duties - {claiming})
             finally:
                 self._id = ""
-                for task in (*duties, *self.hands):
-                    task.cancel()
-                await asyncio.gather(*duties, *self.hands, return_exceptions=True)
+                await ended([*duties, *self.hands])
 
     async def _until(self, goal: asyncio.Future[Any], duties: set[asyncio.Task[None]]) -> None:
         """Wait for something unless a duty fails first; no duty ever ends well before that."""
@@ -140,8 +138,10 @@ class WorkerLoop:
             free = self.slots - len(self.hands)
             taken = await self._take_ready(worker)
             due_s = POLL_S if taken.due_s is None else taken.due_s
-            if due_s == 0 and await self._fire_due():
-                continue
+            if due_s == 0:
+                if await self._fire_due():
+                    continue
+                due_s = LOCKED_S
             # Few were taken of many that are left: a quota is used up, and looking again finds nothing.
             if not (taken.is_left_behind and 0 < len(taken.runs) < free <= 2 * len(taken.runs)):
                 await self._wait(worker, stop, min(POLL_S, due_s), is_short=taken.is_left_behind)
@@ -205,10 +205,7 @@ class WorkerLoop:
                 hint.result()
                 self._nudge()
         finally:
-            for waiting in (hint, *others):
-                waiting.cancel()
-            with contextlib.suppress(asyncio.CancelledError, RegieError):
-                await hint
+            await ended([hint, *others])
 
     def _nudge(self) -> None:
         """Let runs that wait for somebody while work of theirs is out look into their inbox."""
@@ -243,7 +240,7 @@ class WorkerLoop:
         self.watcher.took(claimed)
         try:
             live = LiveRun(
-                self.group,
+                self.groups[key.domain],
                 claimed,
                 release,
                 self.catalogue,

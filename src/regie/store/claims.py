@@ -4,6 +4,7 @@ A claim is a worker's handle on a run: the run, the fence that the claim raised,
 Every write of a worker names all three, so a worker that lost its run cannot write to it.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class Taken:
     """What a look for work found.
 
     Attributes:
-        runs: The most urgent first.
+        runs: The most urgent first, and of equally urgent ones those of the domain that has the fewest in hands.
         is_left_behind: There are more that nobody has: the first to let go of one should look again.
         due_s: Seconds until the next timer is due, 0 when one is; None without any.
     """
@@ -128,7 +129,9 @@ async def take(
         OutcomeUnknown: Some may have been taken and nobody knows which; `strays` finds them.
     """
     looked = await choose(tx, worker, domains, limit, held=held, most=most, reads=reads)
-    rows = sorted(looked.rows, key=lambda row: (row["prio"], row["ready_since"]))
+    # A quiet domain's run does not wait behind all those of a flooded one that were taken with it.
+    crowd = Counter(held) + Counter(row["domain"] for row in looked.rows)
+    rows = sorted(looked.rows, key=lambda row: (row["prio"], crowd[row["domain"]], row["ready_since"]))
     keys = [key_of(row) for row in rows]
     # Of a run that nothing has ever arrived for, nothing needs to be read.
     told = [key for key, row in zip(keys, rows, strict=True) if row["inbox_n"] > 0]

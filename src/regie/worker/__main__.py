@@ -24,6 +24,7 @@ import uvloop
 from regie import crashpoints, logs
 from regie.core.errors import InvalidInput, RegieError, Unavailable
 from regie.domains import load_catalogue
+from regie.ending import ended
 from regie.engine.working import WorkerLoop, keep_what_is_loaded
 from regie.gateway_client import GatewayClient
 from regie.settings import Settings, read_or_make_token
@@ -117,11 +118,9 @@ async def _run(database: Database, loop: WorkerLoop, starter: Starter, stop: asy
         if running in unfinished:
             log.warning("worker:unfinished", runs=len(loop.live))
     finally:
-        for task in (running, starting, announcing, stopping):
-            task.cancel()
-        ended = await asyncio.gather(running, starting, announcing, stopping, return_exceptions=True)
-    if isinstance(ended[0], Exception):
-        raise ended[0]
+        await ended([running, starting, announcing, stopping])
+    if not running.cancelled():
+        running.result()
     log.info("worker:stopped", worker=loop.name)
 
 

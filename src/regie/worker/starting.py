@@ -13,6 +13,7 @@ import structlog
 
 from regie.core.block import Catalogue
 from regie.core.errors import InvalidInput, OutcomeUnknown, Unavailable
+from regie.ending import ended
 from regie.gateway_client import GatewayClient
 from regie.store import releases, schedules
 from regie.store.database import Database
@@ -65,9 +66,7 @@ class Starter:
                         await stop.wait()
             await self.settle()
         finally:
-            for task in self._asking:
-                task.cancel()
-            await asyncio.gather(*self._asking, return_exceptions=True)
+            await ended(self._asking)
 
     async def look(self) -> None:
         """One look: bring the rows in line with the release, start what is due, ask what is due.

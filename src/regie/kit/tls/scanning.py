@@ -13,6 +13,7 @@ from itertools import islice
 
 from regie.core.capabilities.tls import Code, Endpoint, Finding, Inspection
 from regie.core.errors import InvalidInput
+from regie.ending import ended
 from regie.kit.tls.asking import Clock, Revocation
 from regie.kit.tls.certificates import Parsed, Unreadable, parse
 from regie.kit.tls.handshake import Client, NotShown, Shown, unreachable
@@ -105,9 +106,7 @@ class Scanner:
                 line.give_back(endpoint, _answered_in_time(inspected))
                 yield inspected
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await ended(tasks)
 
     async def _within(self, until: float, endpoint: Endpoint, *, is_silent: bool) -> tuple[Endpoint, Inspection]:
         """Look at one of many, or say why not."""
