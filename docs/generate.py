@@ -78,6 +78,8 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
         "Somebody has signed in on the pages.",
         "`session`: by (`password`, `identity_provider`), amr",
     ),
+    Event.TOKEN_MADE: ("A program may use the API.", "`token`: id, name, tenant, domain, acts, workflows"),
+    Event.TOKEN_REVOKED: ("A token counts no more.", "`token`: id, name, tenant, domain, acts, workflows"),
     Event.TRIGGER_ACCEPTED: ("Somebody or something asked for a run, and it starts.", "`trigger`"),
     Event.TRIGGER_REPEATED: ("The same trigger came again; nothing new starts.", "`trigger`"),
     Event.TRIGGER_REFUSED: (

@@ -10,6 +10,9 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from regie.core.errors import InvalidInput
+from regie.core.release import Release
+
 OPERATOR = "operator"
 """The role that allows every act."""
 VIEWER = "viewer"
@@ -97,6 +100,18 @@ class Reach(BaseModel):
         """Whether this act is allowed there; see `Scope.allows`."""
         return any(scope.allows(act, tenant, domain, workflow) for scope in self.scopes)
 
+    def within(self, other: Reach) -> Reach:
+        """What is left of this reach when it may not go beyond another: scopes keep the acts that the other covers."""
+        kept = []
+        for scope in self.scopes:
+            acts = frozenset(
+                act
+                for act in scope.acts
+                if all(other.allows(act, scope.tenant, scope.domain, name) for name in (scope.workflows or {""}))
+            )
+            kept.append(scope.model_copy(update={"acts": acts}))
+        return Reach(scopes=tuple(kept))
+
     def places(self, act: Act) -> tuple[tuple[str, str, str], ...]:
         """Tenant, domain and workflow where this act is allowed; empty stands for all."""
         return tuple(
@@ -118,6 +133,20 @@ class Reach(BaseModel):
 EVERYTHING = Reach(scopes=(Scope(acts=frozenset(Act)),))
 """Of the operator's token, and of accounts with the role operator."""
 NOTHING = Reach()
+
+
+def require_known(scope: Scope, release: Release) -> None:
+    """Make sure that a scope names what a release has, before somebody relies on it.
+
+    Raises:
+        InvalidInput: It names a tenant, a domain of that tenant, or a workflow that there is not.
+    """
+    domains = release.tenant(scope.tenant).domains if scope.tenant else tuple(sorted(release.domains))
+    if scope.domain and scope.domain not in domains:
+        whose = f"The tenant {scope.tenant} has" if scope.tenant else "There is"
+        raise InvalidInput(f"{whose} no domain {scope.domain!r}.", hint="Known: " + ", ".join(domains))
+    for workflow in sorted(scope.workflows):
+        release.definition(workflow)
 
 
 def place_in_words(tenant: str, domain: str, workflow: str = "") -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -13,7 +15,7 @@ from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient
 from regie.store.database import Database
 from regie.telemetry.counting import Counted
-from regie.web import approvals, events, figures, inbound, runs, schedules, steering, workflows
+from regie.web import approvals, contract, events, figures, inbound, runs, schedules, steering, tokens, workflows
 from regie.web.identify import NOBODY, Doorkeeper, WaysIn
 from regie.web.limits import Entrance
 from regie.web.means import Means
@@ -23,7 +25,25 @@ from regie.web.pages import records as record_pages
 from regie.web.pages import runs as run_pages
 from regie.web.pages import schedules as schedule_pages
 from regie.web.pages import steering as steering_pages
+from regie.web.pages import tokens as token_pages
 from regie.web.problems import Told, answer_errors, document
+
+API = (inbound, runs, steering, approvals, events, workflows, schedules, figures, tokens, contract)
+
+PAGES = (
+    assets,
+    signing_in,
+    identity_provider,
+    catalogue,
+    run_pages,
+    steering_pages,
+    approval_pages,
+    forms,
+    schedule_pages,
+    load,
+    record_pages,
+    token_pages,
+)
 
 
 def make_web(
@@ -55,6 +75,7 @@ def make_web(
         ways_in=ways_in,
         catalogue=load_catalogue(),
         metrics_token=metrics_token,
+        contract=cache(lambda: contract.document_of(route for each in API for route in each.router.routes)),
     )
     app.state.waiting = runs.Waiting()
     app.state.watching = live.Watching(database)
@@ -62,11 +83,11 @@ def make_web(
     errors.answer_errors(app)
     app.add_middleware(Entrance, answer=_answer)
     app.add_middleware(Counted)
-    for routes in (inbound, runs, steering, approvals, events, workflows, schedules, figures):
+    for routes in (*API, *PAGES):
         app.include_router(routes.router)
-    of_runs = (run_pages, steering_pages, approval_pages, forms, schedule_pages, load, record_pages)
-    for shown in (assets, signing_in, identity_provider, catalogue, *of_runs):
-        app.include_router(shown.router)
+    app.state.every_route = [
+        route for each in (*API, *PAGES) for route in each.router.routes if isinstance(route, APIRoute)
+    ]
     return app
 
 

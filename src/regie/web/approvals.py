@@ -12,7 +12,7 @@ from regie.store import approvals
 from regie.store.approvals import Approval
 from regie.store.keys import Cursor
 from regie.web.answers import ApprovalLine, Page
-from regie.web.means import Asking, Having, body_of
+from regie.web.means import Asking, BodyOf, Having
 from regie.web.problems import Conflict
 from regie.web.seeing import approval_for
 
@@ -61,7 +61,7 @@ async def show_approval(means: Having, caller: Asking, approval: str) -> Approva
 
 @router.post("/{approval}/decision")
 async def decide(
-    means: Having, caller: Asking, approval: str, said: Annotated[Decision, Depends(body_of(Decision))]
+    means: Having, caller: Asking, approval: str, said: Annotated[Decision, Depends(BodyOf(Decision))]
 ) -> ApprovalLine:
     """Say yes or no to the plan one has seen. Once, and only as a person who was asked."""
     async with means.database.transaction() as tx:

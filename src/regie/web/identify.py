@@ -1,4 +1,4 @@
-"""Who asks: the operator by the installation's token, or a person by address and password. API and pages call it."""
+"""Who asks: the operator or a program by a token, a person by address and password. API and pages call it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from regie.core.audit import Actor
 from regie.core.errors import InvalidInput
-from regie.core.reach import EVERYTHING
-from regie.store import accounts, releases
+from regie.core.reach import EVERYTHING, Reach
+from regie.store import accounts, api_tokens, releases
 from regie.store.accounts import Account
 from regie.store.database import Database, Transaction
 from regie.web.caller import Caller, caller_of
@@ -31,7 +31,9 @@ CHECKS_AT_ONCE = 2
 ANSWER_AT = "/sign-in/answer"
 """Where browsers come back to from the identity provider."""
 
-_OPERATOR = re.compile(r"[a-z0-9._-]{1,64}")
+OPERATOR_NAME = r"^[a-z0-9._-]{1,64}$"
+"""Under which names the operator's token may be used."""
+_OPERATOR = re.compile(OPERATOR_NAME)
 _LONGEST_ADDRESS = 254
 
 
@@ -97,11 +99,15 @@ class Doorkeeper:
         scheme, _, credentials = (authorization or "").partition(" ")
         match scheme.lower():
             case "bearer":
-                return self._by_token(credentials.strip(), operator)
+                token = credentials.strip()
+                is_of_program = token.startswith(api_tokens.PREFIX)
+                return await self._by_api_token(token) if is_of_program else self._by_token(token, operator)
             case "basic":
                 return await self._by_password(*_read_basic(credentials.strip()))
             case _:
-                raise Unidentified("Say who you are: an account's address and password, or the operator's token.")
+                raise Unidentified(
+                    "Say who you are: with an API token, the operator's token, or an account's address and password."
+                )
 
     async def sign_in(self, address: str, password: str) -> Account:
         """The account that somebody wants to sign in to a browser with; the password is always worked out.
@@ -122,6 +128,30 @@ class Doorkeeper:
             # None is loaded yet.
             tenants = {}
         return caller_of(account, tenants, self._ways_in.operator_group)
+
+    async def _by_api_token(self, token: str) -> Caller:
+        """A program, which may do what its token says, and never more than who made it may now."""
+        async with self._database.reading() as tx:
+            shown = await api_tokens.find(tx, token)
+            owner = await self.caller_of(tx, shown.owner) if shown and shown.owner else None
+        if shown is None:
+            raise Unidentified("There is no such API token.")
+        if shown.token.stands != "valid":
+            at = shown.token.expires_at.strftime("%Y-%m-%d %H:%M UTC")
+            reason = "was revoked" if shown.token.stands == "revoked" else f"expired at {at}"
+            raise Unidentified(f"This API token {reason}.", hint="Whoever gave it to you can make another one.")
+        if shown.owner is not None and not shown.owner.is_active:
+            raise Unidentified("Whoever made this API token is deactivated.", hint="Others can make another one.")
+        if shown.is_due:
+            async with self._database.transaction() as tx:
+                await api_tokens.use(tx, shown.token.id)
+        reach = Reach(scopes=(shown.token.scope,))
+        return Caller(
+            Actor(type="program", id=shown.token.id),
+            "",
+            reach if owner is None else reach.within(owner.reach),
+            named=f"The token {shown.token.name}",
+        )
 
     def _by_token(self, token: str, operator: str | None) -> Caller:
         if not hmac.compare_digest(_digest(token), self._operator):

@@ -33,7 +33,7 @@ from regie.web.answers import (
     run_detail,
 )
 from regie.web.caller import Caller
-from regie.web.means import Asking, Having, Means, body_of, current_release
+from regie.web.means import Asking, BodyOf, Having, Means, current_release
 from regie.web.seeing import children_for, parent_for, run_for
 
 LARGEST_PAGE = 200
@@ -100,11 +100,15 @@ class Waiting:
             self.now -= 1
 
 
-@router.post("", status_code=status.HTTP_201_CREATED)
+@router.post(
+    "",
+    status_code=status.HTTP_201_CREATED,
+    responses={200: {"model": RunStarted, "description": "It was there already"}},
+)
 async def start_run(  # noqa: PLR0917  FastAPI hands in parts of the request by name
     means: Having,
     caller: Asking,
-    wanted: Annotated[StartRun, Depends(body_of(StartRun))],
+    wanted: Annotated[StartRun, Depends(BodyOf(StartRun))],
     response: Response,
     traceparent: Annotated[str | None, Header()] = None,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,

@@ -65,7 +65,9 @@ async def approval_for(tx: Transaction, caller: Caller, approval: str) -> Approv
 
 
 def asked_for(caller: Caller, row: RunRow) -> bool:
-    """Whether the caller is who asked for a run, by hand or by a ticket."""
+    """Whether the caller is who asked for a run, by hand, by a ticket or by a program."""
+    if caller.actor.type == "program" and row.started_by == caller.actor:
+        return True
     return caller.is_person(row.requester) or (row.started_by.type == "person" and caller.is_person(row.started_by.id))
 
 

@@ -22,7 +22,7 @@ from regie.store.database import Transaction
 from regie.store.runs import RunRow
 from regie.web.answers import RunCancelled, RunHeld, RunStarted, RunWoken
 from regie.web.caller import Caller
-from regie.web.means import Asking, Having, Means, body_of, current_release
+from regie.web.means import Asking, BodyOf, Having, Means, current_release
 from regie.web.problems import Conflict
 from regie.web.seeing import asked_for, run_for
 
@@ -48,7 +48,7 @@ class Rerun(BaseModel):
     release: Literal["same", "current"] = "same"
 
 
-Why = Annotated[Reason, Depends(body_of(Reason))]
+Why = Annotated[Reason, Depends(BodyOf(Reason))]
 
 
 def may_steer(caller: Caller, row: RunRow) -> bool:
@@ -195,12 +195,16 @@ async def wake_run(means: Having, caller: Asking, run: str, why: Why) -> RunWoke
     return RunWoken(id=row.key.run, status=row.status)
 
 
-@router.post("/rerun", status_code=status.HTTP_201_CREATED)
+@router.post(
+    "/rerun",
+    status_code=status.HTTP_201_CREATED,
+    responses={200: {"model": RunStarted, "description": "It was there already"}},
+)
 async def rerun_run(
     means: Having,
     caller: Asking,
     run: str,
-    wanted: Annotated[Rerun, Depends(body_of(Rerun))],
+    wanted: Annotated[Rerun, Depends(BodyOf(Rerun))],
     response: Response,
     *,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
