@@ -20,13 +20,13 @@ from regie.core.errors import RegieError
 from regie.notary import bundle
 from regie.notary.keys import KeyFile
 from regie.notary.sequencing import Sequencer
-from regie.store import audit, logs
+from regie.store import audit, logs, walls
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.migrating import migrate
 from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
-from regie.store.sequencing import LogDatabase, login_for_notary
+from regie.store.sequencing import LogDatabase
 from regie_verify.checking import check
 
 FACTS_A_RUN = 10
@@ -58,8 +58,8 @@ async def measure(leaves: int) -> dict[str, float]:
     try:
         dsn = server.ensure().dsn
         await migrate(dsn)
-        url = await login_for_notary(dsn, "bench")
-        log_database = LogDatabase(url or dsn)
+        [url] = await walls.build(dsn, [walls.Login(walls.Process.NOTARY, "bench")])
+        log_database = LogDatabase(url)
         sequencer = Sequencer(log_database, KeyFile(folder / "signing.json"))
         async with Database(dsn, Sealer.from_file(folder / "sealing.json")) as database:
             for customers in (1, 200):

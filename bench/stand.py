@@ -18,11 +18,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bench.workload import ALONE, OPERATOR, release
 from regie.core.tenant import Quota
-from regie.store import postgres_binaries, releases
+from regie.store import postgres_binaries, releases, walls
 from regie.store.database import Database
 from regie.store.migrating import migrate
 from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
+from regie.store.walls import Login
 
 CONNECTIONS = 20
 """As a worker process has."""
@@ -49,11 +50,16 @@ class Stand:
         return make_conninfo(self.server.ensure().dsn, dbname=name)
 
     async def loaded(self, domains: Mapping[str, Quota] = ALONE) -> str:
-        """Connection string of a database with tables and the workflows, in each of these domains."""
+        """Connection string of a database with tables and the workflows, in each of these domains.
+
+        Of one domain it is that of its workers; of several the owner's, whose worker may work for all of them.
+        """
         dsn = self.make_database()
         await migrate(dsn)
         async with Database(dsn, self.sealer) as database, database.transaction() as tx:
             await releases.put(tx, release(domains), by=OPERATOR)
+        if len(domains) == 1:
+            [dsn] = await walls.build(dsn, [Login(walls.Process.WORKER, "bench", *domains)])
         return dsn
 
     @asynccontextmanager

@@ -7,20 +7,25 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from regie.store import walls
 from regie.store.database import Database
 from regie.store.migrating import migrate
 from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
+from regie.store.walls import Login
 
 TEMPLATE = "regie_template"
+DOMAINS = ("identity", "hr", "support", "certificates", "things")
+"""The domains whose workers have a login in the databases of the tests."""
+PASSWORD = "a password of the tests"
 LONGEST_FIRST = ("e2e", "torture", "docs", "pages")
 """Folders whose files take minutes: begun last, each would keep one process busy while the others have nothing left."""
 
@@ -62,9 +67,32 @@ def database_template(postgres_server: PostgresServer, postgres_dsn: str) -> str
     return TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def database_logins(postgres_server: PostgresServer, database_template: str) -> dict[str, str]:
+    """Connection strings of the processes in the template, workers by their domain: `web`, `worker-hr`."""
+    own = (walls.Process.WEB, walls.Process.GATEWAY, walls.Process.NOTARY)
+    logins = [Login(each, PASSWORD) for each in own]
+    logins += [Login(walls.Process.WORKER, PASSWORD, domain) for domain in DOMAINS]
+    address = make_conninfo(postgres_server.ensure().dsn, dbname=database_template)
+    built = asyncio.run(walls.build(address, logins))
+    names = ["-".join(filter(None, (login.process, login.domain))) for login in logins]
+    return dict(zip(names, built, strict=True))
+
+
+@pytest.fixture
+def url_of(database_logins: dict[str, str], database_url: str) -> Callable[[str], str]:
+    """The connection string of a process to the database of the test."""
+    name = str(conninfo_to_dict(database_url)["dbname"])
+    return lambda process: make_conninfo(database_logins[process], dbname=name)
+
+
 @pytest.fixture
 def database_url(
-    request: pytest.FixtureRequest, postgres_server: PostgresServer, postgres_dsn: str, database_template: str
+    request: pytest.FixtureRequest,
+    postgres_server: PostgresServer,
+    postgres_dsn: str,
+    database_template: str,
+    database_logins: dict[str, str],
 ) -> Iterator[str]:
     """Connection string of a fresh, migrated database, as its owner."""
     name = f"t{uuid.uuid4().hex}"
@@ -103,4 +131,18 @@ def sealer(tmp_path: Path) -> Sealer:
 async def database(database_url: str, sealer: Sealer) -> AsyncIterator[Database]:
     """An open database, fresh and migrated."""
     async with Database(database_url, sealer) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def web_database(database: Database, url_of: Callable[[str], str], sealer: Sealer) -> AsyncIterator[Database]:
+    """The same database as the web opens it."""
+    async with Database(url_of("web"), sealer) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def gateway_database(database: Database, url_of: Callable[[str], str], sealer: Sealer) -> AsyncIterator[Database]:
+    """The same database as the gateway opens it."""
+    async with Database(url_of("gateway"), sealer, by_key=True) as opened:
         yield opened

@@ -32,14 +32,13 @@ from regie.core.merkle import Edge, Span
 from regie.core.signed_note import Checkpoint, KeyKind, VerifierKey
 from regie.crashpoints import CrashPoint
 from regie.notary import bundle
-from regie.store import audit, logs
+from regie.store import audit, logs, walls
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.logs import ANCHOR, Log
 from regie.store.migrating import migrate
 from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
-from regie.store.sequencing import login_for_notary
 from regie_verify.checking import check
 
 WRITERS = 6
@@ -120,10 +119,10 @@ async def _standing() -> AsyncIterator[tuple[PostgresServer, Database, Process, 
     try:
         dsn = (await asyncio.to_thread(server.ensure)).dsn
         await migrate(dsn)
-        url = await login_for_notary(dsn, secrets.token_urlsafe(16))
+        [url] = await walls.build(dsn, [walls.Login(walls.Process.NOTARY, secrets.token_urlsafe(16))])
         environment = {
             "home": str(folder),
-            "notary_database_url": url or dsn,
+            "notary_database_url": url,
             "notary_every_s": EVERY_S,
             "crash_at": "",
         }

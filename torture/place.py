@@ -209,7 +209,10 @@ async def _go_behind_the_proxy(place: Place, dsn: str) -> None:
             own = process.environment["notary_database_url"]
             process.environment["notary_database_url"] = make_conninfo(own, host=conninfo_to_dict(dsn)["host"])
         else:
-            process.environment.update(database_url=dsn, slots=str(SLOTS))
+            own = process.environment["database_url"]
+            process.environment.update(
+                database_url=make_conninfo(own, host=conninfo_to_dict(dsn)["host"]), slots=str(SLOTS)
+            )
         starts = process.starts
         place.send(name, signal.SIGKILL)
         while process.starts == starts:  # noqa: ASYNC110  another process is what is waited for

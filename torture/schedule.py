@@ -10,7 +10,7 @@ from typing import Any
 
 from regie.crashpoints import HOLD, CrashPoint
 
-WORKERS = ("worker-1", "worker-2")
+WORKERS = ("worker-identity-1", "worker-identity-2")
 NOTARY = "notary"
 PROCESSES = ("gateway", *WORKERS, "web", NOTARY)
 KILLED = (*PROCESSES, *WORKERS)

@@ -27,7 +27,8 @@ class Settings(BaseSettings):
     gateway_url: str = Field(default="", description="Where the gateway answers. `regie up` fills it in.")
     notary_database_url: str = Field(
         default="",
-        description="How the notary reaches the database, under a role of its own. Empty: `regie up` makes that role.",
+        description="How the notary reaches the database, when it does so another way than the other processes. "
+        "Empty: under the role that `regie up` makes for it.",
     )
     notary_every_s: float = Field(
         default=1.0, gt=0, le=3600, description="Seconds between two turns in which the notary takes leaves in."
@@ -39,7 +40,9 @@ class Settings(BaseSettings):
     witness_every_s: float = Field(
         default=60.0, gt=0, le=86_400, description="Least seconds between two questions to witnesses."
     )
-    workers: int = Field(default=1, ge=1, le=64, description="How many worker processes `regie up` starts.")
+    workers: int = Field(
+        default=1, ge=1, le=64, description="How many worker processes `regie up` starts for each domain in use."
+    )
     slots: int = Field(default=32, ge=1, le=1000, description="How many runs one worker moves at the same time.")
     public_url: str = Field(
         default="",
@@ -139,10 +142,9 @@ class Settings(BaseSettings):
         """The keys that logs are signed with, which only the notary opens; in a folder of its own."""
         return self.home / "notary" / "signing.json"
 
-    @property
-    def notary_token_file(self) -> Path:
-        """The password of the notary's role in the database."""
-        return self.keys / "notary-database.token"
+    def database_token_file(self, process: str, domain: str = "") -> Path:
+        """The password of a process's login to the database; of a worker also its domain."""
+        return self.keys / f"database-{'-'.join(filter(None, (process, domain)))}.token"
 
     @property
     def sign_ins_file(self) -> Path:

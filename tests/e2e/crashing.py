@@ -28,7 +28,7 @@ def victim_of(point: CrashPoint) -> str:
     """The process that passes a crash point."""
     if point is CrashPoint.IN_NOTARY:
         return "notary"
-    return "gateway" if point in GATEWAY else "worker-1"
+    return "gateway" if point in GATEWAY else "worker-identity-1"
 
 
 def process(stage: Stage, name: str) -> Process:

@@ -21,7 +21,7 @@ async def test_killed_at_random_instants(stage: Stage) -> None:
     worlds = set()
     for _ in range(INSTANTS):
         await stage.bring_back()
-        victim, after_s = chance.choice(["gateway", "worker-1", "web", "database"]), chance.uniform(0.0, 2.5)
+        victim, after_s = chance.choice(["gateway", "worker-identity-1", "web", "database"]), chance.uniform(0.0, 2.5)
 
         async def strike(victim: str = victim, after_s: float = after_s) -> None:
             await asyncio.sleep(after_s)

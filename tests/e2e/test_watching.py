@@ -70,7 +70,7 @@ async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wat
         addresses: dict[metrics.Process, str] = {
             "web": f"{ready['web']['address']}/metrics",
             "gateway": f"{ready['gateway']['address']}/metrics",
-            "worker": ready["worker-1"]["metrics"],
+            "worker": ready["worker-identity-1"]["metrics"],
         }
         told = {}
         async with httpx2.AsyncClient(trust_env=False) as http:

@@ -33,14 +33,19 @@ def address(request: pytest.FixtureRequest, kind: str) -> str:
 
 
 @pytest.fixture
-async def stage(address: str, kind: str, sealer: Sealer) -> AsyncIterator[Stage]:
-    """Each engine in turn, with a worker."""
+async def stage(request: pytest.FixtureRequest, address: str, kind: str, sealer: Sealer) -> AsyncIterator[Stage]:
+    """Each engine in turn, with a worker; over a database each process has its own login."""
     if not address:
         yield InlineStage()
         return
-    async with Database(address, sealer) as database:
+    url_of = request.getfixturevalue("url_of")
+    async with (
+        Database(address, sealer) as database,
+        Database(url_of("web"), sealer) as asking,
+        Database(url_of("worker-things"), sealer) as working,
+    ):
         await load(database)
-        postgres = PostgresStage(database)
+        postgres = PostgresStage(working if kind == "with hands" else asking, working=working)
         worker = postgres.worker()
         if kind == "with hands":
             postgres.postgres.hands = worker

@@ -665,6 +665,8 @@ class PostgresStage:
 
     database: Database
     script: Script = field(default_factory=Script)
+    working: Database | None = None
+    """The database as workers open it; the same when nothing is said."""
 
     def __post_init__(self) -> None:
         self.postgres = PostgresEngine(self.database)
@@ -674,7 +676,9 @@ class PostgresStage:
         self, script: Script | None = None, *, slots: int = 32, name: str = "worker", reads: int = FORMAT
     ) -> WorkerLoop:
         performer = script or self.script
-        return WorkerLoop(self.database, CATALOGUE, performer, ["things"], name=name, slots=slots, reads=reads)
+        return WorkerLoop(
+            self.working or self.database, CATALOGUE, performer, ["things"], name=name, slots=slots, reads=reads
+        )
 
     async def start(self, workflow: str, *, dry: bool = False, **given: JsonValue) -> RunKey:
         return (await self.engine.start(a_request(workflow, dry=dry, given=given))).key

@@ -246,8 +246,8 @@ class FickleDatabase(Database):
         await super().open()
         self.is_open = True
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        return self._fickle(super().transaction())
+    def transaction(self, tenant: str = "") -> AbstractAsyncContextManager[Transaction]:
+        return self._fickle(super().transaction(tenant))
 
     @asynccontextmanager
     async def _fickle(self, whole: AbstractAsyncContextManager[Transaction]) -> AsyncIterator[Transaction]:

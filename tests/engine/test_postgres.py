@@ -640,7 +640,7 @@ class Forgetful(Database):
     lost = 0
     late: ClassVar[set[asyncio.Task[None]]] = set()
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(self, tenant: str = "") -> AbstractAsyncContextManager[Transaction]:
         return self._lossy()
 
     @contextlib.asynccontextmanager
@@ -703,7 +703,7 @@ class Absentminded(Database):
     lost = 0
     is_losing = True
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(self, tenant: str = "") -> AbstractAsyncContextManager[Transaction]:
         return self._lossy()
 
     @contextlib.asynccontextmanager

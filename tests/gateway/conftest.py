@@ -58,12 +58,18 @@ def patience() -> list[float]:
 
 
 @pytest.fixture
-async def gateway(
-    database: Database, vault: VaultFile, tokens: dict[str, str], vendor: Vendor, patience: list[float]
-) -> AsyncIterator[FastAPI]:
+async def loaded(database: Database, gateway_database: Database) -> Database:
+    """The database with a release, as a gateway opens it."""
     async with database.transaction() as tx:
         await releases.put(tx, RELEASE, by=OPERATOR)
-    async with alive(build(database, vault, tokens, vendor, pauser(patience))) as gateway:
+    return gateway_database
+
+
+@pytest.fixture
+async def gateway(
+    loaded: Database, vault: VaultFile, tokens: dict[str, str], vendor: Vendor, patience: list[float]
+) -> AsyncIterator[FastAPI]:
+    async with alive(build(loaded, vault, tokens, vendor, pauser(patience))) as gateway:
         yield gateway
 
 
@@ -116,11 +122,11 @@ async def until(is_so: Callable[[], bool], *, within_s: float = 10.0) -> None:
 
 @pytest.fixture
 async def neighbour(
-    database: Database, vault: VaultFile, tokens: dict[str, str], vendor: Vendor, patience: list[float]
+    gateway_database: Database, vault: VaultFile, tokens: dict[str, str], vendor: Vendor, patience: list[float]
 ) -> AsyncIterator[GatewayClient]:
     """A client of another gateway process on the same database."""
     async with (
-        alive(build(database, vault, tokens, vendor, pauser(patience))) as other,
+        alive(build(gateway_database, vault, tokens, vendor, pauser(patience))) as other,
         client_of(other, tokens[worker_of("identity")]) as client,
     ):
         yield client

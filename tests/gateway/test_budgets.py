@@ -66,9 +66,9 @@ class Counting(Database):
 
     count = 0
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(self, tenant: str = "") -> AbstractAsyncContextManager[Transaction]:
         self.count += 1
-        return super().transaction()
+        return super().transaction(tenant)
 
 
 async def test_many_who_find_no_lease_ask_the_database_once(database_url: str, sealer: Sealer) -> None:
@@ -219,10 +219,10 @@ async def test_most_requests_of_a_large_budget_cost_no_question(database: Databa
     asked = 0
 
     class Counting(Database):
-        def transaction(self):  # type: ignore[no-untyped-def]  # noqa: ANN202  as its base
+        def transaction(self, tenant: str = ""):  # type: ignore[no-untyped-def]  # noqa: ANN202  as its base
             nonlocal asked
             asked += 1
-            return super().transaction()
+            return super().transaction(tenant)
 
     counted = Counting.__new__(Counting)
     counted.__dict__.update(database.__dict__)

@@ -1,6 +1,6 @@
 """A gateway that dies at any crash point: the next attempt ends with the change made once and one receipt."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -154,8 +154,8 @@ class Forgetful(Database):
     """How many of the next transactions that write get no answer."""
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        async with super().transaction() as tx:
+    async def transaction(self, tenant: str = "") -> AsyncIterator[Transaction]:
+        async with super().transaction(tenant) as tx:
             yield tx
         if self.silent:
             self.silent -= 1
@@ -163,8 +163,8 @@ class Forgetful(Database):
 
 
 @pytest.fixture
-async def forgetful(database_url: str, sealer: Sealer) -> AsyncIterator[Forgetful]:
-    async with Forgetful(database_url, sealer) as opened:
+async def forgetful(url_of: Callable[[str], str], sealer: Sealer) -> AsyncIterator[Forgetful]:
+    async with Forgetful(url_of("gateway"), sealer) as opened:
         yield opened
 
 

@@ -118,17 +118,17 @@ async def running(app: FastAPI, tokens: dict[str, str]) -> AsyncIterator[Gateway
 
 @pytest.fixture
 async def client(
-    database: Database, vault: VaultFile, tokens: dict[str, str], gateway: None
+    gateway_database: Database, vault: VaultFile, tokens: dict[str, str], gateway: None
 ) -> AsyncIterator[GatewayClient]:
-    async with running(build(database, vault, tokens), tokens) as made:
+    async with running(build(gateway_database, vault, tokens), tokens) as made:
         yield made
 
 
 @pytest.fixture
 async def neighbour(
-    database: Database, vault: VaultFile, tokens: dict[str, str], gateway: None
+    gateway_database: Database, vault: VaultFile, tokens: dict[str, str], gateway: None
 ) -> AsyncIterator[GatewayClient]:
-    async with running(build(database, vault, tokens), tokens) as made:
+    async with running(build(gateway_database, vault, tokens), tokens) as made:
         yield made
 
 
@@ -139,8 +139,8 @@ async def stage(database: Database, client: GatewayClient) -> AsyncIterator[Stag
 
 
 @pytest.fixture
-def keyring(database: Database, vault: VaultFile) -> Keyring:
-    return Keyring(database, vault, tenant="acme", domain="identity")
+def keyring(gateway_database: Database, vault: VaultFile) -> Keyring:
+    return Keyring(gateway_database, vault, tenant="acme", domain="identity")
 
 
 async def kept(keyring: Keyring, order: str, name: str = NAME) -> certificate.KeptCertificate:

@@ -31,8 +31,8 @@ def vault(tmp_path: Path) -> VaultFile:
 
 
 @pytest.fixture
-def keyring(database: Database, vault: VaultFile) -> Keyring:
-    return Keyring(database, vault, tenant="acme", domain="certificates")
+def keyring(gateway_database: Database, vault: VaultFile) -> Keyring:
+    return Keyring(gateway_database, vault, tenant="acme", domain="certificates")
 
 
 class Signer(Authority):

@@ -10,9 +10,10 @@ import pytest
 from regie.core.audit import Actor, Event, Fact
 from regie.notary.keys import KeyFile
 from regie.notary.sequencing import Sequencer
-from regie.store import audit
+from regie.store import audit, walls
 from regie.store.database import Database
-from regie.store.sequencing import LogDatabase, login_for_notary
+from regie.store.sequencing import LogDatabase
+from regie.store.walls import Login
 
 Write = Callable[..., Awaitable[None]]
 GATEWAY = Actor(type="gateway", id="gateway")
@@ -21,8 +22,7 @@ GATEWAY = Actor(type="gateway", id="gateway")
 @pytest.fixture
 async def notary_url(database_url: str) -> str:
     """Connection string of the notary's own role."""
-    found = await login_for_notary(database_url, "a password of the tests")
-    assert found is not None
+    [found] = await walls.build(database_url, [Login(walls.Process.NOTARY, "a password of the tests")])
     return found
 
 

@@ -65,8 +65,8 @@ def gateway() -> FakeGateway:
 
 
 @pytest.fixture
-def app(database: Database, gateway: FakeGateway) -> FastAPI:
-    return make_web(database, gateway, operator_token=TOKEN, ways_in=LOCAL)
+def app(web_database: Database, gateway: FakeGateway) -> FastAPI:
+    return make_web(web_database, gateway, operator_token=TOKEN, ways_in=LOCAL)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx2
@@ -30,18 +30,18 @@ class Counting(Database):
 
     begun = 0
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(self, tenant: str = "") -> AbstractAsyncContextManager[Transaction]:
         self.begun += 1
-        return super().transaction()
+        return super().transaction(tenant)
 
-    def reading(self) -> AbstractAsyncContextManager[Transaction]:
+    def reading(self, tenant: str = "") -> AbstractAsyncContextManager[Transaction]:
         self.begun += 1
-        return super().reading()
+        return super().reading(tenant)
 
 
 @pytest.fixture
-async def database(database_url: str, sealer: Sealer) -> AsyncIterator[Counting]:
-    async with Counting(database_url, sealer) as opened:
+async def web_database(database: Database, url_of: Callable[[str], str], sealer: Sealer) -> AsyncIterator[Counting]:
+    async with Counting(url_of("web"), sealer) as opened:
         yield opened
 
 
@@ -101,8 +101,15 @@ async def key(stage: Stage) -> RunKey:
     return await stage.start(ticket="ITSM-1")
 
 
-async def listeners(stage: Stage) -> list[str]:
-    async with stage.database.reading() as tx:
+def counted(app: FastAPI) -> Counting:
+    database = app.state.means.database
+    assert isinstance(database, Counting)
+    return database
+
+
+async def listeners(web_database: Database) -> list[str]:
+    """Only who has the same login sees what a connection does."""
+    async with web_database.reading() as tx:
         rows = await tx.rows(
             "select query from pg_stat_activity where datname = current_database() and query ilike 'listen%%'", {}
         )
@@ -131,8 +138,6 @@ async def test_a_page_is_told_what_changes_and_when_it_is_over(
 async def test_silence_asks_nothing_of_the_database(
     stage: Stage, browser: Browser, app: FastAPI, key: RunKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = stage.database
-    assert isinstance(database, Counting)
     monkeypatch.setattr(run_pages, "HEARTBEAT_S", 0.2)
     await stage.ask(key, ANA)
     await browser.sign_in(OLGA)
@@ -142,10 +147,10 @@ async def test_silence_asks_nothing_of_the_database(
         # The first look after the lock is held belongs to the beginning.
         for _ in range(5):
             assert await events.next() == ("", ": still here")
-        asked = database.begun
+        asked = counted(app).begun
         for _ in range(10):
             assert await events.next() == ("", ": still here")
-        assert database.begun == asked, "two seconds of silence, no question"
+        assert counted(app).begun == asked, "two seconds of silence, no question"
         assert watching.count == 1
         await stage.finish(key)
         began = time.monotonic()
@@ -168,18 +173,18 @@ async def test_all_pages_share_one_listener_that_ends_with_the_last(
             for events in (one, two, three):
                 await events.parts(*run_pages.PARTS)
             assert watching.count == 3
-            assert len(await listeners(stage)) == 1
+            assert len(await listeners(counted(app))) == 1
             await stage.ask(key, ANA)
             for events in (one, two):
                 assert "Waiting" in (await events.parts("head"))["head"]
         await until(lambda: watching.count == 0)
         deadline = time.monotonic() + SOON_S
-        while await listeners(stage):
+        while await listeners(counted(app)):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
 
 
-async def test_nobody_is_told_when_nobody_watches(stage: Stage, key: RunKey, database: Counting) -> None:
+async def test_nobody_is_told_when_nobody_watches(stage: Stage, key: RunKey, database: Database) -> None:
     async with database.listen("regie_run") as listener:
         await stage.ask(key, ANA)
         assert await listener.wait(0.5) == set()
@@ -192,10 +197,10 @@ async def test_a_lost_connection_to_the_database_is_made_anew(
     async with listening(app) as address, stream(app, browser, address, key.run) as events:
         await events.parts(*run_pages.PARTS)
         deadline = time.monotonic() + SOON_S
-        while not await listeners(stage):
+        while not await listeners(counted(app)):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
-        async with stage.database.transaction() as tx:
+        async with counted(app).transaction() as tx:
             await tx.rows(
                 """select pg_terminate_backend(pid) from pg_stat_activity
                    where datname = current_database() and query ilike 'listen%%'""",

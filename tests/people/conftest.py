@@ -111,7 +111,7 @@ def provider_at(issuer: str, vault: VaultFile, clock: Clocks, way: Swapped) -> I
 
 
 @pytest.fixture
-async def people(database: Database, issuer: str, tmp_path: Path) -> AsyncIterator[People]:
+async def people(database: Database, web_database: Database, issuer: str, tmp_path: Path) -> AsyncIterator[People]:
     release = make_release()
     acme = release.tenants["acme"].model_copy(
         update={
@@ -141,7 +141,7 @@ async def people(database: Database, issuer: str, tmp_path: Path) -> AsyncIterat
         GatewayClient("http://gateway", token, transport=httpx2.ASGITransport(gateway)) as client,
     ):
         app = make_web(
-            database, client, operator_token=TOKEN, ways_in=WaysIn(answer_address=ANSWER, operator_group="owners")
+            web_database, client, operator_token=TOKEN, ways_in=WaysIn(answer_address=ANSWER, operator_group="owners")
         )
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=ORIGIN) as http:
             yield People(database, http, issuer, clock, way, app, vault)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,14 +56,14 @@ CHECKS = [
 
 
 @contextmanager
-def serving(database_url: str, sealer: Sealer) -> Iterator[tuple[str, dict[str, object]]]:
+def serving(database_url: str, web_url: str, sealer: Sealer) -> Iterator[tuple[str, dict[str, object]]]:
     """The address of a web in a thread of its own, with two runs and an approval, and the document of its API."""
     is_up, stop = threading.Event(), threading.Event()
     found: list[tuple[str, dict[str, object]]] = []
 
     async def serve() -> None:
-        async with Database(database_url, sealer) as database:
-            app = make_web(database, FakeGateway(), operator_token=TOKEN)
+        async with Database(database_url, sealer) as database, Database(web_url, sealer) as web_database:
+            app = make_web(web_database, FakeGateway(), operator_token=TOKEN)
             async with listening(app) as address, httpx2.AsyncClient(base_url=address, trust_env=False) as http:
                 stage = Stage(database, FakeGateway(), http)
                 async with database.transaction() as tx:
@@ -84,8 +84,8 @@ def serving(database_url: str, sealer: Sealer) -> Iterator[tuple[str, dict[str, 
         thread.join(60)
 
 
-def test_every_answer_is_one_that_is_described(database_url: str, sealer: Sealer) -> None:
-    with serving(database_url, sealer) as (address, document):
+def test_every_answer_is_one_that_is_described(database_url: str, url_of: Callable[[str], str], sealer: Sealer) -> None:
+    with serving(database_url, url_of("web"), sealer) as (address, document):
         schema = schemathesis.openapi.from_dict(document)
         operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
         tried = [_try(operation, address) for operation in operations]

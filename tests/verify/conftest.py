@@ -23,14 +23,14 @@ from regie.notary import bundle
 from regie.notary.keys import KeyFile
 from regie.notary.sequencing import Sequencer
 from regie.notary.witnessing import Witnesses, WitnessPolicy
-from regie.store import audit, logs
+from regie.store import audit, logs, walls
 from regie.store.audit import Chain
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.logs import ANCHOR
 from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
-from regie.store.sequencing import LogDatabase, login_for_notary
+from regie.store.sequencing import LogDatabase
 from regie.witness.app import make_witness
 from regie.witness.memory import Memory
 
@@ -150,8 +150,7 @@ async def build(url: str, folder: Path) -> Built:
 @asynccontextmanager
 async def standing(database: Database, url: str, folder: Path) -> AsyncIterator[tuple[Sequencer, Witnesses]]:
     """A notary and its witness, whose files are in a folder."""
-    notary_url = await login_for_notary(url, "a password of the tests")
-    assert notary_url is not None
+    [notary_url] = await walls.build(url, [walls.Login(walls.Process.NOTARY, "a password of the tests")])
     log_database = LogDatabase(notary_url)
     sequencer = Sequencer(log_database, KeyFile(folder / "signing.json"))
     await sequencer.step()

@@ -12,9 +12,8 @@ from typing import Any
 
 from regie.core import merkle
 from regie.core.audit import leaf_hash
-from regie.core.merkle import Edge
+from regie.core.merkle import Edge, tile_path
 from regie.core.signed_note import Checkpoint, SignedNote, SigningKey
-from regie.notary.bundle import tile_path
 from regie.store.logs import hashes_in
 
 

@@ -179,8 +179,8 @@ async def test_without_a_release_it_is_delivered_again(http: httpx2.AsyncClient)
     assert int(answer.headers["Retry-After"]) > 0
 
 
-async def test_without_a_database_it_is_delivered_again(stage: Stage) -> None:
-    await stage.database.close()
+async def test_without_a_database_it_is_delivered_again(stage: Stage, web_database: Database) -> None:
+    await web_database.close()
     answer = await deliver(stage, ticket_created())
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "5"
@@ -250,12 +250,12 @@ async def test_a_jira_webhook_through_the_real_gateway(database: Database, seale
     assert row.ticket == "ITSM-7"
 
 
-async def test_the_health_of_database_and_gateway(stage: Stage, gateway: FakeGateway) -> None:
+async def test_the_health_of_database_and_gateway(stage: Stage, web_database: Database, gateway: FakeGateway) -> None:
     assert (await stage.http.get("/health")).json() == {"status": "ok", "database": True, "gateway": True}
     gateway.error = Unavailable("The gateway does not answer.")
     answer = await stage.http.get("/health")
     assert answer.status_code == 503
     assert {"database": True, "gateway": False}.items() <= answer.json().items()
-    await stage.database.close()
+    await web_database.close()
     answer = await stage.http.get("/health")
     assert {"database": False, "gateway": False, "kind": "Unavailable"}.items() <= answer.json().items()

@@ -15,17 +15,8 @@ from typing import Any
 import httpx2
 import yaml
 
-from regie.cli.installation import (
-    Installation,
-    Say,
-    demo_file,
-    demo_home,
-    free_port,
-    metrics_ports,
-    operator,
-    real_home,
-    require_free,
-)
+from regie.cli.installation import Installation, Say, demo_file, demo_home, operator, real_home
+from regie.cli.ports import free_port, require_free
 from regie.cli.processes import Process, Supervisor
 from regie.core.errors import InvalidInput
 from regie.core.reach import OPERATOR
@@ -101,8 +92,6 @@ async def _started(settings: Settings, say: Say, *, is_demo: bool) -> AsyncItera
         else:
             installation.read_release()
         require_free(settings.port)
-        for port in metrics_ports(settings):
-            require_free(port, "REGIE_WORKER_METRICS_PORT")
         if is_demo:
             process, _ = await asyncio.gather(
                 _start_sandbox(settings, supervisor, given), asyncio.to_thread(installation.start_database)
@@ -113,13 +102,13 @@ async def _started(settings: Settings, say: Say, *, is_demo: bool) -> AsyncItera
             release = await installation.load(database)
             if is_demo:
                 await _add_accounts(settings, database, release.tenants[TENANT].roles)
-        if server is not None:
-            supervisor.keep(server.is_running, server.ensure)
-        say("Starting gateway, worker and web")
-        web = await installation.start(supervisor, installation.start_database(), sorted(release.domains))
-        gateway = next(process.ready["address"] for process in supervisor.processes if process.name == "gateway")
-        installation.write_state(web=web.ready["address"], gateway=gateway, sandbox=sandbox)
-        yield Services(web.ready["address"], sandbox, settings, supervisor)
+            if server is not None:
+                supervisor.keep(server.is_running, server.ensure)
+            say("Starting gateway, workers and web")
+            web = await installation.start(supervisor, installation.start_database(), database)
+            gateway = next(process.ready["address"] for process in supervisor.processes if process.name == "gateway")
+            installation.write_state(web=web.ready["address"], gateway=gateway, sandbox=sandbox)
+            yield Services(web.ready["address"], sandbox, settings, supervisor)
     finally:
         await supervisor.stop()
         installation.forget_state()

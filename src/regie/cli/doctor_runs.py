@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from regie.cli import pools
 from regie.cli.findings import Finding, info, ok, problem, warning
 from regie.cli.installation import Installation
 from regie.core.errors import RegieError
@@ -93,10 +94,10 @@ async def _workers(tx: Transaction, current: Release | None, *, is_running: bool
         for each in dead
     ]
     served = {domain for worker in living for domain in worker.domains}
-    unserved = sorted(set(current.domains) - served) if current and is_running else []
+    unserved = sorted(set(await pools.in_use(tx)) - served) if current and is_running else []
     if unserved:
         message = f"No worker serves {', '.join(unserved)}: its runs do not move."
-        remedy = "regie down, then regie up; see logs/worker-1.log when it does not stay up."
+        remedy = f"regie down, then regie up; see logs/worker-{unserved[0]}-1.log when it does not stay up."
         return [*findings, problem("workers", message, remedy)]
     if living:
         return [*findings, ok("workers", f"{len(living)} at work.")]
@@ -191,9 +192,8 @@ def _mend(run: Sleeper) -> str:
         case "SealBroken":
             return f"Restore the key file or the row from your backup; then: regie wake {run_id}"
         case _:
-            return (
-                f"Install a version that can read its release (logs/worker-1.log says why); then: regie wake {run_id}"
-            )
+            log = f"logs/worker-{run.key.domain}-1.log"
+            return f"Install a version that can read its release ({log} says why); then: regie wake {run_id}"
 
 
 async def _approvals(tx: Transaction) -> list[Finding]:

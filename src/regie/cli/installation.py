@@ -8,65 +8,31 @@ import fcntl
 import getpass
 import json
 import os
-import random
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from regie.cli.pools import Pools
+from regie.cli.ports import free_port
 from regie.cli.processes import Process, Supervisor
 from regie.core.audit import Actor
 from regie.core.errors import InvalidInput, Unavailable
 from regie.core.release import Release
 from regie.settings import Settings, read_or_make_token
-from regie.store import releases
+from regie.store import releases, walls
 from regie.store.database import Database
 from regie.store.migrating import migrate
 from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
-from regie.store.sequencing import login_for_notary
+from regie.store.walls import Login
 
 Say = Callable[[str], None]
-
-
-def metrics_ports(settings: Settings) -> list[int]:
-    """Where each worker tells its metrics, each at a port of its own; none of them when nobody asked for it."""
-    first = settings.worker_metrics_port
-    return [] if first is None else [first and first + number for number in range(settings.workers)]
 
 
 def operator() -> Actor:
     """Whoever runs the command line: the operator, under the name of the machine's user."""
     return Actor(type="operator", id=getpass.getuser())
-
-
-def require_free(port: int, setting: str = "REGIE_PORT") -> None:
-    """Make sure that a port can be listened on before anything is started for it; 0 always can.
-
-    Raises:
-        Unavailable: Somebody else listens there.
-    """
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError as error:
-        raise Unavailable(
-            f"Port {port} cannot be used: {os.strerror(error.errno or 0)}.",
-            hint=f"Set {setting} to another one; 0 takes a free one.",
-        ) from error
-
-
-def free_port(wanted: int = 0) -> int:
-    """A free port on 127.0.0.1: the wanted one if it is free, else one that outgoing connections never take.
-
-    The kernel hands out 32768 and up to outgoing connections (net.ipv4.ip_local_port_range), so a port from there may
-    be taken by the time a process that stopped comes back to it.
-    """
-    tries = [wanted] if wanted else []
-    for port in (*tries, *random.sample(range(20_000, 32_000), 50)):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise Unavailable("There is no free port on 127.0.0.1.")
 
 
 @dataclass
@@ -151,52 +117,48 @@ class Installation:
             )
         return release
 
-    async def start(self, supervisor: Supervisor, dsn: str, domains: list[str]) -> Process:
-        """Start gateway, workers, web and notary; the web process is given back."""
+    async def start(self, supervisor: Supervisor, dsn: str, database: Database) -> Process:
+        """Start gateway, web, notary and the workers of each domain in use; the web process is given back.
+
+        Args:
+            dsn: Connection string of the owner of the tables.
+            database: Open for as long as they run: workers of domains that come into use meanwhile are started too.
+
+        Raises:
+            WallRefused: The owner of the database may not make logins for them.
+        """
         settings = self.settings
-        for domain in domains:
-            read_or_make_token(settings.worker_token_file(domain))
         read_or_make_token(settings.web_token_file)
         read_or_make_token(settings.operator_token_file)
         read_or_make_token(settings.metrics_token_file)
+        own = (walls.Process.WEB, walls.Process.GATEWAY, walls.Process.NOTARY)
+        logins = [Login(each, read_or_make_token(settings.database_token_file(each))) for each in own]
+        web_dsn, gateway_dsn, notary_dsn = await walls.build(dsn, logins)
         logs = settings.home / "logs"
         # Chosen here, so that a process that is started again answers where it did before, and so that all of them can
         # start at once.
         gateway_port = free_port(settings.gateway_port)
         common = {
             "home": str(settings.home),
-            "database_url": dsn,
             "gateway_url": f"http://127.0.0.1:{gateway_port}",
             "crash_at": "",
             "traces_url": settings.traces_url,
         }
-        crash = {"crash_at": settings.crash_at}
-        gateway = Process(
-            "gateway", "regie.gateway", logs, environment={**common, **crash, "gateway_port": str(gateway_port)}
-        )
-        web = Process("web", "regie.web", logs, environment={**common, **self._web_environment()})
-        told_at = [{"worker_metrics_port": str(port)} for port in metrics_ports(settings)] or [{}] * settings.workers
-        workers = [
-            Process(f"worker-{number}", "regie.worker", logs, environment={**common, **crash, **told})
-            for number, told in enumerate(told_at, start=1)
-        ]
-        notary = Process("notary", "regie.notary", logs, environment={**common, **await self._notary_login(dsn)})
+        at_gateway = {"database_url": gateway_dsn, "gateway_port": str(gateway_port), "crash_at": settings.crash_at}
+        gateway = Process("gateway", "regie.gateway", logs, environment={**common, **at_gateway})
+        at_web = {
+            "database_url": web_dsn,
+            "port": str(settings.port or free_port()),
+            "local_accounts": str(settings.local_accounts),
+        }
+        web = Process("web", "regie.web", logs, environment={**common, **at_web})
+        at_notary = {"database_url": "", "notary_database_url": settings.notary_database_url or notary_dsn}
+        notary = Process("notary", "regie.notary", logs, environment={**common, **at_notary})
+        pools = Pools(settings, supervisor, dsn, common)
+        workers = await pools.more(database, crash_at=settings.crash_at)
         await supervisor.add_together(gateway, web, notary, *workers)
+        supervisor.watchers.append(asyncio.create_task(pools.follow(database)))
         return web
-
-    def _web_environment(self) -> dict[str, str]:
-        settings = self.settings
-        return {"port": str(settings.port or free_port()), "local_accounts": str(settings.local_accounts)}
-
-    async def _notary_login(self, dsn: str) -> dict[str, str]:
-        """The notary's way to the database: under a role of its own, and no other way."""
-        url = self.settings.notary_database_url
-        if not url:
-            found = await login_for_notary(dsn, read_or_make_token(self.settings.notary_token_file))
-            if found is None:
-                self.say("The owner of the database may not make roles: the notary works under the owner's.")
-            url = found or dsn
-        return {"database_url": "", "notary_database_url": url}
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from regie.cli.installation import free_port
+from regie.cli.ports import free_port
 from regie.cli.terminal import out
 from regie.core.signed_note import VerifierKey
 from regie.witness.app import make_witness

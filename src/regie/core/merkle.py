@@ -8,6 +8,7 @@ roots of tiles of level 0, and so on. The notary makes trees, the witness checks
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,6 +18,11 @@ WIDTH = 1 << HEIGHT
 """Hashes in a full tile."""
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 """The root of a log without leaves."""
+
+
+_GROUP = 1_000
+"""A number in the path of a tile is written in groups of three digits."""
+_NUMBER = re.compile(r"((?:x[0-9]{3}/){0,4}[0-9]{3})(?:\.p/([0-9]{1,3}))?")
 
 
 class TilePlace(NamedTuple):
@@ -95,6 +101,32 @@ class Edge:
 def tile_width(place: TilePlace, size: int) -> int:
     """How many hashes of a tile a tree of that size has; 256 when the tile is full."""
     return max(0, min(WIDTH, (size >> HEIGHT * place.level) - place.n * WIDTH))
+
+
+def tile_path(place: TilePlace, width: int) -> str:
+    """Where a tile lies, below the address of its log (c2sp.org/tlog-tiles)."""
+    rest, last = divmod(place.n, _GROUP)
+    path = f"{last:03d}"
+    while rest:
+        rest, group = divmod(rest, _GROUP)
+        path = f"x{group:03d}/{path}"
+    return f"tile/{place.level}/{path}" + ("" if width == WIDTH else f".p/{width}")
+
+
+def tile_number(path: str) -> tuple[int, int] | None:
+    """The number and width of a tile from the end of its path, behind the level; None when it is none.
+
+    >>> tile_number("x001/234.p/56")
+    (1234, 56)
+    """
+    found = _NUMBER.fullmatch(path)
+    if found is None:
+        return None
+    groups, width = found[1].replace("x", "").split("/"), int(found[2] or WIDTH)
+    number = int("".join(groups))
+    return (
+        (number, width) if 1 <= width <= WIDTH and tile_path(TilePlace(0, number), width) == f"tile/0/{path}" else None
+    )
 
 
 def unfinished(size: int) -> list[TilePlace]:

@@ -24,7 +24,7 @@ async def approval_of(database: Database, granted: Granted, change: Change) -> s
     """
     if not granted.approvals:
         return ""
-    async with database.reading() as tx:
+    async with database.reading(granted.key.tenant) as tx:
         yes = {each.approval: each.changes for each in await approvals.granted(tx, granted.key)}
         asked = await approvals.of_run(tx, granted.key)
     place = granted.grant.place

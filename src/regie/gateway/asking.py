@@ -35,7 +35,7 @@ async def with_approval(database: Database, granted: Granted, question: Question
     place = _place(granted.release.definition(granted.grant.workflow), str(named))
     if granted.grant.dry:
         return {**want, "approval": ""}
-    async with database.reading() as tx:
+    async with database.reading(granted.key.tenant) as tx:
         asked = [each for each in await approvals.of_run(tx, granted.key) if written_place(each.place) == place]
     if not asked:
         raise Unavailable(f"Nobody has been asked for {named} yet.", after_s=_NOT_ASKED_YET_S)

@@ -98,7 +98,7 @@ class Grants:
             await self._deny_stranger(caller, step, question.capability, {"asked_run": step.run})
         own, undone = attempt_key(step.run, step.place), undone_place(step.place)
         keys = [own] if undone is None else [own, attempt_key(step.run, undone)]
-        async with self._database.glance() as tx:
+        async with self._database.glance(key.tenant) as tx:
             asked = await surroundings.asked(tx, key, step.fence, keys)
             held = asked.held
             release = await releases.get(tx, held.release)
@@ -147,7 +147,7 @@ class Grants:
             actor=Actor(type="worker", id=f"worker:{key.domain}"),
             detail={"capability": question.capability, "place": question.step.place, "reason": reason},
         )
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(key.tenant) as tx:
             await audit.append(tx, key, [fact])
 
     async def look_up_poll(self, caller: Caller, question: PollQuestion) -> Release:
@@ -161,7 +161,7 @@ class Grants:
         if caller.domain != poll.domain:
             await self._deny_stranger(caller, poll, capability, {"asked_workflow": poll.workflow})
         key = StartKey(poll.tenant, poll.domain, poll.workflow, poll.start)
-        async with self._database.reading() as tx:
+        async with self._database.reading(key.tenant) as tx:
             release = await releases.get(tx, await polls.held(tx, key, poll.fence))
         definition = release.definition(poll.workflow)
         its = [start for start in definition.starts(PollStart) if start.identity == poll.start]
@@ -188,7 +188,7 @@ class Grants:
     ) -> None:
         actor = Actor(type="worker", id=caller)
         fact = Fact(event=Event.CAPABILITY_DENIED, actor=actor, detail={"capability": capability, **detail})
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(asked.tenant) as tx:
             if _is_known(asked, await releases.current(tx)):
                 await audit.append_outside(tx, asked.tenant, asked.domain, [fact])
 

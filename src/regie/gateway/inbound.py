@@ -122,6 +122,6 @@ class Inbox:
             actor=Actor(type="ticket_system", id=connection),
             detail={"connection": connection, "reason": "not_genuine"},
         )
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(tenant) as tx:
             for domain in inlet.domains:
                 await audit.append_outside(tx, tenant, domain, [fact])

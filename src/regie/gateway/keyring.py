@@ -81,7 +81,7 @@ class Keyring:
             chain=_pem(chain),
             not_after=chain[0].not_valid_after_utc,
         )
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(self._tenant) as tx:
             kept = await certificates.keep(tx, found)
         if kept.serial != found.serial:
             raise Refused("another certificate is kept for that order already", status=409, code="kept")
@@ -95,7 +95,7 @@ class Keyring:
 
     async def with_serial(self, serial: str) -> KeptCertificate | None:
         """The kept certificate with a serial. See `kit.keys.Keys`."""
-        async with self._database.reading() as tx:
+        async with self._database.reading(self._tenant) as tx:
             found = await certificates.with_serial(tx, self._tenant, self._domain, serial)
         return _described(found) if found else None
 
@@ -132,7 +132,7 @@ class Keyring:
 
     async def _kept(self, certificate: str) -> certificates.Certificate:
         self._own(certificate)
-        async with self._database.reading() as tx:
+        async with self._database.reading(self._tenant) as tx:
             found = await certificates.find(tx, self._tenant, self._domain, certificate)
         if found is None:
             raise NotFound(f"no certificate is kept as {certificate}")

@@ -78,7 +78,7 @@ class Ledger:
 
     async def nearby(self, meant: Meant, change: Change) -> Nearby:
         """What else there is about a change, now that nobody else of us can act on its target."""
-        async with self._database.glance() as tx:
+        async with self._database.glance(meant.granted.key.tenant) as tx:
             return await surroundings.nearby(
                 tx,
                 meant.granted.key,
@@ -195,7 +195,7 @@ class Ledger:
         """One transaction. A commit without an answer is no unknown effect: asking again finds out."""
         try:
             with metrics.timing("ledger"):
-                async with self._database.transaction() as tx:
+                async with self._database.transaction(meant.granted.key.tenant) as tx:
                     run, known = await effects.lock_run(tx, meant.granted.key, meant.attempt_key)
                     yield _Page(tx, meant, run, known)
         except OutcomeUnknown as error:

@@ -32,7 +32,7 @@ class Records:
         Raises:
             InvalidInput: It does not fit the capability, or a record is too large.
         """
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(grant.tenant) as tx:
             if capability == record.PUT.name:
                 return await _put(tx, grant, _read(record.Putting, want))
             if capability == record.FIND.name:

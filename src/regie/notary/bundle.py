@@ -32,8 +32,6 @@ from regie.store.logs import ANCHOR, Log, Signed
 FORMAT = "regie-audit-bundle/1"
 PAGE = 5_000
 """Records, or tiles, read at once."""
-GROUP = 1_000
-"""A number in the path of a tile is written in groups of three digits."""
 
 
 class Sink(Protocol):
@@ -184,16 +182,6 @@ async def export(
     return Exported(log.origin, newest.size, span, newest.raw, witnessed)
 
 
-def tile_path(place: TilePlace, width: int) -> str:
-    """Where a tile lies (c2sp.org/tlog-tiles)."""
-    rest, last = divmod(place.n, GROUP)
-    path = f"{last:03d}"
-    while rest:
-        rest, group = divmod(rest, GROUP)
-        path = f"x{group:03d}/{path}"
-    return f"tile/{place.level}/{path}" + ("" if width == WIDTH else f".p/{width}")
-
-
 async def _leaves(tx: Transaction, log: Log, span: Span, out: Summed) -> None:
     """The records, one a line; an empty line where one should be and is not."""
     with out.file("leaves.jsonl") as file:
@@ -223,7 +211,7 @@ async def _tiles(tx: Transaction, log: Log, size: int, out: Summed) -> None:
         for n in range((count + WIDTH - 1) // WIDTH):
             place = TilePlace(level, n)
             [data] = await logs.tiles_of_tree(tx.connection, log.log_id, size, [place])
-            out.put(tile_path(place, merkle.tile_width(place, size)), data)
+            out.put(merkle.tile_path(place, merkle.tile_width(place, size)), data)
         level += 1
 
 

@@ -128,8 +128,8 @@ async def welcome(tx: Transaction, who: Identity) -> Account:
                   issuer = %(issuer)s, subject = %(subject)s
            where address = %(before)s returning *"""
         if before
-        else """insert into regie.account (address, display_name, roles, issuer, subject, groups)
-                values (%(address)s, %(name)s, '{}', %(issuer)s, %(subject)s, %(groups)s::text[]) returning *"""
+        else """insert into regie.account (address, display_name, issuer, subject, groups)
+                values (%(address)s, %(name)s, %(issuer)s, %(subject)s, %(groups)s::text[]) returning *"""
     )
     [row] = await tx.rows(written, {**values, "before": before.address if before else ""})
     account = account_of(row)

@@ -9,7 +9,7 @@ import select
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from types import TracebackType
-from typing import Any, LiteralString, Self
+from typing import Any, Final, LiteralString, Self
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, IsolationLevel, pq, sql
@@ -36,6 +36,8 @@ BY_KEY = (
 A table that has never been analysed counts as small: the look for due timers read every run there was. And since there
 is one way to carry such a statement out, it is planned once: planning a claim each time took as long as making it.
 """
+TENANT: Final = "regie.tenant"
+"""The setting that says for which tenant a transaction was begun; see `walls`."""
 RELEASES_KEPT = 16
 PROOF = b"regie"
 
@@ -64,13 +66,16 @@ class Sent:
 class Transaction:
     """One transaction under way. Only store modules use its methods; everybody else hands it to them."""
 
-    def __init__(self, connection: AsyncConnection[DictRow], sealer: Sealer, releases: dict[str, Release]) -> None:
+    def __init__(
+        self, connection: AsyncConnection[DictRow], sealer: Sealer, releases: dict[str, Release], tenant: str = ""
+    ) -> None:
         self.connection = connection
         self.sealer = sealer
         self.releases = releases
         """Releases read before, by digest; they never change."""
         self.doom: RegieError | None = None
         """Set when a part of what belongs together is missing: the transaction cannot be committed any more."""
+        self._tenant = tenant
         self._is_begun = False
 
     async def rows(self, query: LiteralString, values: Mapping[str, object] | None = None) -> list[DictRow]:
@@ -83,9 +88,9 @@ class Transaction:
 
     async def rows_of_each(self, *statements: tuple[LiteralString, Mapping[str, object]]) -> list[list[DictRow]]:
         """Run several statements in one round trip, and give the rows of each."""
-        self._is_begun = True
         with explained(self.connection):
             async with self.connection.pipeline():
+                await self._begin()
                 cursors = [await self.connection.execute(query, values) for query, values in statements]
             return [await cursor.fetchall() for cursor in cursors]
 
@@ -101,7 +106,9 @@ class Transaction:
         """Run a statement once for each set of values, in one round trip."""
         if values:
             with explained(self.connection):
-                await self.connection.cursor().executemany(query, values)
+                async with self.connection.pipeline():
+                    await self._begin()
+                    await self.connection.cursor().executemany(query, values)
 
     @asynccontextmanager
     async def together(self, *, is_last: bool = False) -> AsyncIterator[None]:
@@ -113,9 +120,9 @@ class Transaction:
         Raises:
             OutcomeUnknown: The connection was lost while committing with them.
         """
-        self._is_begun = True
         with explained(self.connection):
             async with self.connection.pipeline():
+                await self._begin()
                 yield
                 if is_last:
                     await self.commit()
@@ -130,10 +137,17 @@ class Transaction:
         with explained(self.connection):
             if self._is_begun:
                 return await self.connection.execute(query, values)
-            # The first statement takes the one that begins the transaction along.
-            self._is_begun = True
+            # The first statement takes along what begins the transaction.
             async with self.connection.pipeline():
+                await self._begin()
                 return await self.connection.execute(query, values)
+
+    async def _begin(self) -> None:
+        """Say whose rows it is about, until it ends; inside a pipeline, in front of the first statement."""
+        if self._tenant and not self._is_begun:
+            await self.connection.execute("select set_config(%s, %s, true)", [TENANT, self._tenant])
+        # Where each statement is committed by itself the next one begins anew.
+        self._is_begun = not (self._tenant and self.connection.autocommit)
 
 
 class Listener:
@@ -214,30 +228,40 @@ class Database:
     ) -> None:
         await self.close()
 
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(self, tenant: str = "") -> AbstractAsyncContextManager[Transaction]:
         """A transaction: committed at the end of the block, rolled back when anything is raised in it.
+
+        Args:
+            tenant: Whose rows it is about. The gateway's login sees no others, and none of any tenant without it.
 
         Raises:
             Unavailable: The database does not answer or asks to try again; nothing happened.
             OutcomeUnknown: The connection was lost while committing; read again what the transaction was about.
             InvalidInput: A value cannot be stored, such as a text with a zero character.
         """
-        return self._transact(read_only=False)
+        return self._transact(tenant, read_only=False)
 
-    def reading(self) -> AbstractAsyncContextManager[Transaction]:
+    def reading(self, tenant: str = "") -> AbstractAsyncContextManager[Transaction]:
         """A transaction that cannot write, for lists and pages; never `OutcomeUnknown`.
 
         All of it sees the same moment: a run's row, its state and its steps fit together.
+
+        Args:
+            tenant: As for `transaction`.
         """
-        return self._transact(read_only=True)
+        return self._transact(tenant, read_only=True)
 
     @asynccontextmanager
-    async def glance(self) -> AsyncIterator[Transaction]:
-        """For a statement that only reads: each sees its own moment, so nothing need be begun and ended for it."""
+    async def glance(self, tenant: str = "") -> AsyncIterator[Transaction]:
+        """For a statement that only reads: each sees its own moment, so nothing need be begun and ended for it.
+
+        Args:
+            tenant: As for `transaction`.
+        """
         async with self._connection() as connection:
             await connection.set_autocommit(True)
             try:
-                yield Transaction(connection, self._sealer, self._releases)
+                yield Transaction(connection, self._sealer, self._releases, tenant)
             finally:
                 # One that was cut off in between does not go back into the pool.
                 if connection.info.transaction_status is pq.TransactionStatus.IDLE:
@@ -285,11 +309,11 @@ class Database:
             await asyncio.shield(self._pool.putconn(connection))
 
     @asynccontextmanager
-    async def _transact(self, *, read_only: bool) -> AsyncIterator[Transaction]:
+    async def _transact(self, tenant: str, *, read_only: bool) -> AsyncIterator[Transaction]:
         async with self._connection() as connection:
             await connection.set_read_only(read_only or None)
             await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ if read_only else None)
-            tx = Transaction(connection, self._sealer, self._releases)
+            tx = Transaction(connection, self._sealer, self._releases, tenant)
             try:
                 yield tx
                 await tx.commit()
@@ -300,12 +324,14 @@ class Database:
 
     async def _prove_key(self, tx: Transaction) -> None:
         address = {"tenant": "", "domain": "", "table": "sealing_key.proof", "pk": str(self._sealer.current)}
-        proof = self._sealer.seal(PROOF, **address)
-        await tx.change(
-            "insert into regie.sealing_key (key_id, proof) values (%(id)s, %(proof)s) on conflict do nothing",
-            {"id": self._sealer.current, "proof": proof},
-        )
-        row = await tx.row("select proof from regie.sealing_key where key_id = %(id)s", {"id": self._sealer.current})
+        find: LiteralString = "select proof from regie.sealing_key where key_id = %(id)s"
+        row = await tx.row(find, {"id": self._sealer.current})
+        if row is None:
+            await tx.change(
+                "insert into regie.sealing_key (key_id, proof) values (%(id)s, %(proof)s) on conflict do nothing",
+                {"id": self._sealer.current, "proof": self._sealer.seal(PROOF, **address)},
+            )
+            row = await tx.row(find, {"id": self._sealer.current})
         try:
             if row is not None and self._sealer.open(row["proof"], **address) == PROOF:
                 return

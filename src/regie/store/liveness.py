@@ -72,6 +72,12 @@ async def asleep(tx: Transaction) -> list[Sleeper]:
     ]
 
 
+async def unfinished_domains(tx: Transaction) -> list[str]:
+    """The domains that have a run which is not over."""
+    rows = await tx.rows("select distinct domain from regie.run where ended_at is null order by domain")
+    return [row["domain"] for row in rows]
+
+
 async def sweep(tx: Transaction, domains: list[str]) -> Swept:
     """Make runs of these domains ready that nothing would wake; whoever takes one finds out what is to be done.
 

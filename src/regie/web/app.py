@@ -15,7 +15,19 @@ from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient
 from regie.store.database import Database
 from regie.telemetry.counting import Counted
-from regie.web import approvals, contract, events, figures, inbound, runs, schedules, steering, tokens, workflows
+from regie.web import (
+    approvals,
+    audit_logs,
+    contract,
+    events,
+    figures,
+    inbound,
+    runs,
+    schedules,
+    steering,
+    tokens,
+    workflows,
+)
 from regie.web.identify import NOBODY, Doorkeeper, WaysIn
 from regie.web.limits import Entrance
 from regie.web.means import Means
@@ -28,7 +40,7 @@ from regie.web.pages import steering as steering_pages
 from regie.web.pages import tokens as token_pages
 from regie.web.problems import Told, answer_errors, document
 
-API = (inbound, runs, steering, approvals, events, workflows, schedules, figures, tokens, contract)
+API = (inbound, runs, steering, approvals, events, workflows, schedules, figures, tokens, audit_logs, contract)
 
 PAGES = (
     assets,

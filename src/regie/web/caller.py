@@ -66,6 +66,19 @@ class Caller:
                 hint=f"{self.named} has {self.reach.in_words()}.",
             )
 
+    def require_operator(self) -> None:
+        """Make sure that they may do everything everywhere.
+
+        Raises:
+            OutOfReach: They may not.
+        """
+        if not self.is_operator:
+            raise OutOfReach(
+                "This needs every act in every tenant and domain.",
+                missing={"act": ", ".join(Act)},
+                hint=f"{self.named} has {self.reach.in_words()}.",
+            )
+
     def require_somewhere(self, act: Act) -> None:
         """Make sure that they may do this in some place at least; what they get is then of those places only.
 

@@ -2,6 +2,7 @@
 -- the address may change. They have no password here. Groups are those that the provider told last.
 alter table regie.account
     alter column password_hash drop not null,
+    alter column roles set default '{}',
     add column issuer text,
     add column subject text,
     add column groups text[] not null default '{}',

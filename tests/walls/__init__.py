@@ -1,0 +1,1 @@
+"""Tests of the walls between tenants and domains."""
