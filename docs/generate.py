@@ -140,8 +140,14 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
     ),
     Event.APPROVAL_ESCALATED: ("The next rung is asked as well.", "`approval`: id, rung, asked"),
     Event.APPROVAL_REMINDED: ("Those who were asked are reminded.", "`approval`: id, rung"),
-    Event.APPROVAL_GRANTED: ("Somebody said yes.", "`approval`: id, place, approver, decision, plan_sha256"),
-    Event.APPROVAL_REFUSED: ("Somebody said no.", "`approval`: id, place, approver, decision, plan_sha256"),
+    Event.APPROVAL_GRANTED: (
+        "Somebody said yes; `mfa_age_s` says how long ago they had shown a second factor, if they had.",
+        "`approval`: id, place, approver, decision, plan_sha256; `mfa_age_s`",
+    ),
+    Event.APPROVAL_REFUSED: (
+        "Somebody said no.",
+        "`approval`: id, place, approver, decision, plan_sha256; `mfa_age_s`",
+    ),
     Event.APPROVAL_EXPIRED: ("Nobody answered in time; that is a no.", "`approval`: id, decision"),
     Event.APPROVAL_WITHDRAWN: (
         "The run was cancelled or stopped as a whole; nobody needs to answer any more.",

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 import secrets
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -23,7 +24,7 @@ from regie.store import accounts, audit, sessions
 from regie.web.pages.visitor import BEFORE, COOKIE
 
 from ..counterparts.identity_provider import SECRET, serving, sign_in_at  # noqa: TID252  as elsewhere in tests
-from ..web.stage import OPERATOR  # noqa: TID252  as elsewhere in tests
+from ..web.stage import OPERATOR, FakeGateway, Stage  # noqa: TID252  as elsewhere in tests
 from .conftest import ANSWER, PEOPLE, REGIE, SECRET_AT, STRANGER, Clocks, People, Swapped, provider_at
 
 pytestmark = pytest.mark.slow
@@ -211,6 +212,22 @@ async def test_who_is_deactivated_is_nobody(people: People) -> None:
     assert (await people.http.get("/runs")).status_code == 303
     again = await people.sign_in("zoe")
     assert (again.status_code, "deactivated" in again.text) == (403, True)
+
+
+async def test_a_decision_says_how_long_ago_a_second_factor_was_shown(people: People) -> None:
+    stage = Stage(people.database, FakeGateway(), people.http)
+    for person, trigger in (("zoe", "a"), ("vera", "b")):
+        key = await stage.start(trigger=trigger)
+        approval = await stage.ask(key, str(PEOPLE[person]["email"]))
+        await people.sign_in(person)
+        shown = (await people.http.get(f"/approvals/{approval}")).text
+        hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', shown))
+        said = {**hidden, "decision": "approved"}
+        answer = await people.http.post(f"/approvals/{approval}/decision", data=said, headers={"Origin": "https://web"})
+        assert answer.status_code == 303, answer.text
+        async with people.database.reading() as tx:
+            [leaf] = [leaf for leaf in await audit.read(tx, key) if leaf.event is Event.APPROVAL_GRANTED]
+        assert ("mfa_age_s" in leaf.fields) == (person == "zoe"), "one has signed in with a password alone"
 
 
 async def test_nobody_uses_a_password_here(people: People) -> None:

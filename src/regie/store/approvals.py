@@ -184,7 +184,7 @@ async def decide(
     """Say yes or no: closes the approval, tells the run and writes the leaf.
 
     Args:
-        told: What the leaf says besides, about the system that has told who the person is.
+        told: What the leaf says besides, about how it is known who the person is.
 
     Raises:
         Denied: The person may not, or it is decided or timed out already; the message says by whom and when.

@@ -72,7 +72,13 @@ async def decide(
         _require_seen(shown, said)
         try:
             await approvals.decide(
-                tx, shown.key, shown.id, person=caller.address, decision=said.decision, comment=said.comment
+                tx,
+                shown.key,
+                shown.id,
+                person=caller.address,
+                decision=said.decision,
+                comment=said.comment,
+                told={} if caller.mfa_age_s is None else {"mfa_age_s": int(caller.mfa_age_s)},
             )
         except Denied:
             # Somebody may have been faster: then that is the reason, and who it was.

@@ -23,6 +23,7 @@ class Caller:
         reach: What they may do where.
         roles: Tenant and role of what they hold by their groups.
         named: What refusals call them.
+        mfa_age_s: Seconds since they have shown a second factor in this session; none when they have not.
     """
 
     actor: Actor
@@ -30,6 +31,7 @@ class Caller:
     reach: Reach
     roles: frozenset[tuple[str, str]] = frozenset()
     named: str = "This account"
+    mfa_age_s: float | None = None
 
     @property
     def is_operator(self) -> bool:

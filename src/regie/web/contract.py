@@ -54,7 +54,7 @@ def document_of(routes: Iterable[BaseRoute]) -> dict[str, Any]:
     }
     for route in of_api:
         for method in sorted(route.methods or ()):
-            _complete(document["paths"][route.path][method.lower()], route, parts["schemas"])
+            _complete(document["paths"][route.path_format][method.lower()], route, parts["schemas"])
     return document
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -67,7 +67,8 @@ async def find_visitor(means: Means, request: Request, *, is_seen: bool) -> Visi
         session = await sessions.find(tx, token)
         if session is None:
             return None
-        caller = await means.doorkeeper.caller_of(tx, session.account)
+        known = await means.doorkeeper.caller_of(tx, session.account)
+    caller = replace(known, mfa_age_s=session.mfa_age_s)
     if is_seen and session.is_due:
         async with means.database.transaction() as tx:
             await sessions.see(tx, token)
