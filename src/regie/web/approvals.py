@@ -67,7 +67,7 @@ async def decide(
     async with means.database.transaction() as tx:
         shown = await approval_for(tx, caller, approval)
         if not caller.address:
-            raise Denied(f"{caller.named} cannot decide: it is no person.", hint="Sign in as who was asked.")
+            raise Denied(f"{caller.named} cannot decide.", hint="Sign in as the person who was asked.")
         _require_open(shown)
         _require_seen(shown, said)
         try:
