@@ -9,7 +9,7 @@ CERTIFICATES := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-cer
 FRONT_END := src/regie/web/pages/front_end
 SCRIPTS := $(FRONT_END)/node_modules/.package-lock.json
 
-.PHONY: docs help setup demo up test check browser clock counterparts go lock format torture torture-long bench bench-peers clean
+.PHONY: docs help setup demo demo-certificates up test check browser clock counterparts go lock format torture torture-long bench bench-peers clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ $(SCRIPTS): $(FRONT_END)/package.json $(FRONT_END)/package-lock.json $(FRONT_END
 demo: $(READY) $(SCRIPTS)  ## run the main job on an imaginary outside world and sum it up
 	@$(BIN)/regie demo
 
+demo-certificates: $(READY) $(SCRIPTS) counterparts  ## watch and renew certificates at real servers and sum it up
+	@$(BIN)/regie demo certificates
+
 up: $(READY) $(SCRIPTS)  ## run Regie here until interrupted, with the imaginary outside world
 	@$(BIN)/regie up --demo
 
@@ -66,11 +69,11 @@ go:  ## Go and its code for logs, from Debian, to check bundles with; without it
 # RUNLEVEL=1, so that Debian starts none of them as a service.
 COUNTERPARTS := pebble knot nginx-light haproxy openssh-server openssh-sftp-server
 OIDC := tests/counterparts/oidc
-counterparts: $(OIDC)/node_modules/.package-lock.json  ## servers for the tests of certificates, from Debian; without them they are skipped, on CI they fail
+counterparts: $(OIDC)/node_modules/.package-lock.json  ## servers for certificates, from Debian; without them there is no demo of them, and their tests are skipped
 	@for each in pebble knotd nginx haproxy sshd; do PATH="$$PATH:/usr/sbin" command -v $$each >/dev/null || missing=1; done; test -z "$$missing" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
-		&& echo "Installing $(COUNTERPARTS) for the tests of certificates ..." && apt-get update -qq >/dev/null \
+		&& echo "Installing $(COUNTERPARTS) ..." && apt-get update -qq >/dev/null \
 		&& RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(COUNTERPARTS) >/dev/null; } \
-		|| echo "Servers for the tests of certificates are missing. On Debian: apt-get install $(COUNTERPARTS)"
+		|| echo "Servers for certificates are missing. On Debian: apt-get install $(COUNTERPARTS)"
 
 $(OIDC)/node_modules/.package-lock.json: $(OIDC)/package.json $(OIDC)/package-lock.json $(OIDC)/.npmrc
 	@echo "Getting the identity provider of the tests ..."

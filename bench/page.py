@@ -24,7 +24,7 @@ EFFECT_PARTS = {
     "ledger": "effect ledger: intent and receipt, each committed",
     "audit": "audit: two leaves, in the same transactions",
     "grant": "policy: grant of the step in its pinned release, and what the ledger knows of it",
-    "approval": "policy: approvals over the step (this one has none)",
+    "approval": "policy: approvals over the step (this one has none), and the decision about the change",
     "lock": "lock of the target, and what else we have done to it",
     "budget": "rate budgets of the vendor, for three requests",
     "vendor": "waiting for the vendor, three requests",

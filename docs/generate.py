@@ -90,7 +90,7 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
         "A run exists, pinned to a release; `parent` only of a child, `rerun` only of one that repeats another.",
         (
             "`workflow`: name, def_sha256; `release`, `dry`; `parent`: run, place; `rerun`: run, first_run, from_step, "
-            "kept, kept_sha256"
+            "kept, kept_sha256; `policy` when a person started it"
         ),
     ),
     Event.RUN_CANCELLED: (
@@ -157,7 +157,7 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
         "A change is about to be made; written before the vendor is called.",
         (
             "`capability`, `connection`, `place`, `attempt_key`, `effect_key`, `target_sha256`, `change_sha256`, "
-            "`approval`: id"
+            "`approval`: id; `policy`: set_sha256, determining"
         ),
     ),
     Event.EFFECT_RECEIVED: (
@@ -172,7 +172,14 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.EFFECT_LOST: ("Nobody can tell whether a change was made; a person must settle it.", "as intended"),
     Event.CAPABILITY_DENIED: (
         "A step asked for what it may not do, or without the approval it needs.",
-        "`capability`, `place`, `reason`; `asked_run` for another domain's worker",
+        (
+            "`capability`, `place`, `reason` (the policy's id, `not_approved` ...), `policy`; `asked_run` for another "
+            "domain's worker"
+        ),
+    ),
+    Event.REQUEST_DENIED: (
+        "Somebody asked for something that the policies deny; looking is not written down.",
+        "`action`, `reason` (the policy's id, `no_policy_allows_it` or `policy_failed`), `policy`",
     ),
     Event.LOG_KEY_ROTATED: (
         "The notary signs with a new key from here on; in the anchor log.",

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from regie.crashpoints import arm
-from tests.counterparts.authority import Authority
-from tests.counterparts.nginx import Nginx, nginx
-from tests.counterparts.pebble import Challenges, Pebble, challenges, pebble
+from regie_sandbox.servers.authority import Authority
+from regie_sandbox.servers.nginx import Nginx, nginx
+from regie_sandbox.servers.pebble import Challenges, Pebble, challenges, pebble
 
 from .stage import World
 

@@ -37,6 +37,7 @@ class Shelf(Connector):
                 connection=want.connection,
                 serial=str(seen["serial"]),
                 certificate=str(seen["certificate"]),
+                restore=str(seen["certificate"]),
             )
 
     @provides(certificate.DEPLOY, permissions=["write"], undo=certificate.DEPLOY)
@@ -73,6 +74,7 @@ class Shelf(Connector):
                 connection=want.connection,
                 serial=str(seen["serial"]),
                 certificate=want.certificate,
+                restore=want.certificate,
             )
 
 

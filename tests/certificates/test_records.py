@@ -15,10 +15,10 @@ from regie.core.tenant import SecretRef
 from regie.crashpoints import CrashPoint, arm
 from regie.gateway_client import GatewayClient
 from regie.store.database import Database
+from regie_sandbox.servers.knot import KEY_NAME, Knot, knot
+from regie_sandbox.servers.pebble import pebble
 from tests.connectors.conftest import all_connectors
 from tests.counterparts.aws import aws
-from tests.counterparts.knot import KEY_NAME, Knot, knot
-from tests.counterparts.pebble import pebble
 from tests.gateway.conftest import alive
 
 from .conftest import Outside

@@ -6,7 +6,7 @@ The records are kept in memory here, by the rules of the gateway's: the days tha
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 import pytest
@@ -73,19 +73,23 @@ class Days:
         self.kept[place] = record.KeptRecord(**new.model_dump(), first_at=first_at, put_at=self.now)
         return record.PutRecord(key=new.key, former=former)
 
-    async def look(self, day: float, *endpoints: tls.Summary, again: bool = False, **more: Any) -> Review:
-        """Review what is presented on a day."""
+    async def look(
+        self, day: float, *places: tls.Summary | certificate.Certificate, again: bool = False, **more: Any
+    ) -> Review:
+        """Review what is presented and stored on a day."""
         self.now = BORN + timedelta(days=day)
         if not again:
             self.step = f"day {day}"
         assert review.function is not None
         given = {"managed": MANAGED, "owners": OWNERS, **more}
-        found = await review.function(self, endpoints=list(endpoints), **given)
+        endpoints = [each for each in places if isinstance(each, tls.Summary)]
+        certificates = [each for each in places if isinstance(each, certificate.Certificate)]
+        found = await review.function(self, endpoints=endpoints, certificates=certificates, connection="store", **given)
         assert isinstance(found, Review)
         return found
 
     def endpoint(self, key: str) -> record.KeptRecord:
-        return self.kept["endpoint", key]
+        return self.kept["certificate", key]
 
 
 def shows(
@@ -108,6 +112,28 @@ def shows(
 def silent(host: str = "shop.example.com") -> tls.Summary:
     return tls.Summary(
         host=host, port=443, server_name=host, reached=False, findings=["unreachable:timeout"], severity="high"
+    )
+
+
+def holds(
+    name: str = "shop.example.com",
+    serial: str = "a1",
+    *,
+    place: str = "arn:1",
+    born: float = 0,
+    lives: float = 90,
+    **more: Any,
+) -> certificate.Certificate:
+    """What a store holds."""
+    return certificate.Certificate(
+        id=place,
+        names=[name],
+        serial=serial,
+        issuer="Issuing CA",
+        # Another zone, as vendors' libraries give it: it is the same moment.
+        not_before=(BORN + timedelta(days=born)).astimezone(timezone(timedelta(hours=2))),
+        not_after=(BORN + timedelta(days=born + lives)).astimezone(timezone(timedelta(hours=2))),
+        **more,
     )
 
 
@@ -187,7 +213,7 @@ async def test_people_hear_of_it_one_after_the_other_and_the_chat_when_it_is_urg
     assert [each.stage for each in heard] == [Stage.OVERDUE, Stage.OVERDUE, Stage.URGENT, Stage.EXPIRED]
     assert [len(each.told) for each in heard] == [1, 2, 2, 2]
     assert [each.channel for each in heard] == ["", "", "web-team", "web-team"]
-    assert {each.key for each in heard} == {"certificate a1 Example Issuing CA"}
+    assert {each.key for each in heard} == {"certificate a1 2027-02-03T00:00:00+00:00"}
     assert heard[2].left == "7 days"
 
 
@@ -233,3 +259,99 @@ async def test_a_wildcard_is_for_one_label() -> None:
 async def test_an_entry_without_names_is_refused_by_its_name() -> None:
     with pytest.raises(InvalidInput, match="entry shop"):
         await Days().look(1, shows(), managed={"shop": {"authority": "acme"}})
+
+
+async def test_what_stores_and_files_hold_appears_with_its_owner_and_who_renews_it() -> None:
+    days = Days()
+    found = await days.look(
+        1,
+        holds(used_by=["arn:balancer"]),
+        holds("a.example.com", "b2", place="arn:2", renewed_by="source", renewal="pending"),
+        holds("b.example.com", "c3", place="/etc/ssl/b.pem", findings=["chain_incomplete"]),
+        certificate.Certificate(id="/etc/ssl/odd.pem", names=[], state="unreadable", findings=["unreadable:forbidden"]),
+    )
+    assert found.fresh == ["arn:1 in store", "arn:2 in store", "/etc/ssl/b.pem in store", "/etc/ssl/odd.pem in store"]
+    assert found.unreachable == ["/etc/ssl/odd.pem in store"]
+    told = [days.endpoint(key) for key in found.fresh]
+    assert [(each.state, each.value["owner"], each.value["renewed_by"]) for each in told] == [
+        ("healthy", "web@example.com", "regie"),
+        ("healthy", "web@example.com", "store, by itself"),
+        ("healthy", "web@example.com", "nobody"),
+        ("unseen", "", "nobody"),
+    ]
+    assert [each.value["findings"] for each in told[2:]] == [["chain_incomplete"], ["unreadable:forbidden"]]
+    assert (told[0].value["used_by"], told[1].value["renewal"]) == (["arn:balancer"], "pending")
+
+
+async def test_what_nothing_uses_may_end_in_peace() -> None:
+    days = Days()
+    for day, serial in ((1, "a1"), (200, "a1")):
+        found = await days.look(day, holds("hand.example.com", serial, is_used=False))
+        assert (found.attention, found.renew, found.settled) == ([], [], [])
+        kept = days.endpoint("arn:1 in store")
+        assert (kept.state, kept.due_at) == ("unused", None)
+
+
+async def test_what_a_store_cannot_renew_without_people_gets_its_ticket_like_what_people_renew() -> None:
+    """Of 60 days a quarter is left when one that renews itself is overdue, and a third when people have to act."""
+    for renewal, first in (("pending", 45), ("waits_for_proof", 41)):
+        by_itself = holds("a.example.com", lives=60, renewed_by="source", renewal=renewal)
+        days = Days()
+        heard = [day for day in range(1, 60) if (await days.look(day, by_itself)).attention]
+        assert heard[0] == first
+
+
+async def test_one_certificate_here_and_there_has_one_ticket_and_one_voice() -> None:
+    days = Days()
+    [first] = (await days.look(55, shows("hand.example.com", lives=60))).attention
+    owners = [Ownership(names=["hand.*"], owners=["somebody.else@example.com"])]
+    assert (await days.look(55.1, holds("hand.example.com", lives=60), owners=owners)).attention == []
+    [again] = (await days.look(56, shows("hand.example.com", lives=60))).attention
+    assert (again.key, again.owner) == (first.key, first.owner)
+    # The endpoint is listed no more: two days later the store speaks, about the same ticket.
+    assert (await days.look(57, holds("hand.example.com", lives=60))).attention == []
+    [taken_over] = (await days.look(58.5, holds("hand.example.com", lives=60))).attention
+    assert taken_over.key == first.key
+
+
+async def test_it_is_settled_when_the_store_still_has_it_and_nothing_uses_it() -> None:
+    days = Days()
+    assert (await days.look(55, holds("hand.example.com", lives=60))).attention
+    renewed = holds("hand.example.com", "b2", place="arn:2", born=56)
+    [settled] = (await days.look(57, holds("hand.example.com", lives=60, is_used=False), renewed)).settled
+    assert (settled.serial, settled.name) == ("a1", "hand.example.com")
+
+
+async def test_a_managed_certificate_that_only_a_store_knows_is_renewed() -> None:
+    days = Days()
+    [begun] = (await days.look(61, holds())).renew
+    assert (begun.certificate, begun.serial) == ("shop", "a1")
+    assert (await days.look(61.1, shows())).renew == [], "it is the same certificate"
+    by_itself = holds("www.shop.example.com", "c3", place="arn:3", renewed_by="source")
+    assert (await days.look(61.2, by_itself)).renew == []
+
+
+async def test_a_certificate_for_more_names_than_are_managed_is_not_renewed_by_regie() -> None:
+    days = Days()
+    more = {"arn:1": ["*.shop.example.com", "shop.example.com"], "arn:2": ["mail.example.com", "shop.example.com"]}
+    await days.look(1, *(holds(place=arn).model_copy(update={"names": names}) for arn, names in more.items()))
+    assert [days.endpoint(f"{arn} in store").value["renewed_by"] for arn in more] == ["regie", "nobody"]
+
+
+async def test_a_path_longer_than_a_key_is_kept_under_a_shorter_one() -> None:
+    days = Days()
+    paths = [f"/etc/{'x' * 600}/{name}.pem" for name in "ab"]
+    found = await days.look(1, *(holds(place=path) for path in paths))
+    assert len(set(found.fresh)) == 2
+    assert all(len(key) <= 500 for key in found.fresh)
+
+
+async def test_thousands_of_names_and_users_fit_into_a_record() -> None:
+    days = Days()
+    users = [
+        f"arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/{n:032}/{n:016}" for n in range(500)
+    ]
+    await days.look(
+        1, holds().model_copy(update={"used_by": users, "names": [f"n{n}.example.com" for n in range(1000)]})
+    )
+    assert len(days.endpoint("arn:1 in store").model_dump_json()) < record.LARGEST_VALUE

@@ -15,9 +15,9 @@ from regie.core.run import RunState, RunStatus
 from regie.core.tenant import SecretRef
 from regie.store import approvals
 from regie.store.database import Database
-from tests.counterparts.authority import Authority
+from regie_sandbox.servers.authority import Authority
+from regie_sandbox.servers.pebble import pebble
 from tests.counterparts.between import Between, problem
-from tests.counterparts.pebble import pebble
 
 from .conftest import Outside
 from .stage import OWNER, Stage, World, opened

@@ -10,21 +10,25 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from regie.core.capabilities.record import KeptRecord
 from regie.core.run import RunStatus
+from regie.core.tenant import SecretRef
 from regie.store import records, run_lists
 from regie.store.database import Database
 from regie.store.records import Shelf
-from tests.counterparts.authority import Authority, Issued
-from tests.counterparts.nginx import Nginx, nginx
+from regie_sandbox.servers.authority import Authority, Issued
+from regie_sandbox.servers.nginx import Nginx, nginx
+from tests.counterparts.sshd import Sshd, sshd
 
 from .stage import DOMAIN, PATIENCE_S, TENANT, Stage, World, opened
 
 pytestmark = pytest.mark.slow
 
 DAY = timedelta(days=1)
-MANAGED, BY_HAND = "shop.example.test", "hand.example.test"
+SSH_KEY = SecretRef(domain=DOMAIN, name="files-key")
+MANAGED, BY_HAND, IN_FILE = "shop.example.test", "hand.example.test", "file.example.test"
 OWNER, ABOVE = "web@example.com", "head@example.com"
 AUTHORITY = Authority("A customer's own")
 
@@ -43,6 +47,24 @@ def server(tmp_path: Path, first: Issued) -> Iterator[Nginx]:
         yield stack.enter_context(nginx(folder, first))
 
 
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """Where files are."""
+    with sshd(tmp_path_factory.mktemp("sshd")) as started:
+        yield started
+
+
+def over_ssh(host: Sshd, host_key: str, **settings: JsonValue) -> dict[str, JsonValue]:
+    """A connection to the files of a host."""
+    way = {"address": host.address, "user": host.user, "host_key": host_key}
+    return {
+        "connector": "tls",
+        "domains": [DOMAIN],
+        "settings": {**way, **settings},
+        "secrets": {"ssh_key": str(SSH_KEY)},
+    }
+
+
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
     folder = tmp_path / "board"
@@ -52,14 +74,20 @@ def board(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def stage(  # noqa: PLR0917  fixtures are given by name
-    database: Database, tmp_path: Path, world: World, server: Nginx, first: Issued, board: Path
+    database: Database, tmp_path: Path, world: World, server: Nginx, first: Issued, board: Path, host: Sshd
 ) -> AsyncIterator[Stage]:
     endpoint = {"host": "127.0.0.1", "port": server.port}
     world.entries["site"] = world.entry(MANAGED)
     (world.shelf / "site.serial").write_text(first.serial)
     listed = [{**endpoint, "server_name": name} for name in (MANAGED, BY_HAND)]
     listed.append({"host": "127.0.0.1", "port": 9, "server_name": "silent.example.test"})
+    files = tmp_path / "files"
+    files.mkdir()
+    AUTHORITY.issue([IN_FILE], lifetime=90 * DAY).write(files, "site")
+    (files / "odd.pem").write_text("nothing to see here")
     world.connections = {
+        "files": over_ssh(host, host.host_key, folders=[str(files)], roots=AUTHORITY.pem),
+        "lost": over_ssh(host, "ssh-ed25519 nonsense", folders=[str(files)]),
         "endpoints": {
             "connector": "tls",
             "domains": [DOMAIN],
@@ -67,8 +95,10 @@ async def stage(  # noqa: PLR0917  fixtures are given by name
         },
         "board": {"connector": "board", "domains": [DOMAIN], "settings": {"folder": str(board)}},
     }
+    world.secrets[SSH_KEY] = host.private_key
     world.settings = {
         "watched": ["endpoints"],
+        "sources": ["lost", "files"],
         "owners": [{"names": ["*.example.test"], "owners": [OWNER, ABOVE], "channel": "web-team"}],
         "ticket_queue": "ITSM",
         "tell_in_chat": True,
@@ -110,15 +140,21 @@ def on(board: Path, letter: str) -> list[dict[str, str]]:
 
 
 async def test_what_is_about_to_expire_is_renewed_or_people_are_told_and_it_settles(
-    stage: Stage, server: Nginx, first: Issued, board: Path
+    stage: Stage, server: Nginx, first: Issued, board: Path, tmp_path: Path
 ) -> None:
     await watch(stage)
-    inventory = await kept(stage, "endpoint")
+    unreadable = str(tmp_path / "files" / "odd.pem")
+    assert list(await kept(stage, "failed_page")) == ["certificates of lost"]
+    inventory = await kept(stage, "certificate")
     assert {name: each.state for name, each in inventory.items()} == {
         MANAGED: "urgent",
         BY_HAND: "urgent",
         "silent.example.test": "unseen",
+        IN_FILE: "healthy",
+        unreadable: "unseen",
     }
+    assert inventory[IN_FILE].value["owner"] == OWNER
+    assert [inventory[each].value["findings"] for each in (IN_FILE, unreadable)] == [[], ["unreadable"]]
     assert [inventory[name].value["renewed_by"] for name in (MANAGED, BY_HAND)] == ["regie", "nobody"]
     assert inventory["silent.example.test"].value["findings"] == ["unreachable:refused"]
     # What is managed has been renewed, once.
@@ -139,7 +175,7 @@ async def test_what_is_about_to_expire_is_renewed_or_people_are_told_and_it_sett
     reload = await asyncio.create_subprocess_exec(server.program, "-c", str(server.config), "-s", "reload")
     assert await reload.wait() == 0
     async with asyncio.timeout(PATIENCE_S):
-        while (await kept(stage, "endpoint"))[BY_HAND].state != "healthy":
+        while (await kept(stage, "certificate"))[BY_HAND].state != "healthy":
             await watch(stage)
     [ticket] = on(board, "T")
     assert ticket["status"] == "closed"
@@ -151,6 +187,6 @@ async def test_a_dry_run_of_a_page_keeps_nothing_and_tells_nobody(stage: Stage, 
     state = await stage.until(key, lambda state: state.status.is_final)
     assert state.status is RunStatus.DONE, state.failure
     await ended(stage)
-    assert await kept(stage, "endpoint") == {}
+    assert await kept(stage, "certificate") == {}
     assert on(board, "?") == []
     assert stage.deployments() == 0

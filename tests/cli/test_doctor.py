@@ -154,7 +154,7 @@ async def test_processes_that_do_not_answer_and_a_domain_that_nobody_serves(stag
         problems = {each.check: each for each in await stage.bad()}
     assert problems.keys() == {"web", "gateway", "workers"}
     assert "web.log" in problems["web"].remedy
-    assert "No worker serves certificates, identity:" in problems["workers"].message
+    assert "No worker serves identity:" in problems["workers"].message
 
 
 # --- database ---------------------------------------------------------------------------------------------------------

@@ -1,20 +1,24 @@
-"""Ways to AWS for the tests of its connectors."""
+"""Ways to AWS for the tests of its connectors, and what they find there."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import boto3
-from botocore.config import Config
+from cryptography import x509
 
+from regie.core.capabilities.certificate import KeptCertificate
+from regie.core.errors import NotFound
 from regie.kit.access import Calls
 from regie.kit.aws import Aws
-from regie.kit.keys import Material, Resolve
-from tests.counterparts.aws import REGION
+from regie.kit.keys import Material, Part, Resolve
+from regie_sandbox.servers.authority import Authority, Issued
 from tests.counterparts.aws import Aws as Cloud
 
-_CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=10)
+from .conftest import RecordedKeys
+
+AUTHORITY = Authority()
 
 
 class Asked(Aws):
@@ -48,15 +52,73 @@ async def _nothing(_: Material) -> bytes:
 
 def access(cloud: Cloud, *, resolve: Resolve = _nothing, keys: Sequence[str] = ()) -> Asked:
     """A connection's way; with the test's account when no keys are given."""
-    access_key, secret_key = keys or (cloud.access_key, cloud.secret_key)
-    clients: dict[str, Any] = {}
+    used = keys or (cloud.access_key, cloud.secret_key)
 
     async def client_for(service: str) -> Any:
-        if service not in clients:
-            session = boto3.Session(access_key, secret_key, region_name=REGION)
-            clients[service] = session.client(service, endpoint_url=cloud.endpoint, config=_CONFIG)
-        return clients[service]
+        return cloud.client_of(used, service)
 
     made = Asked(client_for, Calls("AWS"), resolve)
     made.operations, made.instead = [], {}
     return made
+
+
+@dataclass
+class Shelf(RecordedKeys):
+    """Kept certificates of a test."""
+
+    issued: dict[str, Issued] = field(default_factory=dict)
+
+    def issue(self, *names: str) -> KeptCertificate:
+        reference = f"secret://certificates/certificate-{len(self.issued)}"
+        self.issued[reference] = AUTHORITY.issue(names)
+        return self._kept(reference)
+
+    def _kept(self, reference: str) -> KeptCertificate:
+        if reference not in self.issued:
+            raise NotFound(f"no certificate is kept as {reference}")
+        own = x509.load_pem_x509_certificate(self.issued[reference].chain.encode())
+        names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return KeptCertificate(
+            certificate=reference,
+            serial=f"{own.serial_number:x}",
+            names=sorted(names.get_values_for_type(x509.DNSName)),
+            issuer="Authority of a test",
+            not_before=own.not_valid_before_utc,
+            not_after=own.not_valid_after_utc,
+            key="ec-p256",
+        )
+
+    async def get(self, certificate: str) -> KeptCertificate:
+        return self._kept(certificate)
+
+    async def with_serial(self, serial: str) -> KeptCertificate | None:
+        return next((kept for each in self.issued if (kept := self._kept(each)).serial == serial), None)
+
+    async def resolve(self, material: Material) -> bytes:
+        parts = {
+            Part.CERTIFICATE: self.issued[material.certificate].chain,
+            Part.INTERMEDIATES: "",
+            Part.CHAIN: self.issued[material.certificate].chain,
+            Part.PRIVATE_KEY: self.issued[material.certificate].key,
+        }
+        return parts[material.part].encode()
+
+
+def theirs(cloud: Cloud, *names: str) -> str:
+    issued = AUTHORITY.issue(names)
+    made = cloud.client("acm").import_certificate(Certificate=issued.chain.encode(), PrivateKey=issued.key.encode())
+    return str(made["CertificateArn"])
+
+
+def listen(cloud: Cloud, arn: str) -> str:
+    ec2, elb = cloud.client("ec2"), cloud.client("elbv2")
+    subnets = [each["SubnetId"] for each in ec2.describe_subnets()["Subnets"]][:2]
+    balancer = elb.create_load_balancer(Name="web", Subnets=subnets)["LoadBalancers"][0]["LoadBalancerArn"]
+    made = elb.create_listener(
+        LoadBalancerArn=balancer,
+        Protocol="HTTPS",
+        Port=443,
+        Certificates=[{"CertificateArn": arn}],
+        DefaultActions=[{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}],
+    )
+    return str(made["Listeners"][0]["ListenerArn"])

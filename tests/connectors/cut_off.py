@@ -17,7 +17,7 @@ from typing import Any
 
 from regie.core.errors import Refused
 from regie.kit.access import Calls
-from tests.counterparts.authority import Issued
+from regie_sandbox.servers.authority import Issued
 
 from .conftest import all_connectors
 from .deploying import Site

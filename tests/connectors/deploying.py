@@ -34,12 +34,12 @@ from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.access import Calls
 from regie.kit.connector import Read, Write
 from regie.kit.deployment import DeployPemFile, pem_file_of
-from regie.kit.host import LocalHost
 from regie.kit.keys import Material, Part, SigningRequest
+from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
-from tests.counterparts.authority import Authority, Issued
-from tests.counterparts.haproxy import Haproxy
-from tests.counterparts.nginx import Nginx
+from regie_sandbox.servers.authority import Authority, Issued
+from regie_sandbox.servers.haproxy import Haproxy
+from regie_sandbox.servers.nginx import Nginx
 
 from .conftest import all_connectors
 
@@ -169,7 +169,7 @@ class Site:
             foreseen = write.gives(want, write.foreseen(planned, seen))
             seen = await write.confirm(want, receipt, "")
             assert isinstance(write.plan(want, seen), NoChange)
-            assert foreseen == write.gives(want, seen).model_copy(update={"former": foreseen.former})
+            assert foreseen == write.gives(want, seen)
         state: DeployedState = write.gives(want, seen)
         return state
 

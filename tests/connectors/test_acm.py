@@ -3,87 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from cryptography import x509
 from pydantic import JsonValue
 
 from regie.connectors.acm.connector import Acm
 from regie.core.capabilities.certificate import (
     Certificate,
+    CertificateList,
     CertificateQuery,
     Importing,
     Inventory,
-    KeptCertificate,
     Source,
 )
 from regie.core.errors import AuthFailed, NotFound, Refused
 from regie.core.plan import Change, Receipt
-from regie.kit.keys import Material, Part
-from tests.counterparts.authority import Authority, Issued
 from tests.counterparts.aws import REGION, aws
 from tests.counterparts.aws import Aws as Cloud
 
-from .cloud import Asked, access
-from .conftest import RecordedKeys, all_connectors
+from .cloud import AUTHORITY, Asked, Shelf, access, listen, theirs
+from .conftest import all_connectors
 from .driving import MARKER, bring_about, planned, read_of, write_of
 
 pytestmark = pytest.mark.slow
 
 PERMISSIONS = all_connectors()["acm"].manifest.permissions
-AUTHORITY = Authority()
 NONE = f"arn:aws:acm:{REGION}:123456789012:certificate/00000000-0000-0000-0000-000000000000"
 IMPORT = "certificate.import"
 
 
-@dataclass
-class Shelf(RecordedKeys):
-    """Kept certificates of a test."""
-
-    issued: dict[str, Issued] = field(default_factory=dict)
-
-    def issue(self, *names: str) -> KeptCertificate:
-        reference = f"secret://certificates/certificate-{len(self.issued)}"
-        self.issued[reference] = AUTHORITY.issue(names)
-        return self._kept(reference)
-
-    def _kept(self, reference: str) -> KeptCertificate:
-        if reference not in self.issued:
-            raise NotFound(f"no certificate is kept as {reference}")
-        own = x509.load_pem_x509_certificate(self.issued[reference].chain.encode())
-        names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        return KeptCertificate(
-            certificate=reference,
-            serial=f"{own.serial_number:x}",
-            names=sorted(names.get_values_for_type(x509.DNSName)),
-            issuer="Authority of a test",
-            not_before=own.not_valid_before_utc,
-            not_after=own.not_valid_after_utc,
-            key="ec-p256",
-        )
-
-    async def get(self, certificate: str) -> KeptCertificate:
-        return self._kept(certificate)
-
-    async def with_serial(self, serial: str) -> KeptCertificate | None:
-        return next((kept for each in self.issued if (kept := self._kept(each)).serial == serial), None)
-
-    async def resolve(self, material: Material) -> bytes:
-        parts = {
-            Part.CERTIFICATE: self.issued[material.certificate].chain,
-            Part.INTERMEDIATES: "",
-            Part.PRIVATE_KEY: self.issued[material.certificate].key,
-        }
-        return parts[material.part].encode()
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    with aws(tmp_path_factory.mktemp("aws"), PERMISSIONS) as cloud:
+        yield cloud
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[Cloud]:
-    with aws(tmp_path, PERMISSIONS) as started:
-        yield started
+def cloud(started: Cloud) -> Cloud:
+    """An account without certificates."""
+    for arn in arns(started):
+        started.client("acm").delete_certificate(CertificateArn=arn)
+    return started
 
 
 @pytest.fixture
@@ -106,12 +67,6 @@ def arns(cloud: Cloud) -> list[str]:
     return [each["CertificateArn"] for page in pages for each in page["CertificateSummaryList"]]
 
 
-def theirs(cloud: Cloud, *names: str) -> str:
-    issued = AUTHORITY.issue(names)
-    made = cloud.client("acm").import_certificate(Certificate=issued.chain.encode(), PrivateKey=issued.key.encode())
-    return str(made["CertificateArn"])
-
-
 async def every(acm: Acm) -> tuple[list[Certificate], int]:
     """All that is listed, and on how many pages."""
     found: list[Certificate] = []
@@ -128,6 +83,10 @@ async def test_a_list_is_read_page_by_page_with_keys_of_every_kind(cloud: Cloud,
     made = {theirs(cloud, f"host-{number}.example.test") for number in range(45)}
     found, pages = await every(ours(cloud, shelf))
     assert pages == 3
+    listed = await read_of(ours(cloud, shelf), "certificate.list_pages").read(CertificateList())
+    assert (listed.certificates, len(listed.cursors)) == (45, 3)
+    [last] = [await read_of(ours(cloud, shelf), "certificate.list").read(Source(cursor=listed.cursors[-1]))]
+    assert (len(last.certificates), last.cursor) == (5, "")
     assert {each.id for each in found} == made
     assert {each.key for each in found} == {"ec-p256"}
     assert all(each.serial and each.not_after and each.state == "imported" for each in found)
@@ -145,7 +104,7 @@ async def test_a_certificate_is_told_in_our_words(cloud: Cloud, shelf: Shelf) ->
     assert found.names == ["*.example.test", "www.example.test"]
     assert (found.serial, found.issuer, found.key) == (kept.serial, "Authority of a test", "ec-p256")
     assert (found.not_before, found.not_after) == (kept.not_before, kept.not_after)
-    assert (found.state, found.renewed_by, found.used_by) == ("imported", "regie", [])
+    assert (found.state, found.renewed_by, found.used_by, found.is_used) == ("imported", "regie", [], False)
     other = await read_of(ours(cloud, shelf), "certificate.find").read(
         CertificateQuery(certificate=theirs(cloud, "a.example.test"))
     )
@@ -156,21 +115,7 @@ async def test_what_uses_a_certificate_is_told(cloud: Cloud, shelf: Shelf) -> No
     arn = theirs(cloud, "used.example.test")
     listener = listen(cloud, arn)
     found = await read_of(ours(cloud, shelf), "certificate.find").read(CertificateQuery(certificate=arn))
-    assert found.used_by == [listener]
-
-
-def listen(cloud: Cloud, arn: str) -> str:
-    ec2, elb = cloud.client("ec2"), cloud.client("elbv2")
-    subnets = [each["SubnetId"] for each in ec2.describe_subnets()["Subnets"]][:2]
-    balancer = elb.create_load_balancer(Name="web", Subnets=subnets)["LoadBalancers"][0]["LoadBalancerArn"]
-    made = elb.create_listener(
-        LoadBalancerArn=balancer,
-        Protocol="HTTPS",
-        Port=443,
-        Certificates=[{"CertificateArn": arn}],
-        DefaultActions=[{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}],
-    )
-    return str(made["Listeners"][0]["ListenerArn"])
+    assert (found.used_by, found.is_used) == ([listener], True)
 
 
 async def test_what_amazon_has_issued_is_told_from_what_it_will_not_renew(cloud: Cloud, shelf: Shelf) -> None:
@@ -261,15 +206,16 @@ async def test_what_is_not_kept_is_not_imported(cloud: Cloud, shelf: Shelf) -> N
 
 
 @pytest.mark.parametrize("lacks", PERMISSIONS)
-async def test_a_permission_that_lacks_is_named(tmp_path: Path, shelf: Shelf, lacks: str) -> None:
-    with aws(tmp_path, [each for each in PERMISSIONS if each != lacks]) as weak:
-        theirs(weak, "a.example.test")
-        kept = shelf.issue("a.example.test")
+async def test_a_permission_that_lacks_is_named(cloud: Cloud, shelf: Shelf, lacks: str) -> None:
+    keys = cloud.who_may([each for each in PERMISSIONS if each != lacks])
+    weak = connector(access(cloud, resolve=shelf.resolve, keys=keys), shelf)
+    theirs(cloud, "a.example.test")
+    kept = shelf.issue("a.example.test")
 
-        async def use_it() -> None:
-            await every(ours(weak, shelf))
-            await bring_about(ours(weak, shelf), IMPORT, Importing(certificate=kept.certificate))
+    async def use_it() -> None:
+        await every(weak)
+        await bring_about(weak, IMPORT, Importing(certificate=kept.certificate))
 
-        with pytest.raises(AuthFailed) as caught:
-            await use_it()
-        assert lacks in str(caught.value)
+    with pytest.raises(AuthFailed) as caught:
+        await use_it()
+    assert lacks in str(caught.value)

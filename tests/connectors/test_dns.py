@@ -17,8 +17,8 @@ from regie.core.plan import Change, NoChange, Pending, Receipt
 from regie.kit.access import Calls
 from regie.kit.dns import Dns as Access
 from regie.kit.dns import Server
-from tests.counterparts.knot import ALGORITHM, KEY_NAME, Knot, knot
-from tests.counterparts.process import free_port
+from regie_sandbox.servers.knot import ALGORITHM, KEY_NAME, Knot, knot
+from regie_sandbox.servers.process import free_port
 
 from .conftest import all_connectors
 from .driving import MARKER, bring_about, planned, write_of

@@ -10,8 +10,8 @@ import pytest
 from pydantic import JsonValue
 
 from regie.core.errors import Refused, RegieError, Unavailable
-from tests.counterparts.authority import Issued
-from tests.counterparts.haproxy import haproxy
+from regie_sandbox.servers.authority import Issued
+from regie_sandbox.servers.haproxy import haproxy
 
 from .deploying import AUTHORITY, TARGET, Deploying, Site, clients
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from regie.core.errors import Refused, RegieError
-from tests.counterparts.authority import Issued
-from tests.counterparts.nginx import nginx
+from regie_sandbox.servers.authority import Issued
+from regie_sandbox.servers.nginx import nginx
 
 from .deploying import NAME, TARGET, Deploying, Site
 

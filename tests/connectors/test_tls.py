@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,11 +17,11 @@ from regie.connectors.tls.connector import FILES_OF_A_PAGE
 from regie.connectors.tls.connector import Tls as Connector
 from regie.core.capabilities import certificate, tls
 from regie.core.capability import Capability
-from regie.core.errors import InvalidInput
+from regie.core.errors import AuthFailed, InvalidInput
 from regie.kit.access import Calls
 from regie.kit.connector import Read
-from regie.kit.host import LocalHost
 from regie.kit.keys import Material
+from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
 from regie.kit.tls.certificates import parse
 from regie.kit.tls.handshake import Client, Limits
@@ -42,12 +43,19 @@ async def nothing_is_written(material: Material) -> bytes:
     raise AssertionError(material)
 
 
+class Guarded(LocalHost):
+    """A host on which some files may not be read."""
+
+    async def _read(self, path: str) -> bytes | None:
+        if Path(path).name == "h.pem":
+            raise AuthFailed(f"{path} may not be read")
+        return await super()._read(path)
+
+
 def access(folder: Path, bounds: Bounds | None = None) -> Tls:
     calls = Calls("TLS servers")
     client = Client(Reach([ip_network("127.0.0.0/8")]), Limits(connect_s=1, handshake_s=1))
-    host = LocalHost(
-        network=Network(calls), calls=calls, resolve=nothing_is_written, folders=[str(folder)], commands={}
-    )
+    host = Guarded(network=Network(calls), calls=calls, resolve=nothing_is_written, folders=[str(folder)], commands={})
     return Tls(Scanner(client, Roots([parse(ROOT.der)]), lambda: NOW, None), calls, host, bounds)
 
 
@@ -146,6 +154,8 @@ def fill(folder: Path) -> None:
     (folder / "e.pem").write_bytes(ROOT.pem + MIDDLE.pem)
     (folder / "f.txt").write_bytes(LEAF.pem)
     (folder / "g.pem").symlink_to("/etc/hosts")
+    (folder / "h.pem").write_bytes(LEAF.pem)
+    Path(os.fsdecode(os.fsencode(folder) + b"/i\xe9.pem")).write_bytes(LEAF.pem + MIDDLE.pem)
 
 
 async def test_certificate_files_are_looked_at(tmp_path: Path) -> None:
@@ -163,6 +173,8 @@ async def test_certificate_files_are_looked_at(tmp_path: Path) -> None:
         "d.pem": (0, "unreadable"),
         "e.pem": (2, ""),
         "g.pem": (0, "unreadable"),
+        "h.pem": (0, "unreadable"),
+        "i\\xe9.pem": (2, ""),
     }
     assert "PRIVATE" not in gives.model_dump_json()
 
@@ -171,8 +183,17 @@ async def test_certificate_files_are_a_source_like_any_other(tmp_path: Path) -> 
     fill(tmp_path)
     gives = await read(certificate.LIST, access(tmp_path))
     assert isinstance(gives, certificate.Inventory)
-    names = [Path(each.id).name for each in gives.certificates]
-    assert names == ["a.pem", "a.pem#1", "b.crt", "c.P7B", "c.P7B#1", "e.pem", "e.pem#1"]
+    assert gives == certificate.Inventory.model_validate_json(gives.model_dump_json())
+    assert {Path(each.id).name: (each.state, " ".join(each.findings)) for each in gives.certificates} == {
+        "a.pem": ("imported", ""),
+        "b.crt": ("imported", "expired chain_incomplete"),
+        "c.P7B": ("imported", ""),
+        "d.pem": ("unreadable", "unreadable"),
+        "e.pem": ("imported", ""),
+        "g.pem": ("unreadable", "unreadable"),
+        "h.pem": ("unreadable", "unreadable:forbidden"),
+        "i\\xe9.pem": ("imported", ""),
+    }
     first = gives.certificates[0]
     assert (first.names, first.issuer, first.key) == (["www.example.test"], "Middle", "ec-p256")
     assert (first.not_before, first.not_after) == (
@@ -195,6 +216,11 @@ async def test_many_files_come_in_pages(tmp_path: Path, count: int) -> None:
         if not cursor:
             break
     assert seen == there
+    listed = await read(certificate.LIST_PAGES, access(tmp_path))
+    assert (listed.certificates, len(listed.cursors)) == (count, -(-count // FILES_OF_A_PAGE))
+    each = [await read(certificate.LIST, access(tmp_path), cursor=cursor) for cursor in listed.cursors]
+    assert [found.id for page in each for found in page.certificates] == there
+    assert [page.cursor for page in each] == [*listed.cursors[1:], ""][: len(each)]
     assert pages == max(1, -(-count // FILES_OF_A_PAGE))
 
 

@@ -15,11 +15,11 @@ from regie.core.errors import InvalidInput, NotFound
 from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.access import Calls
 from regie.kit.connector import Write
-from regie.kit.host import LocalHost
 from regie.kit.keys import Material
+from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
-from tests.counterparts.authority import Authority
-from tests.counterparts.nginx import Nginx, nginx
+from regie_sandbox.servers.authority import Authority
+from regie_sandbox.servers.nginx import Nginx, nginx
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from regie.core.format import FORMAT, require_readable
 from regie.core.release import Release
 from regie.core.run import EVENT, RunState
 
-FIELDS = {2: "7f7e1fb63c86d5896d37e37a9b9d2bfb1e195205882026deb50a0cb31d5448cf"}
+FIELDS = {2: "b9f4688e6786cab594cbfbb8b898779308ad33e233ab142fa0df9c2de53017a5"}
 """A digest of every field, by format. Of a format that has been released it never changes again."""
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import boto3
 import httpx2
+from botocore.config import Config
 
-from .process import free_port, running
+from regie_sandbox.servers.process import free_port, running
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
@@ -30,11 +32,25 @@ class Aws:
     endpoint: str
     access_key: str
     secret_key: str
-    admin: boto3.Session
+    admin_keys: tuple[str, str]
+    clients: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
         """A client that may do everything, to prepare the world and to look at it."""
-        return self.admin.client(service, endpoint_url=self.endpoint, region_name=REGION)
+        return self.client_of(self.admin_keys, service)
+
+    def client_of(self, keys: Sequence[str], service: str) -> Any:
+        """A client with these keys, closed with the server. It is made once: that takes longer than a call."""
+        place = (*keys, service)
+        if place not in self.clients:
+            config = Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=10)
+            session = boto3.Session(*keys, region_name=REGION)
+            self.clients[place] = session.client(service, endpoint_url=self.endpoint, config=config)
+        return self.clients[place]
+
+    def who_may(self, allowed: Sequence[str]) -> tuple[str, str]:
+        """The keys of a further account, which may do these actions and nothing else."""
+        return _user(self.client("iam"), f"user-{secrets.token_hex(8)}", allowed)
 
 
 @contextmanager
@@ -66,7 +82,12 @@ def aws(folder: Path, allowed: Sequence[str], *, pending: int = 0) -> Iterator[A
         httpx2.post(
             f"{endpoint}/moto-api/reset-auth", content="0", headers={"Content-Type": "text/plain"}, trust_env=False
         ).raise_for_status()
-        yield Aws(endpoint, *ours, admin=boto3.Session(*admin, region_name=REGION))
+        made = Aws(endpoint, *ours, admin_keys=admin)
+        try:
+            yield made
+        finally:
+            for each in made.clients.values():
+                each.close()
 
 
 def _user(iam: Any, name: str, actions: Sequence[str]) -> tuple[str, str]:

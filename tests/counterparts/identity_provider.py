@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 
-from .process import answers, free_port, require, running
+from regie_sandbox.servers.process import NotInstalled, answers, free_port, require, running
 
 FOLDER = Path(__file__).parent / "oidc"
 SECRET = "the-secret-of-a-client-of-the-tests"
@@ -46,13 +44,14 @@ def serving(
     id_token_lives_s: int = 300,
     is_thin: bool = False,
 ) -> Iterator[str]:
-    """Its issuer, for as long as the block takes; without it the test is skipped, or fails on CI."""
+    """Its issuer, for as long as the block takes.
+
+    Raises:
+        NotInstalled: It is not there.
+    """
     node = require("node", "nodejs")
     if not (FOLDER / "node_modules" / "oidc-provider").exists():
-        reason = f"the identity provider of the tests is not installed: npm ci in {FOLDER}, or make counterparts"
-        if os.environ.get("CI"):  # noqa: TID251  tests may look
-            pytest.fail(reason)
-        pytest.skip(reason)
+        raise NotInstalled(f"there is no identity provider for tests: make counterparts, or npm ci in {FOLDER}")
     port = free_port()
     told = {
         "port": port,

@@ -8,9 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from moto.acm.models import CertBundle
+from moto.acm.models import CertBundle, acm_backends
 from moto.acm.responses import AWSCertificateManagerResponse
 from moto.core.responses import ActionResult
+from moto.elbv2.exceptions import ELBClientError
+from moto.elbv2.models import ELBv2Backend
+from moto.elbv2.responses import ELBV2Response
 from moto.iam.access_control import IAMRequestBase
 from moto.route53.exceptions import InvalidChangeBatch
 from moto.route53.responses import Route53
@@ -37,14 +40,14 @@ def with_serials(describe: Function) -> Function:
 
 
 def with_pages(list_certificates: Function) -> Function:
-    """Pages, and only the kinds of keys that were asked for; moto gives all at once and tells too much of each."""
+    """Pages, of twenty at most, and only the kinds of keys asked for; moto gives all at once, and tells too much."""
 
     def listed(response: Any) -> ActionResult:
         found = list_certificates(response).result["CertificateSummaryList"]
         kinds = (response._get_param("Includes") or {}).get("keyTypes") or LISTED_UNASKED
         fitting = [_summary(each) for each in found if each["KeyAlgorithm"] in kinds]
         start = int(response._get_param("NextToken") or 0)
-        end = start + int(response._get_param("MaxItems") or 100)
+        end = start + min(int(response._get_param("MaxItems") or 100), 20)
         page: dict[str, Any] = {"CertificateSummaryList": fitting[start:end]}
         return ActionResult({**page, "NextToken": str(end)} if end < len(fitting) else page)
 
@@ -97,6 +100,69 @@ def with_time(change: Function, look: Function) -> tuple[Function, Function]:
     )
 
 
+def keeping_its_list(modify: Function) -> Function:
+    """The default certificate is replaced and the list stays (API reference, ModifyListener); moto empties it."""
+
+    def modified(backend: Any, arn: str, *arguments: Any) -> Any:
+        [listener] = backend.describe_listeners(load_balancer_arn=None, listener_arns=[arn])
+        listed = listener.certificates[1:]
+        found = modify(backend, arn, *arguments)
+        found.certificates = [*found.certificates[:1], *listed]
+        return found
+
+    return modified
+
+
+def once_each(add: Function) -> Function:
+    """What is listed is not listed again, and only what there is (API reference, AddListenerCertificates)."""
+
+    def added(backend: Any, arn: str, certificates: list[dict[str, Any]]) -> Any:
+        [listener] = backend.describe_listeners(load_balancer_arn=None, listener_arns=[arn])
+        asked = [each["CertificateArn"] for each in certificates]
+        if not all(backend._certificate_exists(certificate_arn=each) for each in asked):
+            raise ELBClientError("CertificateNotFound", "There is no such certificate")
+        return add(backend, arn, [{"CertificateArn": each} for each in asked if each not in listener.certificates[1:]])
+
+    return added
+
+
+def from_its_list(backend: Any, arn: str, certificates: list[dict[str, Any]]) -> None:
+    """The default certificate stays where it is (API reference, RemoveListenerCertificates); moto takes it away too."""
+    [listener] = backend.describe_listeners(load_balancer_arn=None, listener_arns=[arn])
+    gone = {each["CertificateArn"] for each in certificates}
+    listener.certificates[1:] = [each for each in listener.certificates[1:] if each not in gone]
+
+
+def noting_use(change: Function) -> Function:
+    """ACM tells what uses a certificate (API reference, CertificateDetail); moto notes it for new listeners only."""
+
+    def changed(backend: Any, arn: str, *arguments: Any) -> Any:
+        [listener] = backend.describe_listeners(load_balancer_arn=None, listener_arns=[arn])
+        before = set(listener.certificates)
+        found = change(backend, arn, *arguments)
+        known = acm_backends[backend.account_id][backend.region_name]._certificates
+        for each in before ^ set(listener.certificates):
+            users = {*known[each].in_use_by} - {arn} if each in before else {*known[each].in_use_by, arn}
+            known[each].in_use_by = sorted(users)
+        return found
+
+    return changed
+
+
+def listeners_pages(describe: Function) -> Function:
+    """A page at a time, of two at most, so that every test meets more than one; moto gives all at once."""
+
+    def described(response: Any) -> ActionResult:
+        found = describe(response).result["Certificates"]
+        start = int(response._get_param("Marker") or 0)
+        end = start + 2
+        return ActionResult(
+            {"Certificates": found[start:end], **({"NextMarker": str(end)} if end < len(found) else {})}
+        )
+
+    return described
+
+
 def without_a_body(request: Function) -> Function:
     """A GET is signed over its address; moto takes its parameters for a body that was signed."""
 
@@ -123,6 +189,18 @@ MENDED: list[tuple[type, dict[str, Function]]] = [
                 strict=True,
             )
         ),
+    ),
+    (
+        ELBv2Backend,
+        {
+            "modify_listener": noting_use(keeping_its_list(ELBv2Backend.modify_listener)),
+            "add_listener_certificates": noting_use(once_each(ELBv2Backend.add_listener_certificates)),
+            "remove_listener_certificates": noting_use(from_its_list),
+        },
+    ),
+    (
+        ELBV2Response,
+        {"describe_listener_certificates": listeners_pages(ELBV2Response.describe_listener_certificates)},
     ),
     (IAMRequestBase, {"_create_aws_request": without_a_body(IAMRequestBase._create_aws_request)}),
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from .process import answers, free_port, require, running
+from regie_sandbox.servers.process import answers, free_port, require, running
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ import httpx2
 import pytest
 from botocore.exceptions import ClientError
 
-from .authority import Authority
+from regie_sandbox.servers.authority import Authority
+from regie_sandbox.servers.haproxy import haproxy
+from regie_sandbox.servers.knot import KEY_NAME, knot
+from regie_sandbox.servers.nginx import nginx
+from regie_sandbox.servers.pebble import challenges, pebble
+from regie_sandbox.servers.process import answers
+
 from .aws import aws
-from .haproxy import haproxy
-from .knot import KEY_NAME, knot
-from .nginx import nginx
-from .pebble import challenges, pebble
-from .process import answers
 
 pytestmark = pytest.mark.slow
 
@@ -74,8 +75,7 @@ def test_haproxy_serves_what_it_was_given(tmp_path: Path) -> None:
 def test_aws_lets_nobody_do_more_than_allowed(tmp_path: Path) -> None:
     with aws(tmp_path, ["acm:ListCertificates"]) as cloud:
         cloud.client("acm").import_certificate(Certificate=SITE.chain.encode(), PrivateKey=SITE.key.encode())
-        ours = cloud.admin.__class__(cloud.access_key, cloud.secret_key, region_name="eu-west-1")
-        acm = ours.client("acm", endpoint_url=cloud.endpoint)
+        acm = cloud.client_of((cloud.access_key, cloud.secret_key), "acm")
         [found] = acm.list_certificates(Includes={"keyTypes": ["EC_prime256v1"]})["CertificateSummaryList"]
         with pytest.raises(ClientError):
             acm.describe_certificate(CertificateArn=found["CertificateArn"])

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from regie_sandbox.authority import Issued
+from regie_sandbox.tls_farm import until_the_end
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -21,15 +22,6 @@ def context(folder: Path, *chain: Issued) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.load_cert_chain(file)
     return made
-
-
-async def until_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        await reader.read()
-    except OSError:
-        pass
-    finally:
-        writer.close()
 
 
 @asynccontextmanager

@@ -23,8 +23,13 @@ WITNESS = (
 )
 CERTIFICATES = "docs/how-to/renew-certificates.md"
 NO_AUTHORITY = "asks an authority that is not there; tests/certificates runs the workflow at a real one"
+WATCHING = "docs/how-to/watch-certificates.md"
+CERTIFICATES_DEMO = "make demo-certificates"
+TOLD = "a minute, and servers as root; tests/e2e/test_certificates.py tells the same story"
 NOT_RUN: dict[tuple[str, str], str] = {
     ("README.md", "make test"): "this test is one of them",
+    ("README.md", CERTIFICATES_DEMO): TOLD,
+    (WATCHING, CERTIFICATES_DEMO): TOLD,
     ("README.md", PROVE): "half a minute; tests/e2e/test_main_job.py runs it",
     ("docs/tutorial/first-workflow.md", PROVE): "half a minute; tests/e2e/test_main_job.py runs it",
     ("docs/tutorial/first-workflow.md", "make demo"): "README.md has it run, and what that left is still there",

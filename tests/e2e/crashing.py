@@ -24,11 +24,11 @@ GATEWAY = {
 }
 
 
-def victim_of(point: CrashPoint) -> str:
-    """The process that passes a crash point."""
+def victim_of(point: CrashPoint, domain: str = "identity") -> str:
+    """The process that passes a crash point in a run of a domain."""
     if point is CrashPoint.IN_NOTARY:
         return "notary"
-    return "gateway" if point in GATEWAY else "worker-identity-1"
+    return "gateway" if point in GATEWAY else f"worker-{domain}-1"
 
 
 def process(stage: Stage, name: str) -> Process:

@@ -51,11 +51,28 @@ async def test_demo_then_plan_then_look_around(tmp_path: Path) -> None:
     assert {row["status"] for row in json.loads(listed.stdout)} == {"done"}
     shown = regie(home, "show", summary["runs"][0]["run"])
     assert "enabled true -> false" in shown.stdout
+    told = regie(home, "audit", "why", summary["runs"][0]["run"])
+    assert told.returncode == 0, told.stderr
+    assert_tells(told.stdout)
     audited = regie(home, "audit", "show", summary["runs"][0]["run"])
     assert audited.returncode == 0
     assert "effect:intended" in audited.stdout
     assert "chain whole" in audited.stdout
     assert regie(home, "down").returncode == 0
+
+
+def assert_tells(told: str) -> None:
+    """Whoever reads it learns who started the run, who agreed to which plan, what changed and what allowed it."""
+    for part in (
+        "Jan Janssen (jan.janssen@example.com): enabled true -> false",
+        "the connection jira told of ticket ITSM-",
+        "ingrid.larsen@example.com answered: approved (policy asked_people_decide, set ",
+        "approved by ingrid.larsen@example.com, approval ",
+        "allowed (policy steps_do_what_they_are_written_for, set ",
+        "graph's id of the request: ",
+        "chain whole",
+    ):
+        assert part in told, f"{part!r} is missing in:\n{told}"
 
 
 async def test_a_plan_writes_nothing_outside(stage: Stage) -> None:
@@ -85,6 +102,22 @@ async def test_refusal_leaves_the_account_alive_and_says_so_on_the_ticket(stage:
     assert await stage.story.sandbox.digest() == world
     await assert_open_with_comment(stage, result["ticket"], "refused")
     assert await stage.audit_faults(result["run"]) == []
+
+
+async def assert_an_auditor_finds_it(stage: Stage, done: dict[str, Any]) -> None:
+    """From a ticket and from each id of the outside systems to the run, and what the run says of them."""
+    told = await stage.story.operator.get(f"/v1/runs/{done['run']}/why")
+    assert told["faults"] == []
+    made = [change for change in told["changes"] if change["request_id"]]
+    about_accounts = [change for change in made if change["connection"] == "graph"]
+    assert len(about_accounts) == 5
+    for change in about_accounts:
+        assert change["approved_by"]
+        assert change["policies"] == ["steps_do_what_they_are_written_for"]
+        assert change["words"]
+    for known in (done["ticket"], told["corr"], *(change["request_id"] for change in made)):
+        found = await stage.story.operator.get("/v1/audit/find", id=known)
+        assert done["run"] in {item["run"] for item in found["items"]}, known
 
 
 async def test_silence_leaves_the_account_alive_and_says_so_on_the_ticket(stage: Stage) -> None:
@@ -137,6 +170,7 @@ async def test_an_offboarding_changes_everything_once_and_a_second_one_nothing(s
     first = await stage.offboard()
     assert first["shown"]["status"] == "done"
     assert_each_effect_once(first)
+    await assert_an_auditor_finds_it(stage, first)
     world = await stage.story.sandbox.digest()
     second = await stage.offboard()
     assert second["shown"]["status"] == "done"

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from fastapi import FastAPI
+from pydantic import JsonValue
 
 from regie import connectors
 from regie.core.capabilities import certificate
@@ -23,11 +24,12 @@ from regie.gateway.keyring import Keyring
 from regie.gateway.vault import VaultFile
 from regie.gateway_client import GatewayClient
 from regie.kit.discovery import connectors_in
+from regie.kit.keys import Material, Part
 from regie.store import releases, workers
 from regie.store.database import Database
+from regie_sandbox.servers.haproxy import Haproxy, haproxy
+from regie_sandbox.servers.nginx import Nginx, nginx
 from tests.connectors.deploying import NAME, TARGET, clients
-from tests.counterparts.haproxy import Haproxy, haproxy
-from tests.counterparts.nginx import Nginx, nginx
 from tests.counterparts.sshd import sshd
 
 from .conftest import REREADS_S, client_of, pauser
@@ -60,7 +62,7 @@ class Server:
     connection: Connection
 
 
-def connection(connector: str, port: int, **settings: str) -> Connection:
+def connection(connector: str, port: int, **settings: JsonValue) -> Connection:
     over_ssh = "address" in settings
     return Connection(
         connector=connector,
@@ -75,11 +77,15 @@ def server(request: pytest.FixtureRequest, tmp_path: Path, vault: VaultFile) -> 
     """A server, reached on this machine or over SSH."""
     connector, _, way = request.param.partition(" ")
     with ExitStack() as stack:
-        settings: dict[str, str] = {}
+        settings: dict[str, JsonValue] = {}
         if way:
             host = stack.enter_context(sshd(tmp_path))
             vault.put("acme", SSH_KEY, host.private_key)
             settings = {"address": host.address, "user": host.user, "host_key": host.host_key}
+        if connector == "sftp":
+            settings |= {"folder": str(tmp_path), "targets": {TARGET: {"server_name": NAME}}}
+            yield Server(0, tmp_path / TARGET / "chain.pem", connection("sftp", 0, **settings))
+            return
         web: Nginx | Haproxy
         if connector == "nginx":
             web = stack.enter_context(nginx(tmp_path, SIGNER.issue([NAME]), name=NAME, target=TARGET))
@@ -200,6 +206,36 @@ async def test_over_ssh_with_a_key_from_the_vault(stage: Stage, server: Server, 
     assert answer.output is not None
     assert answer.output.serial == answer.output.installed == new.serial
     assert server.pem_file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("server", ["sftp over SSH"], indirect=True)
+async def test_files_over_sftp_hold_what_the_vault_holds_and_the_former_ones_come_back(
+    stage: Stage, server: Server, keyring: Keyring
+) -> None:
+    first, second = await kept(keyring, "order 5"), await kept(keyring, "order 6")
+
+    async def deploy(reference: str) -> str:
+        """In a run of its own; gives what brings the former one back."""
+        run = await stage.start()
+        looking = certificate.Target(target=TARGET, connection="web-1")
+        before = await stage.client.call(run.at("before"), certificate.FIND_DEPLOYED, looking)
+        answer = await stage.client.apply(run.at("deploy"), certificate.DEPLOY, wanting(reference))
+        assert answer.state == "received"
+        return before.restore
+
+    async def is_there(wanted: certificate.KeptCertificate) -> bool:
+        parts = {"certificate.pem": Part.CERTIFICATE, "chain.pem": Part.CHAIN, "key.pem": Part.PRIVATE_KEY}
+        held = {name: (server.pem_file.parent / name).read_bytes() for name in parts}
+        return held == {name: await keyring.resolve(Material(wanted.certificate, part)) for name, part in parts.items()}
+
+    nothing = await deploy(first.certificate)
+    assert await is_there(first)
+    restore = await deploy(second.certificate)
+    assert await is_there(second)
+    await deploy(restore)
+    assert await is_there(first)
+    await deploy(nothing)
+    assert not server.pem_file.parent.is_symlink()
 
 
 @pytest.mark.parametrize("server", ["nginx over SSH"], indirect=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from regie.gateway.keyring import Keyring
 from regie.gateway.vault import VaultFile
 from regie.kit.keys import Material, Part, SigningRequest
 from regie.store.database import Database
-from tests.counterparts.authority import Authority
+from regie_sandbox.servers.authority import Authority
 
 pytestmark = pytest.mark.slow
 
@@ -40,14 +40,15 @@ class Signer(Authority):
 
     def sign(self, request: SigningRequest) -> str:
         asked = x509.load_der_x509_csr(request.der)
+        now = datetime.now(UTC)  # noqa: TID251  certificates are of now
         issued = (
             x509.CertificateBuilder()
             .subject_name(asked.subject)
             .issuer_name(self.certificate.subject)
             .public_key(asked.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(self.certificate.not_valid_before_utc)
-            .not_valid_after(self.certificate.not_valid_before_utc + timedelta(days=90))
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=89))
             .add_extension(asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value, critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -130,8 +131,9 @@ async def test_a_certificate_for_other_names_is_refused(keyring: Keyring) -> Non
             await keyring.keep(request.certificate, Signer().sign(request), names)
 
 
-async def test_a_key_that_does_not_fit_any_more_is_not_handed_out_with_its_chain(
-    keyring: Keyring, vault: VaultFile
+@pytest.mark.parametrize("part", [Part.EVERYTHING, Part.PRIVATE_KEY])
+async def test_a_key_that_does_not_fit_any_more_is_not_handed_out(
+    keyring: Keyring, vault: VaultFile, part: Part
 ) -> None:
     request = await keyring.request(ORDER, NAMES, "ec-p256")
     kept = await keyring.keep(request.certificate, Signer().sign(request), NAMES)
@@ -139,7 +141,7 @@ async def test_a_key_that_does_not_fit_any_more_is_not_handed_out_with_its_chain
     secret = await vault.get("acme", SecretRef(domain="certificates", name=_name(other.certificate)))
     vault.put("acme", SecretRef(domain="certificates", name=_name(kept.certificate)), secret.reveal())
     with pytest.raises(Refused, match="another key"):
-        await keyring.resolve(Material(kept.certificate, Part.EVERYTHING))
+        await keyring.resolve(Material(kept.certificate, part))
 
 
 async def test_a_second_certificate_for_an_order_is_refused(keyring: Keyring) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Iterator
@@ -12,19 +13,26 @@ from typing import Any
 
 import pytest
 
-from regie.core.errors import AuthFailed, Denied, NotFound, OutcomeUnknown, Terminal, Unavailable
+from regie.core.errors import AuthFailed, Denied, NotFound, OutcomeUnknown, Refused, Terminal, Unavailable
 from regie.gateway.ssh import Ssh, SshHost, SshPlace
 from regie.gateway.vault import SecretText
 from regie.kit.access import Calls
-from regie.kit.host import LARGEST_FILE, Host, LocalHost, Stored
+from regie.kit.host import LARGEST_FILE, Host, Stored
 from regie.kit.keys import Material, Part
+from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
-from tests.counterparts.process import free_port
+from regie_sandbox.servers.process import free_port
+from tests.counterparts.disk import disk
 from tests.counterparts.sshd import Sshd, new_key, sshd
 
 pytestmark = pytest.mark.slow
 
 PEM = "-----BEGIN {0}-----\nAAAA\n-----END {0}-----"
+
+
+def fill(*paths: str) -> None:
+    for path in paths:
+        Path(path).write_text(PEM.format("CERTIFICATE"))
 
 
 def listed(folder: Path) -> list[str]:
@@ -130,6 +138,65 @@ async def test_the_files_of_its_folders_are_listed(host: Host, tmp_path: Path) -
     for name in ("b.pem", "a.pem", "łódź.pem"):
         (tmp_path / name).touch()
     assert sorted(await host.list_files()) == [str(tmp_path / name) for name in ("a.pem", "b.pem", "łódź.pem")]
+
+
+async def test_a_link_leads_elsewhere_in_one_step(host: Host, tmp_path: Path) -> None:
+    link = tmp_path / "shop"
+    assert await host.leads_to(str(link)) is None
+    for slot in ("a", "b"):
+        for _ in range(2):
+            await host.make_folder(str(tmp_path / slot))
+        await host.write(str(tmp_path / slot / "name"), slot.encode())
+        await host.point(str(link), slot)
+        assert (await host.leads_to(str(link)), await host.read(str(link / "name"))) == (slot, slot.encode())
+    assert sorted(listed(tmp_path)) == ["a", "b", "shop"]
+    assert await host.leads_to(str(tmp_path / "none" / "shop")) is None
+    with pytest.raises(NotFound):
+        await host.make_folder(str(tmp_path / "none" / "a"))
+    with pytest.raises(Refused, match="is no link") as caught:
+        await host.leads_to(str(tmp_path / "a"))
+    assert caught.value.code == "no-link"
+    with pytest.raises(Refused):
+        await host.point(str(tmp_path / "a"), "b")
+    for to in ("../away", "/etc"):
+        with pytest.raises(Denied):
+            await host.point(str(link), to)
+    assert sorted(listed(tmp_path)) == ["a", "b", "shop"]
+
+
+async def test_what_a_file_holds_is_compared_without_being_told(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("it chain\nend")
+    assert await host.holds(str(tmp_path / "file"), Material("it", Part.CHAIN), b"end")
+    assert not await host.holds(str(tmp_path / "file"), Material("it", Part.CHAIN))
+    assert not await host.holds(str(tmp_path / "none"), b"")
+
+
+@pytest.mark.parametrize("option", ["size=64k", "nr_inodes=2"])
+async def test_a_full_disk_is_said_to_be_full(host: Host, tmp_path: Path, option: str) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with disk(folder, option):
+        await host.write(str(folder / "small"), b"former")
+        for change in (
+            host.write(str(folder / "small"), b"x" * 200_000),
+            *(
+                ()
+                if option.startswith("size")
+                else (host.make_folder(str(folder / "a")), host.point(str(folder / "b"), "a"))
+            ),
+        ):
+            with pytest.raises(Refused, match="no space left") as caught:
+                await change
+            assert caught.value.code == "disk-full"
+        assert await host.read(str(folder / "small")) == b"former"
+        assert listed(folder) == ["small"]
+
+
+async def test_a_name_that_is_no_text_hides_no_other(host: Host, tmp_path: Path) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.pem")
+    fill(odd, str(tmp_path / "a.pem"))
+    assert sorted(await host.list_files()) == [str(tmp_path / "a.pem"), odd]
+    assert await host.read(odd) == PEM.format("CERTIFICATE").encode()
 
 
 async def test_only_its_commands_are_run(host: Host) -> None:

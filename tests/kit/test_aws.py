@@ -14,11 +14,11 @@ from regie.core.errors import AuthFailed, InvalidInput, NotFound, OutcomeUnknown
 from regie.kit.access import Calls
 from regie.kit.aws import Aws
 from regie.kit.keys import Material, Part, Resolve
-from tests.counterparts.authority import Authority
+from regie_sandbox.servers.authority import Authority
+from regie_sandbox.servers.process import free_port
 from tests.counterparts.aws import REGION
 from tests.counterparts.aws import Aws as Cloud
 from tests.counterparts.aws import aws as started
-from tests.counterparts.process import free_port
 
 pytestmark = pytest.mark.slow
 

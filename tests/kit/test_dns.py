@@ -12,8 +12,8 @@ import pytest
 from regie.core.errors import AuthFailed, Denied, InvalidInput, NotFound, OutcomeUnknown, Unavailable
 from regie.kit.access import Calls
 from regie.kit.dns import Dns, Server
-from tests.counterparts.knot import ALGORITHM, KEY_NAME, Knot, knot
-from tests.counterparts.process import free_port
+from regie_sandbox.servers.knot import ALGORITHM, KEY_NAME, Knot, knot
+from regie_sandbox.servers.process import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,9 @@ import pytest
 
 from regie.core.errors import Denied, NotFound, Terminal, Unavailable
 from regie.kit.access import Calls
-from regie.kit.host import LARGEST_FILE, LocalHost
+from regie.kit.host import LARGEST_FILE
 from regie.kit.keys import Material, Part
+from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
 
 

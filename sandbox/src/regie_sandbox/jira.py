@@ -7,6 +7,7 @@ permissions say so, and this one's do not.
 
 import base64
 import hmac
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -115,10 +116,26 @@ def _sign_in(request: Request) -> None:
         raise jira(401, "Client must be authenticated to access this resource.", headers=headers)
 
 
+READING, WRITING = "read:jira-work", "write:jira-work"
+_READ_BY_POST = re.compile(r"/search/jql$")
+
+
+def _need_scope(world: World, request: Request) -> None:
+    """Refuse a token that has scopes and not the one for this; the classic scopes, as each operation's page names them.
+
+    The real gateway answers for Jira then, in a form of its own, and at another address than the site's.
+    """
+    is_reading = request.method == "GET" or _READ_BY_POST.search(request.url.path)
+    scopes = world.rules.jira_scopes
+    if scopes is not None and (READING if is_reading else WRITING) not in scopes:
+        raise Refused(401, {"code": 401, "message": "Unauthorized; scope does not match"})
+
+
 def _guard(world: World, desk: Desk, throttle: Throttle) -> Any:
     def guard(request: Request) -> None:
         """Sign-in, then the burst limit of this endpoint and method, then the limit of writes to one issue."""
         _sign_in(request)
+        _need_scope(world, request)
         now = world.clock()
         template = request.scope["route"].path
         burst = world.rules.burst(request.method)

@@ -44,6 +44,10 @@ class Rules(BaseModel):
     slack_history_delay_seconds: float = Field(default=0.0, ge=0)
     slack_answer_seconds: float = Field(default=3.0, gt=0)
     token_lifetime_seconds: int = Field(default=3599, gt=0)
+    graph_roles: tuple[str, ...] | None = None
+    """The application permissions that tokens get from now on; those of the app's registration when nothing is said."""
+    jira_scopes: tuple[str, ...] | None = None
+    """The scopes of the API token; every one when nothing is said, as of a token that was made without scopes."""
 
     def burst(self, method: str) -> Window:
         """How often one endpoint may be called with this method; one that is not listed is not limited."""

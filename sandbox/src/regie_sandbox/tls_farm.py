@@ -131,14 +131,13 @@ class Farm:
         plain = _PLAIN.get(kind)
         if plain is None and protocol != "none":
             plain = _mail(protocol, context)
-        server = await asyncio.start_server(
-            plain or _until_the_end, host, 0, ssl=None if plain else context, backlog=64
-        )
+        server = await asyncio.start_server(plain or until_the_end, host, 0, ssl=None if plain else context, backlog=64)
         stack.callback(server.close)
         return {**told, "port": server.sockets[0].getsockname()[1], "starttls": protocol}
 
 
-async def _until_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def until_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say nothing, and stay for as long as whoever has connected does."""
     try:
         await reader.read()
     except (OSError, ssl.SSLError):
@@ -162,11 +161,11 @@ async def _mail_without(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     writer.write(b"220 farm\r\n")
     await reader.readline()
     writer.write(b"250-farm\r\n250 SIZE 1000\r\n")
-    await _until_the_end(reader, writer)
+    await until_the_end(reader, writer)
 
 
 _PLAIN: Mapping[str, Serve] = {
-    "hangs": _until_the_end,
+    "hangs": until_the_end,
     "speaks_http": _speak_http,
     "cuts": _cut,
     "smtp_without": _mail_without,

@@ -17,6 +17,19 @@ async def list_certificates(ctx: Context, connection: str = "", cursor: str = ""
     return await ctx.call(certificates.LIST, certificates.Source(connection=connection, cursor=cursor))
 
 
+@block("certificate.list_pages", needs=(certificates.LIST_PAGES,))
+async def list_pages(ctx: Context, connection: str = "") -> certificates.Pages:
+    """Find out where each page of a source's list of certificates begins.
+
+    Go through `cursors` with `for-each`, and give each to a child run that does `certificate.list`.
+
+    Example:
+        uses: certificate.list_pages
+        with: { connection: aws }
+    """
+    return await ctx.call(certificates.LIST_PAGES, certificates.CertificateList(connection=connection))
+
+
 @block("certificate.find", needs=(certificates.FIND,))
 async def find(ctx: Context, certificate: str, connection: str = "") -> certificates.Certificate:
     """Look one certificate up at its source. `certificate` is the source's own name of it.

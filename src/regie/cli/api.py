@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import re
@@ -13,6 +14,7 @@ import httpx2
 from rich.prompt import Prompt
 
 from regie.cli.installation import Installation, Say, demo_home, real_home
+from regie.cli.terminal import say
 from regie.core.errors import Denied, InvalidInput, NotFound, RegieError, Unavailable
 from regie.settings import Settings, read_or_make_token
 
@@ -144,3 +146,14 @@ def password_of(settings: Settings, person: str) -> str:
         return Prompt.ask(f"Password of {person}", password=True)
     except EOFError as error:
         raise InvalidInput(f"The password of {person} is needed.", hint="Put it into REGIE_PASSWORD.") from error
+
+
+def asked(path: str, **query: str | int | None) -> dict[str, Any]:
+    """What the API answers to the operator, for commands that ask one thing."""
+
+    async def ask() -> dict[str, Any]:
+        async with connected(Settings(), say) as api:
+            found: dict[str, Any] = await api.get(path, **query)
+            return found
+
+    return asyncio.run(ask())

@@ -19,7 +19,7 @@ from regie.workspace.loading import SHIPPED, read_workflow
 
 def workflows(as_json: Json = False) -> None:
     """List the workflows: Regie's own and those of the workspace."""
-    release = checked_release(_workspace())
+    release = checked_release(workspace_folder())
     found = sorted(release.definitions.values(), key=lambda definition: definition.workflow)
     if as_json:
         print_json([_workflow(definition) for definition in found])
@@ -118,7 +118,7 @@ def validate(
                 faults.extend(error.faults)
     else:
         try:
-            checked = len(checked_release(_workspace()).definitions)
+            checked = len(checked_release(workspace_folder()).definitions)
         except DefinitionError as error:
             faults.extend(error.faults)
     if as_json:
@@ -146,7 +146,7 @@ def validate(
     out.print(f"{checked} {'workflow' if checked == 1 else 'workflows'}, no faults.")
 
 
-def _workspace() -> Path | None:
+def workspace_folder() -> Path | None:
     """The folder of the workspace; none where there is none yet.
 
     Raises:

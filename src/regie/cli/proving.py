@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from regie.cli.demo_world import Services, up
-from regie.cli.installation import Installation, Say
-from regie.cli.sandbox_client import about_people
-from regie.cli.story import Story, telling
+from regie.cli.demo_world import up
+from regie.cli.installation import Installation
+from regie.cli.stories import find_rehearsal
+from regie.cli.stories.telling import Once, Rehearsal
+from regie.cli.story import telling
 from regie.cli.terminal import Json, out, print_json, print_table, say
 from regie.core.definition import Definition
-from regie.core.errors import InvalidInput, RegieError
+from regie.core.errors import RegieError
 from regie.domains import load_catalogue
 from regie.settings import Settings
 from regie.workspace.loading import load_release
@@ -26,44 +25,34 @@ from regie.workspace.loading import load_release
 program = typer.Typer(no_args_is_help=True, help="Show that a promise holds, with figures.")
 
 
-class Example(BaseModel):
-    """One entry of a definition's `tests`: a request that it must carry out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    ticket: dict[str, str]
-
-
 @program.command("idempotent")
 def idempotent(
-    workflow: Annotated[str, typer.Argument(help="A workflow with an example under `tests`.")],
+    workflow: Annotated[str, typer.Argument(help="A workflow whose domain has a world to try it in.")],
     runs: Annotated[int, typer.Option(min=2, max=50, help="How many times to run it.")] = 5,
     is_forgetful: Annotated[
         bool, typer.Option("--forget", help="Empty Regie's own database before each further run.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a workflow several times, each with a fresh ticket about the same thing, on an imaginary world.
+    """Run a workflow several times, each with a fresh request for the same thing, on its domain's imaginary world.
 
     The world itself counts the writes. Only the first run may change anything: exit code 0 then, else 1.
-    The tickets' own comments and moves are counted apart.
+    Where a run is about a ticket, the ticket's own comments and moves are counted apart.
     """
     definition = load_release(None, load_catalogue()).definition(workflow)
-    example = _example(definition)
-    rows = asyncio.run(_prove(example, runs, is_forgetful=is_forgetful))
-    counts = [row["writes"] for row in rows]
-    digests = sorted({row["world"] for row in rows})
+    ends = asyncio.run(_prove(find_rehearsal(workflow), definition, runs, is_forgetful=is_forgetful))
+    counts = [sum(once.writes.values()) for once in ends]
+    digests = sorted({once.world for once in ends})
     is_proven = counts[0] > 0 and not any(counts[1:]) and len(digests) == 1
-    is_proven = is_proven and all(row["status"] == "done" for row in rows)
+    is_proven = is_proven and all(once.status == "done" for once in ends)
     proof = {
         "workflow": workflow,
         "definition": definition.digest,
         "forgetting": is_forgetful,
         "writes": counts,
-        "ticket_writes": [row["ticket_writes"] for row in rows],
+        "ticket_writes": [once.ticket_writes for once in ends],
         "world": digests,
-        "runs": rows,
+        "runs": [asdict(once) for once in ends],
         "proven": is_proven,
     }
     if as_json:
@@ -74,40 +63,28 @@ def idempotent(
         raise RegieError(f"{workflow} is not idempotent: writes {','.join(map(str, counts))}.")
 
 
-def _example(definition: Definition) -> Example:
-    try:
-        tests = definition.tests if isinstance(definition.tests, list) else []
-        return Example.model_validate(tests[0])
-    except (IndexError, ValidationError) as error:
-        raise InvalidInput(
-            f"{definition.workflow} has no example to run.",
-            hint="Give it one: tests: [{name: ..., ticket: {reporter: ..., employee: ..., ...}}]",
-        ) from error
-
-
-async def _prove(example: Example, runs: int, *, is_forgetful: bool) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+async def _prove(rehearsal: Rehearsal, definition: Definition, runs: int, *, is_forgetful: bool) -> list[Once]:
+    rows: list[Once] = []
     with tempfile.TemporaryDirectory(prefix="regie-prove-") as folder:
         settings = Settings().model_copy(
             update={"home": Path(folder) / "home", "port": 0, "database_url": "", "workspace": None}
         )
+        given: dict[str, Any] | None = None
         try:
             while len(rows) < runs:
-                async with _services(settings, say) as services, telling(services) as story:
-                    rows.append(await _once(story, example, len(rows) + 1))
-                    while not is_forgetful and len(rows) < runs:
-                        rows.append(await _once(story, example, len(rows) + 1))
+                async with (
+                    up(settings, say, is_demo=True, domain=rehearsal.domain) as services,
+                    telling(services) as story,
+                ):
+                    given = given if given is not None else await rehearsal.set_scene(story, definition)
+                    for _ in range(1 if is_forgetful else runs):
+                        rows.append(await rehearsal.run_once(story, definition, given))
+                        say(f"Run {len(rows)}: {rows[-1].status}, {sum(rows[-1].writes.values())} writes")
                 if is_forgetful:
                     _forget(settings)
         finally:
             _forget(settings)
     return rows
-
-
-@asynccontextmanager
-async def _services(settings: Settings, show: Say) -> AsyncIterator[Services]:
-    async with up(settings, show, is_demo=True) as services:
-        yield services
 
 
 def _forget(settings: Settings) -> None:
@@ -117,33 +94,20 @@ def _forget(settings: Settings) -> None:
         server.remove()
 
 
-async def _once(story: Story, example: Example, number: int) -> dict[str, Any]:
-    seq, _ = await story.sandbox.ledger()
-    ticket = await story.sandbox.open_ticket(example.ticket)
-    run = await story.run_of(ticket)
-    approval = await story.open_approval(run)
-    if approval is not None:
-        await story.decide(approval, approval["approvers"][0], "approved", "")
-    shown = await story.end_of(run)
-    _, entries = await story.sandbox.ledger(seq)
-    people = about_people(entries)
-    say(f"Run {number}: {shown['status']}, {len(people)} writes")
-    return {
-        "run": run,
-        "ticket": ticket,
-        "status": shown["status"],
-        "writes": len(people),
-        "ticket_writes": len(entries) - len(people),
-        "world": await story.sandbox.digest(),
-    }
-
-
 def _show(proof: dict[str, Any]) -> None:
+    has_tickets = any(each["subject"] for each in proof["runs"])
+    heads = ["run", *(["ticket", "ticket's own"] if has_tickets else []), "outcome", "world", "writes"]
     print_table(
-        ("run", "ticket", "outcome", "writes", "ticket's own", "world"),
+        heads,
         (
-            (number, row["ticket"], row["status"], row["writes"], row["ticket_writes"], row["world"][:16])
-            for number, row in enumerate(proof["runs"], start=1)
+            (
+                number,
+                *((each["subject"], each["ticket_writes"]) if has_tickets else ()),
+                each["status"],
+                each["world"][:16],
+                ", ".join(f"{count} {where}" for where, count in each["writes"].items() if count) or "none",
+            )
+            for number, each in enumerate(proof["runs"], start=1)
         ),
         nothing="Nothing ran.",
     )

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import typer
 
-from regie.cli.api import Api, connected
+from regie.cli.api import Api, asked, connected
 from regie.cli.terminal import Json, moment, out, outcome_style, print_json, print_table, say, short
 from regie.core.errors import InvalidInput, RegieError
 from regie.core.interpreter import APPROVE
@@ -111,13 +111,7 @@ def runs(
 
 def show(run: RunId, as_json: Json = False) -> None:
     """Show a run: its steps, what was asked and answered, what changed."""
-
-    async def ask() -> dict[str, Any]:
-        async with connected(Settings(), say) as api:
-            found: dict[str, Any] = await api.get(f"/v1/runs/{quote(run, safe='')}")
-            return found
-
-    shown = asyncio.run(ask())
+    shown = asked(f"/v1/runs/{quote(run, safe='')}")
     if as_json:
         print_json(shown)
     else:
@@ -129,13 +123,7 @@ def audit_show(run: RunId, as_json: Json = False) -> None:
 
     Exit code 1 when an entry is missing or altered.
     """
-
-    async def ask() -> dict[str, Any]:
-        async with connected(Settings(), say) as api:
-            found: dict[str, Any] = await api.get(f"/v1/runs/{quote(run, safe='')}/audit")
-            return found
-
-    log = asyncio.run(ask())
+    log = asked(f"/v1/runs/{quote(run, safe='')}/audit")
     if as_json:
         print_json(log)
     else:

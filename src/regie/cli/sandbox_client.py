@@ -36,10 +36,13 @@ class SandboxClient:
         answer = (await self.http.get("/sandbox/world/digest")).raise_for_status().json()
         return str(answer["digest"])
 
+    async def world(self) -> dict[str, Any]:
+        """Everything: people, groups, tickets and messages."""
+        return dict((await self.http.get("/sandbox/world")).raise_for_status().json())
+
     async def ticket(self, key: str) -> dict[str, Any]:
         """A ticket as it stands."""
-        world = (await self.http.get("/sandbox/world")).raise_for_status().json()
-        return next(dict(ticket) for ticket in world["tickets"] if ticket["key"] == key)
+        return next(dict(ticket) for ticket in (await self.world())["tickets"] if ticket["key"] == key)
 
 
 def about_people(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

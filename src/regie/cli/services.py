@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from regie.cli.demo_world import LOOKING_AROUND, Services
 from regie.cli.demo_world import up as run_services
 from regie.cli.installation import Installation, real_home
 from regie.cli.terminal import out, say
+from regie.cli.worlds import find as find_world
 from regie.settings import Settings
 
 EXIT_INTERRUPTED = 130
@@ -47,7 +49,7 @@ async def _up(settings: Settings, *, is_demo: bool) -> None:
         if services.sandbox:
             out.print(f"The imaginary outside world is at {services.sandbox}.\n")
             _explain_signing_in(services)
-            _explain(services.sandbox)
+            _explain(find_world(services.domain).hints(services.outside))
         out.print("Stop it with Ctrl-C, or `regie down` from elsewhere.", style="dim")
         await stop.wait()
         say("Stopping")
@@ -61,21 +63,16 @@ def _explain_signing_in(services: Services) -> None:
     out.print(f"  cat {file}\n", markup=False)
 
 
-def _explain(sandbox: str) -> None:
+def _explain(hints: Sequence[str]) -> None:
     out.print("Try, from another terminal in the same folder:")
     out.print("  .venv/bin/regie runs                      what has run")
     out.print("  .venv/bin/regie show RUN                  one run: steps, plan, changes")
     out.print("  .venv/bin/regie audit show RUN            who did what and when")
     out.print("  .venv/bin/regie audit verify              whether anything in any log was changed")
     out.print("  .venv/bin/regie approvals                 what waits for an answer")
-    out.print("  .venv/bin/regie approve APPROVAL --as ingrid.larsen@example.com")
-    out.print("A new ticket, as a customer would open it:")
-    out.print(
-        f"  curl -s {sandbox}/sandbox/tickets -H 'Content-Type: application/json' \\\n"
-        '       -d \'{"reporter": "elif.demir@example.com", "employee": "zoe.dubois@example.com", '
-        '"last_day": "2026-12-31"}\'\n',
-        markup=False,
-    )
+    for line in hints:
+        out.print(line, markup=False)
+    out.print()
 
 
 def down() -> None:

@@ -81,6 +81,8 @@ class Event(StrEnum):
     EFFECT_LOST = "effect:lost"
     """The outcome of a write stayed unknown: a person must settle it."""
     CAPABILITY_DENIED = "capability:denied"
+    REQUEST_DENIED = "request:denied"
+    """Somebody asked for something that the policies deny them."""
     LOG_KEY_ROTATED = "log_key:rotated"
     """The notary signs with a new key from here on; the old one has signed this."""
 

@@ -1,26 +1,16 @@
-"""A form made of a workflow's input: who may use it, and what people typed as values. Pure; the pages show it."""
+"""A form made of a workflow's input: what people typed, as values. Pure; the pages show it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from pydantic import JsonValue
 
 from regie.core.definition import Definition, InputField, InputType
 from regie.core.inputs import Read, read_input
-from regie.core.starts import FormStart
 
 LONGEST_TEXT = 10_000
 """Characters of one field."""
-
-
-def may_use(start: FormStart, holds: Callable[[str], bool]) -> bool:
-    """Whether somebody who has signed in may start a run for a tenant by a form.
-
-    Args:
-        holds: Whether they hold a role of that tenant.
-    """
-    return start.role is None or holds(start.role)
 
 
 def read_typed(definition: Definition, typed: Mapping[str, str]) -> tuple[dict[str, JsonValue], Read]:

@@ -22,6 +22,8 @@ class Release(BaseModel):
     tenants: dict[str, Tenant]
     blocks: dict[str, tuple[str, ...]]
     """The capabilities each block needs, by block name: what grants are derived from."""
+    policies: dict[str, str] = {}
+    """The texts of all policies that count, by file name. None at all: it was loaded before there were any."""
 
     @cached_property
     def digest(self) -> str:

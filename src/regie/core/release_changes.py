@@ -10,7 +10,7 @@ from regie.core.release import Release
 
 
 def changes_between(before: Release | None, after: Release) -> list[str]:
-    """One line for each workflow, domain and tenant that is new, changed or gone, sorted by kind and name.
+    """One line for each workflow, domain, tenant and file of policies that is new, changed or gone, by kind and name.
 
     Args:
         before: The release that is current; none when there has been none yet.
@@ -32,7 +32,17 @@ def changes_between(before: Release | None, after: Release) -> list[str]:
     if before is not None and before.blocks != after.blocks:
         names = {name for name in {*before.blocks, *after.blocks} if before.blocks.get(name) != after.blocks.get(name)}
         found.append(f"changed  blocks: {', '.join(sorted(names))}")
+    found += _policies_between(before.policies, after.policies) if before is not None else []
     return found
+
+
+def _policies_between(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    words = {(True, True): "changed ", (True, False): "gone    ", (False, True): "new     "}
+    return [
+        f"{words[name in before, name in after]} policies {name}"
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    ]
 
 
 def _parts(old: BaseModel, new: BaseModel) -> list[str]:

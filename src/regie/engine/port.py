@@ -42,6 +42,7 @@ class StartRequest:
         cause: The event that starts it, if one does.
         unfit: Why the run is to fail before its first step; empty when it may begin.
         is_bounded: Refuse it while too many runs of the domain wait to begin: for who is told so and can come again.
+        told: What the leaf says besides: the policies that allow it.
     """
 
     tenant: str
@@ -55,6 +56,7 @@ class StartRequest:
     cause: Cause | None = None
     unfit: str = ""
     is_bounded: bool = False
+    told: dict[str, JsonValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class RerunRequest:
         from_step: Id of a step of the top level, or its place.
         trigger_key: Names the request within tenant and domain; the same key never starts a second run.
         is_current: Under the current release, not under that of the run that is repeated.
+        told: What the leaf says besides: the policies that allow it.
     """
 
     key: RunKey
@@ -73,6 +76,7 @@ class RerunRequest:
     trigger_key: str
     started_by: Actor
     is_current: bool = False
+    told: dict[str, JsonValue] = field(default_factory=dict)
 
 
 class Started(NamedTuple):

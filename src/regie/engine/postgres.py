@@ -184,4 +184,5 @@ def _new_run(
         repeats=repeats,
         trace=traces.current(),
         now=pinned.now,
+        told=request.told,
     )

@@ -36,7 +36,8 @@ from regie.kit.aws import Aws
 from regie.kit.connector import Settings
 from regie.kit.discovery import Found
 from regie.kit.dns import Dns, Server
-from regie.kit.host import Host, LocalHost
+from regie.kit.host import Host
+from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
 from regie.kit.rates import Pace
 from regie.kit.session import Session

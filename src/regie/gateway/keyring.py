@@ -15,7 +15,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.x509.oid import NameOID
 
 from regie.core.capabilities.certificate import KeptCertificate, KeyKind
 from regie.core.errors import Denied, InvalidInput, NotFound, Refused
@@ -23,6 +22,7 @@ from regie.core.tenant import SecretRef
 from regie.gateway.acme_account import AccountKey
 from regie.gateway.vault import SecretBackend, SecretText
 from regie.kit.keys import Material, Part, SigningRequest
+from regie.kit.tls.certificates import parse
 from regie.store import certificates
 from regie.store.database import Database
 
@@ -122,13 +122,19 @@ class Keyring:
             case Part.CHAIN:
                 return kept.chain.encode()
             case Part.PRIVATE_KEY:
-                return _to_pem(await self._key(material.certificate)).encode()
+                return (await self._fitting_key(material.certificate, chain)).encode()
             case Part.EVERYTHING:
-                # A pair that does not fit is not for a server to find out: nginx 1.22 loads an EC certificate with an
-                # RSA key, and then no handshake comes about.
-                key = await self._key(material.certificate)
-                _check_chain(chain, key, _names(chain[0]))
-                return kept.chain.encode() + _to_pem(key).encode()
+                return kept.chain.encode() + (await self._fitting_key(material.certificate, chain)).encode()
+
+    async def _fitting_key(self, certificate: str, chain: Sequence[x509.Certificate]) -> str:
+        """The private key as PEM.
+
+        A pair that does not fit is not for a server to find out, be it in one file or in two: nginx 1.22 loads an EC
+        certificate with an RSA key, and then no handshake comes about.
+        """
+        key = await self._key(certificate)
+        _check_chain(chain, key, _names(chain[0]))
+        return _to_pem(key)
 
     async def _kept(self, certificate: str) -> certificates.Certificate:
         self._own(certificate)
@@ -230,17 +236,16 @@ def _pem(chain: Sequence[x509.Certificate]) -> str:
 
 
 def _described(kept: certificates.Certificate) -> KeptCertificate:
-    own = read_chain(kept.chain)[0]
-    issuer = own.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+    own = parse(read_chain(kept.chain)[0].public_bytes(serialization.Encoding.DER))
     return KeptCertificate(
         certificate=kept.reference,
         serial=kept.serial,
-        names=sorted(_names(own)),
-        issuer=str(issuer[0].value) if issuer else "",
-        authority_key=_authority_key(own),
-        not_before=own.not_valid_before_utc,
-        not_after=own.not_valid_after_utc,
-        key=_kind(own),
+        names=sorted(_names(own.x509)),
+        issuer=own.issuer_name,
+        authority_key=own.facts.authority_key,
+        not_before=own.facts.not_before,
+        not_after=own.facts.not_after,
+        key=own.facts.key,
     )
 
 
@@ -250,18 +255,3 @@ def _names(certificate: x509.Certificate) -> list[str]:
     except x509.ExtensionNotFound:
         return []
     return [name.lower() for name in found.value.get_values_for_type(x509.DNSName)]
-
-
-def _authority_key(certificate: x509.Certificate) -> str:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
-    except x509.ExtensionNotFound:
-        return ""
-    return (found.value.key_identifier or b"").hex()
-
-
-def _kind(certificate: x509.Certificate) -> str:
-    key = certificate.public_key()
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return f"ec-p{key.key_size}"
-    return f"rsa-{key.key_size}" if isinstance(key, rsa.RSAPublicKey) else ""

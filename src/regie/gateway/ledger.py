@@ -22,6 +22,7 @@ from regie.core.plan import Change, NoChange, Pending, Receipt
 from regie.gateway.connections import Serving
 from regie.gateway.grants import Granted
 from regie.kit.connector import Seen, Write
+from regie.policy.cedar import Decision
 from regie.store import audit, claims, effects, surroundings
 from regie.store.database import Database, Transaction
 from regie.store.surroundings import Nearby
@@ -90,19 +91,20 @@ class Ledger:
                 settle_s=meant.settle_s,
             )
 
-    async def intend(self, meant: Meant, change: Change, *, approval: str) -> None:
+    async def intend(self, meant: Meant, change: Change, *, approval: str, policy: Decision) -> None:
         """Write down that the change is about to be made. Only after this may the vendor be called.
 
         An earlier try of the step that was in doubt counts as failed from here on: looking has shown that it was.
 
         Args:
             approval: Id of the approval that lists the change; empty when none is needed.
+            policy: What has allowed it.
 
         Raises:
             FencedOut: The run has another owner by now, or is over.
             LimitReached: The run may make no further change.
         """
-        detail = _detail(meant, change.target, change.digest)
+        detail = {**_detail(meant, change.target, change.digest), **policy.told}
         if approval:
             detail["approval"] = {"id": approval}
         async with self._writing(meant) as page:
@@ -172,9 +174,10 @@ class Ledger:
         async with self._writing(meant) as page:
             await page.leaf(Event.EFFECT_REFUSED, detail)
 
-    async def deny(self, meant: Meant, change: Change) -> None:
-        """Write down that a change was asked for without the approval it needs."""
-        detail = {**_detail(meant, change.target, change.digest), "reason": "not_approved"}
+    async def deny(self, meant: Meant, change: Change, reason: str, policy: Decision | None = None) -> None:
+        """Write down that a change was asked for without the approval it needs, or against the policies."""
+        told = policy.told if policy is not None else {}
+        detail = {**_detail(meant, change.target, change.digest), "reason": reason, **told}
         async with self._writing(meant) as page:
             await page.leaf(Event.CAPABILITY_DENIED, detail)
 

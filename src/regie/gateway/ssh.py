@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shlex
+import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,12 +20,16 @@ import asyncssh
 
 from regie.core.errors import AuthFailed, Denied, NotFound, OutcomeUnknown, RegieError, Terminal, Unavailable
 from regie.gateway.authentication import Secret
-from regie.kit.host import ANSWER_S, COMMAND_S, LARGEST_FILE, LONGEST_OUTPUT, Host, Outcome
+from regie.kit.host import ANSWER_S, COMMAND_S, LARGEST_FILE, LONGEST_OUTPUT, Host, Outcome, no_link, not_written
 
 LOGIN_S = 10.0
 """Seconds to come to a connection, signing in included."""
 KEEP_ALIVE_S = 15.0
 PORT = 22
+_BLOCK = 4096
+"""Bytes that a folder or a link takes at most, and that a file takes at least."""
+_LOST = (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)
+_FULL = (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,8 @@ class Ssh:
         connection = await self.connection()
         async with self._turn:
             if self._files is None:
-                self._files = await connection.start_sftp_client()
+                # Names that are no UTF-8 are taken as they are: one of them must not hide all others of its folder.
+                self._files = await connection.start_sftp_client(path_errors="surrogateescape")
             return self._files
 
     async def _sign_in(self) -> asyncssh.SSHClientConnection:
@@ -156,27 +162,43 @@ class SshHost(Host):
     async def _list_files(self, folder: str) -> list[str]:
         async with self._speaking(folder, "looked into") as files:
             try:
-                found = [str(each.filename) for each in await files.readdir(folder)]
-                return [path for name in found if await files.isfile(path := f"{folder}/{name}")]
+                listed = [
+                    (f"{folder}/{each.filename!s}", each.attrs.permissions) for each in await files.readdir(folder)
+                ]
+                return [path for path, mode in listed if await _is_file(files, path, mode)]
             except asyncssh.SFTPNoSuchFile:
                 return []
 
     async def _write(self, path: str, content: bytes, mode: int) -> None:
-        place = PurePosixPath(path)
-        fresh = str(place.with_name(f".{place.name}.{secrets.token_hex(4)}.new"))
-        async with self._speaking(path, "written", writes=True) as files:
+        fresh = _beside(path)
+        needed = len(content)
+        async with self._speaking(path, "written", writes=True) as files, self._putting(files, path, fresh, needed):
+            async with files.open(fresh, "xb", asyncssh.SFTPAttrs(permissions=mode)) as file:
+                await file.chmod(mode)  # whatever the umask takes away
+                await file.write(content)
+                await file.fsync()
+            await files.posix_rename(fresh, path)
+
+    async def _make_folder(self, path: str) -> None:
+        async with self._speaking(path, "made", writes=True) as files, self._putting(files, path, None, _BLOCK):
+            if not await files.isdir(path):
+                await files.mkdir(path)
+
+    async def _leads_to(self, path: str) -> str | None:
+        async with self._speaking(path, "read") as files:
             try:
-                await self._allow_where_it_leads(files, str(place.parent))
-                async with files.open(fresh, "xb", asyncssh.SFTPAttrs(permissions=mode)) as file:
-                    await file.chmod(mode)  # whatever the umask takes away
-                    await file.write(content)
-                    await file.fsync()
-                await files.posix_rename(fresh, path)
+                await self._allow_where_it_leads(files, str(PurePosixPath(path).parent))
+                if (await files.lstat(path)).type != asyncssh.FILEXFER_TYPE_SYMLINK:
+                    raise no_link(path, self.name)
+                return str(await files.readlink(path))
             except asyncssh.SFTPNoSuchFile:
-                raise NotFound(f"there is no folder for {path}") from None
-            except (asyncssh.SFTPError, RegieError):
-                await _remove(files, fresh)
-                raise
+                return None
+
+    async def _point(self, path: str, to: str) -> None:
+        fresh = _beside(path)
+        async with self._speaking(path, "written", writes=True) as files, self._putting(files, path, fresh, _BLOCK):
+            await files.symlink(to, fresh)
+            await files.posix_rename(fresh, path)
 
     async def _remove(self, path: str) -> None:
         async with self._speaking(path, "removed", writes=True) as files:
@@ -242,6 +264,35 @@ class SshHost(Host):
             lost = OutcomeUnknown if writes else Unavailable
             raise lost(f"{path} on {self.name} was not {verb} for certain: {type(error).__name__}") from None
 
+    @asynccontextmanager
+    async def _putting(
+        self, files: asyncssh.SFTPClient, path: str, fresh: str | None, size: int
+    ) -> AsyncIterator[None]:
+        """Put something in place below the connection's folders; what the host refuses has not happened.
+
+        Args:
+            fresh: What is taken away if it fails.
+            size: Bytes that are needed.
+        """
+        folder = str(PurePosixPath(path).parent)
+        try:
+            await self._allow_where_it_leads(files, folder)
+            yield
+        except asyncssh.SFTPNoSuchFile:
+            raise NotFound(f"there is no folder for {path}") from None
+        except _LOST:
+            raise
+        except (asyncssh.SFTPError, RegieError) as error:
+            # Before what was written so far is taken away: it may be what fills the disk.
+            is_full = isinstance(error, _FULL) or (
+                isinstance(error, asyncssh.SFTPFailure) and await _is_full(files, folder, size)
+            )
+            if fresh is not None:
+                await _remove(files, fresh)
+            if isinstance(error, RegieError | asyncssh.SFTPPermissionDenied):
+                raise
+            raise not_written(path, self.name, is_full=is_full) from None
+
     async def _allow_where_it_leads(self, files: asyncssh.SFTPClient, path: str) -> None:
         """Refuse what a link leads out of the folders; links are followed on the host."""
         leads = PurePosixPath(str(await files.realpath(path)))
@@ -251,8 +302,29 @@ class SshHost(Host):
         raise Denied(f"{path} leads out of the folders of this connection")
 
 
+async def _is_file(files: asyncssh.SFTPClient, path: str, mode: int | None) -> bool:
+    """Whether it is a file, or a link to one; only links are asked about by themselves."""
+    if mode is None or not stat.S_IFMT(mode) or stat.S_ISLNK(mode):
+        return await files.isfile(path)
+    return stat.S_ISREG(mode)
+
+
 async def _remove(files: asyncssh.SFTPClient, path: str) -> None:
     try:
         await files.remove(path)
     except asyncssh.SFTPNoSuchFile:
         return
+
+
+async def _is_full(files: asyncssh.SFTPClient, folder: str, size: int) -> bool:
+    """Whether there is no space for so many bytes, or for one more file. OpenSSH says `Failure` of a full disk."""
+    try:
+        disk = await files.statvfs(folder)
+    except asyncssh.SFTPOpUnsupported:
+        return False
+    return disk.bavail * disk.frsize < max(size, _BLOCK) or (disk.files > 0 and disk.favail == 0)
+
+
+def _beside(path: str) -> str:
+    place = PurePosixPath(path)
+    return str(place.with_name(f".{place.name}.{secrets.token_hex(4)}.new"))

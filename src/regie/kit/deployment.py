@@ -9,22 +9,23 @@ a file that the server can load.
 from __future__ import annotations
 
 import asyncio
-import re
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from cryptography import x509
-from pydantic import ValidationError
+from pydantic import model_validator
 
 from regie.core.capabilities.certificate import DeployedState, Deployment, KeptCertificate, Target
 from regie.core.capability import Record
 from regie.core.effect import Repeat
-from regie.core.errors import Denied, NotFound, OutcomeUnknown, Refused, RegieError, Retryable, Unavailable
+from regie.core.errors import NotFound, OutcomeUnknown, Refused, RegieError, Retryable, Unavailable
 from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.connector import Read, Seen, Settings, Write
 from regie.kit.host import Host, Outcome, Stored
 from regie.kit.keys import Keys, Material, Part
+from regie.kit.targets import place_of, refuse_odd_name, refuse_other_names
 
 PRIVATE = 0o600
 """Mode of a file with a private key: its owner's alone. Servers read it as root, before they become somebody else."""
@@ -33,8 +34,6 @@ SERVED_S = 10.0
 LOOK_S = 0.1
 IN_A_ROW = 3
 """Connections one after the other that must show a certificate: for a while, going and coming workers both answer."""
-
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?")
 
 
 class Place(Record):
@@ -47,6 +46,12 @@ class Place(Record):
 
     server_name: str = ""
     address: str = ""
+
+    @model_validator(mode="after")
+    def _has_a_door(self) -> Self:
+        if self.address:
+            _ = self.door
+        return self
 
     @property
     def door(self) -> tuple[str, int]:
@@ -92,22 +97,8 @@ def pem_file_of(settings: Settings, target: str) -> PemFile:
         NotFound: The connection has no such target.
         Denied: Its settings cannot be used.
     """
-    targets = settings["targets"]
-    if not isinstance(targets, dict) or target not in targets:
-        known = sorted(targets) if isinstance(targets, dict) else ()
-        raise NotFound(f"the connection has no target {target!r}", hint=f"Its targets: {', '.join(known) or 'none'}")
-    try:
-        place = Place.model_validate(targets[target])
-        if place.address:
-            place.door  # noqa: B018  a port that is none shows here
-    except (ValidationError, ValueError):
-        raise Denied(
-            f"target {target} of the connection cannot be used", hint="Write { server_name: NAME, address: HOST:PORT }."
-        ) from None
-    if not _NAME.fullmatch(target):
-        raise Denied(
-            f"target {target!r} is no name of a file", hint="Use lower-case letters, digits, dots and hyphens."
-        )
+    place = place_of(settings, target, Place, "{ server_name: NAME, address: HOST:PORT }")
+    refuse_odd_name(target)
     return PemFile(target, str(settings["folder"]).rstrip("/"), place)
 
 
@@ -182,7 +173,7 @@ class DeployPemFile(Write[Deployment, DeployedState]):
         wanted = (await self._wanted(pem_file, want)).serial
         source = await self._source(pem_file, want)
         before = await _look(self.host, self.keys, pem_file)
-        was_cut_off = await _in_file(self.host, pem_file.fresh) is not None
+        was_cut_off = await certificate_in(self.host, pem_file.fresh) is not None
         await self.host.write(pem_file.fresh, source, mode=PRIVATE)
         try:
             await self.try_out(pem_file)
@@ -203,16 +194,16 @@ class DeployPemFile(Write[Deployment, DeployedState]):
         return Receipt(remote_id=wanted)
 
     def foreseen(self, change: Change, seen: Seen) -> Seen:  # noqa: ARG002  all there is to see follows from the observed
-        """All that is wanted, and what was there as the former. See `Write.foreseen`."""
+        """All that is wanted. See `Write.foreseen`."""
         wanted = seen["wanted"]
         after = {"serial": wanted, "installed": wanted, "not_after": seen["wanted_not_after"]}
-        return {**seen, **after, "former": seen["certificate"]}
+        return {**seen, **after}
 
     def gives(self, want: Deployment, seen: Seen) -> DeployedState:
         """The state, with the reference that was asked for where that is served. See `Write.gives`."""
         state = {name: seen[name] for name in DeployedState.model_fields}
         if seen["serial"] == seen["wanted"]:
-            state["certificate"] = want.certificate
+            state["certificate"] = state["restore"] = want.certificate
         return DeployedState.model_validate(state)
 
     async def _wanted(self, pem_file: PemFile, want: Deployment) -> KeptCertificate:
@@ -224,17 +215,11 @@ class DeployPemFile(Write[Deployment, DeployedState]):
         """
         if not want.certificate:
             _, found = await self._original(pem_file)
-            return KeptCertificate(certificate="", serial=_serial(found), names=[], not_after=found.not_valid_after_utc)
-        kept = await self.keys.get(want.certificate)
-        name = pem_file.place.server_name
-        # One that is only planned has no names yet.
-        if name and kept.names and not _covers(kept.names, name):
-            raise Refused(
-                f"the certificate {kept.serial} is not for {name}, so it is not put in place at {pem_file.target}",
-                status=0,
-                code="wrong-names",
-                hint=f"It is for {', '.join(kept.names)}.",
+            return KeptCertificate(
+                certificate="", serial=serial_of(found), names=[], not_after=found.not_valid_after_utc
             )
+        kept = await self.keys.get(want.certificate)
+        refuse_other_names(kept.serial, kept.names, pem_file.place.server_name, pem_file.target)
         return kept
 
     async def _source(self, pem_file: PemFile, want: Deployment) -> Material | Stored:
@@ -245,8 +230,8 @@ class DeployPemFile(Write[Deployment, DeployedState]):
     async def _original(self, pem_file: PemFile) -> tuple[str, x509.Certificate]:
         """What was in place before Regie came, and its file. Where one is in place that is not Regie's, it is that."""
         for path in (pem_file.live, pem_file.original):
-            found = await _in_file(self.host, path)
-            if found is not None and await self.keys.with_serial(_serial(found)) is None:
+            found = await certificate_in(self.host, path)
+            if found is not None and await self.keys.with_serial(serial_of(found)) is None:
                 return path, found
         raise NotFound(f"{pem_file.title} had no certificate before Regie put one in place")
 
@@ -257,11 +242,11 @@ class DeployPemFile(Write[Deployment, DeployedState]):
 
     async def _former(self, pem_file: PemFile, serials: Sequence[str]) -> Material | Stored | None:
         """What comes back if this fails: the first of these certificates that somebody keeps."""
-        original = await _in_file(self.host, pem_file.original)
+        original = await certificate_in(self.host, pem_file.original)
         for serial in serials:
             if kept := await self.keys.with_serial(serial):
                 return Material(kept.certificate, Part.EVERYTHING)
-            if _serial(original) == serial:
+            if serial_of(original) == serial:
                 return Stored(pem_file.original)
         return None
 
@@ -276,7 +261,7 @@ class DeployPemFile(Write[Deployment, DeployedState]):
             async with asyncio.timeout(SERVED_S):
                 while met < IN_A_ROW:
                     try:
-                        shown = _serial(await _served(self.host, pem_file))
+                        shown = serial_of(await _served(self.host, pem_file))
                     except Unavailable:
                         shown = ""
                     met = met + 1 if shown == serial else 0
@@ -324,15 +309,17 @@ class DeployPemFile(Write[Deployment, DeployedState]):
 
 async def _look(host: Host, keys: Keys, pem_file: PemFile, connection: str = "") -> DeployedState:
     """What a target serves and has."""
-    installed = await _in_file(host, pem_file.live)
+    installed = await certificate_in(host, pem_file.live)
     served = await _served(host, pem_file)
-    kept = await keys.with_serial(_serial(served)) if served is not None else None
+    kept = await keys.with_serial(serial_of(served)) if served is not None else None
+    reference = kept.certificate if kept is not None else ""
     return DeployedState(
         target=pem_file.target,
         connection=connection,
-        serial=_serial(served),
-        certificate=kept.certificate if kept is not None else "",
-        installed=_serial(installed),
+        serial=serial_of(served),
+        certificate=reference,
+        restore=reference,
+        installed=serial_of(installed),
         not_after=served.not_valid_after_utc if served is not None else None,
     )
 
@@ -344,13 +331,13 @@ async def _served(host: Host, pem_file: PemFile) -> x509.Certificate | None:
         Unavailable: No handshake comes about.
     """
     if not pem_file.place.address:
-        return await _in_file(host, pem_file.live)
+        return await certificate_in(host, pem_file.live)
     name, port = pem_file.place.door
     shown = await host.network.served_certificate(name, port, server_name=pem_file.place.server_name)
     return x509.load_der_x509_certificate(shown)
 
 
-async def _in_file(host: Host, path: str) -> x509.Certificate | None:
+async def certificate_in(host: Host, path: str) -> x509.Certificate | None:
     """The first certificate of a file; none when there is no file, or nothing that could be served."""
     content = await host.certificates(path)
     if not content:
@@ -361,16 +348,9 @@ async def _in_file(host: Host, path: str) -> x509.Certificate | None:
         return None
 
 
-def _serial(certificate: x509.Certificate | None) -> str:
+def serial_of(certificate: x509.Certificate | None) -> str:
     """Lower-case hexadecimal; empty where there is no certificate."""
     return "" if certificate is None else f"{certificate.serial_number:x}"
-
-
-def _covers(names: Collection[str], name: str) -> bool:
-    """Whether a certificate for these names is one for this name (RFC 9525, 6.3: a wildcard is one whole label)."""
-    name = name.lower()
-    _, _, parent = name.partition(".")
-    return name in names or f"*.{parent}" in names
 
 
 def _iso(certificate: KeptCertificate) -> str | None:

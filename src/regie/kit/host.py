@@ -1,4 +1,4 @@
-"""Files and a few fixed commands on a host that serves something: here, or (another implementation) over a network.
+"""Files and a few fixed commands on a host that serves something: this one (`local_host.py`), or one over a network.
 
 A connector may touch nothing outside the folders that its connection names, and run nothing but the commands that its
 manifest spells out.
@@ -6,18 +6,15 @@ manifest spells out.
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import os
 import re
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from regie.core.errors import AuthFailed, Denied, NotFound, OutcomeUnknown, Terminal, Unavailable
+from regie.core.errors import Denied, NotFound, Refused
 from regie.kit.access import Calls
 from regie.kit.keys import Material, Resolve
 from regie.kit.network import Network
@@ -139,6 +136,7 @@ class Host(ABC):
         Raises:
             Denied, AuthFailed, Unavailable: As for `read`.
             NotFound: Its folder does not exist, or a file that is passed on.
+            Refused: The host cannot write it, such as for a full disk (code `disk-full`). Nothing has changed.
             OutcomeUnknown: It may have been written.
         """
         self._allow(path)
@@ -146,8 +144,42 @@ class Host(ABC):
         async with self._calls.one("POST", "/files", place=self.name):
             await self._write(path, content, mode)
 
+    async def holds(self, path: str, *parts: Piece) -> bool:
+        """Whether a file holds just this. Nobody learns what it holds, so it may be a private key. Raises as `read`."""
+        return await self.read(path) == await self._fill_in(parts)
+
+    async def make_folder(self, path: str) -> None:
+        """Have a folder; who may look into it, and whose group it gets, is as the host does it. Raises as `write`."""
+        self._allow(path)
+        async with self._calls.one("POST", "/files", place=self.name):
+            await self._make_folder(path)
+
+    async def leads_to(self, path: str) -> str | None:
+        """Where a link leads, as it says itself; none when nothing is there. Nothing is followed.
+
+        Raises:
+            Refused: Something is there that is no link.
+            Denied, AuthFailed, Unavailable: As for `read`.
+        """
+        self._allow(path)
+        async with self._calls.one("GET", "/files", place=self.name):
+            return await self._leads_to(path)
+
+    async def point(self, path: str, to: str) -> None:
+        """Have a link lead elsewhere, in one step: whoever follows it comes to where it led, or to where it leads now.
+
+        Args:
+            to: As the link is to say it: seen from the link's own folder, or absolute.
+
+        Raises what `write` raises; Denied also when it would lead out of the connection's folders.
+        """
+        self._allow(path)
+        self._allow(str(Path(path).parent / to))
+        async with self._calls.one("POST", "/files", place=self.name):
+            await self._point(path, to)
+
     async def remove(self, path: str) -> None:
-        """Take a file away, if it is there. Raises what `write` raises."""
+        """Take a file or a link away, if it is there. Raises what `write` raises."""
         self._allow(path)
         async with self._calls.one("POST", "/files", place=self.name):
             await self._remove(path)
@@ -194,6 +226,15 @@ class Host(ABC):
     async def _write(self, path: str, content: bytes, mode: int) -> None: ...
 
     @abstractmethod
+    async def _make_folder(self, path: str) -> None: ...
+
+    @abstractmethod
+    async def _leads_to(self, path: str) -> str | None: ...
+
+    @abstractmethod
+    async def _point(self, path: str, to: str) -> None: ...
+
+    @abstractmethod
     async def _remove(self, path: str) -> None: ...
 
     @abstractmethod
@@ -224,131 +265,19 @@ class Host(ABC):
             raise Denied(f"{path} lies outside the folders of this connection")
 
 
-class LocalHost(Host):
-    """The machine that the gateway runs on."""
+def not_written(path: str, host: str, *, is_full: bool) -> Refused:
+    """The error to raise where a host says that it cannot write something, and nothing has changed."""
+    if is_full:
+        hint = f"Free some space for {Path(path).parent} on {host}, or have the account's quota raised."
+        return Refused(f"there is no space left for {path} on {host}", status=0, code="disk-full", hint=hint)
+    hint = "Is its file system mounted read-only, or does it lack something that a plain file system has?"
+    return Refused(f"{host} cannot write {path}", status=0, code="not-written", hint=hint)
 
-    @property
-    def name(self) -> str:
-        """The host's name."""
-        return "localhost"
 
-    async def _read(self, path: str) -> bytes | None:
-        def look() -> bytes | None:
-            self._allow_where_it_leads(Path(path))
-            try:
-                with Path(path).open("rb") as file:
-                    content = file.read(LARGEST_FILE + 1)
-            except FileNotFoundError:
-                return None
-            except PermissionError:
-                raise self._forbidden(path, "read") from None
-            except OSError as error:
-                raise Unavailable(f"{path} cannot be read: {error.strerror}") from None
-            if len(content) > LARGEST_FILE:
-                raise Terminal(f"{path} is larger than {LARGEST_FILE} bytes")
-            return content
-
-        return await asyncio.to_thread(look)
-
-    async def _list_files(self, folder: str) -> list[str]:
-        def look() -> list[str]:
-            try:
-                return [str(each) for each in Path(folder).iterdir() if each.is_file()]
-            except FileNotFoundError:
-                return []
-            except PermissionError:
-                raise self._forbidden(folder, "looked into") from None
-            except OSError as error:
-                raise Unavailable(f"{folder} cannot be looked into: {error.strerror}") from None
-
-        return await asyncio.to_thread(look)
-
-    async def _write(self, path: str, content: bytes, mode: int) -> None:
-        def put() -> None:
-            place = Path(path)
-            self._allow_where_it_leads(place.parent)
-            fresh = place.with_name(f".{place.name}.{secrets.token_hex(4)}.new")
-            try:
-                with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
-                    os.fchmod(file.fileno(), mode)  # whatever the umask takes away
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                fresh.replace(place)
-            except FileNotFoundError:
-                raise NotFound(f"there is no folder for {path}") from None
-            except PermissionError:
-                raise self._forbidden(path, "written") from None
-            except OSError as error:
-                raise OutcomeUnknown(f"{path} may have been written: {error.strerror}") from None
-            finally:
-                fresh.unlink(missing_ok=True)
-
-        await asyncio.to_thread(put)
-
-    async def _remove(self, path: str) -> None:
-        def take() -> None:
-            self._allow_where_it_leads(Path(path).parent)
-            try:
-                Path(path).unlink(missing_ok=True)
-            except PermissionError:
-                raise self._forbidden(path, "removed") from None
-            except OSError as error:
-                raise OutcomeUnknown(f"{path} may have been removed: {error.strerror}") from None
-
-        await asyncio.to_thread(take)
-
-    async def _run(self, arguments: Sequence[str]) -> Outcome:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-            )
-        except OSError as error:
-            raise Unavailable(f"{arguments[0]} could not be started: {error.strerror}") from None
-        try:
-            async with asyncio.timeout(COMMAND_S):
-                output, _ = await process.communicate()
-        except TimeoutError:
-            raise OutcomeUnknown(f"{arguments[0]} did not end within {COMMAND_S:g} s") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        said = output.decode("utf-8", "replace")[-LONGEST_OUTPUT:]
-        return Outcome(process.returncode or 0, said)
-
-    async def _ask(self, path: str, content: bytes) -> str:
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                reader, writer = await asyncio.open_unix_connection(path)
-        except PermissionError:
-            raise self._forbidden(path, "spoken to") from None
-        except (OSError, TimeoutError) as error:
-            raise Unavailable(f"nobody listens at {path}: {type(error).__name__}") from None
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                writer.write(content)
-                await writer.drain()
-                writer.write_eof()
-                answer = await reader.read()
-        except (OSError, TimeoutError) as error:
-            raise OutcomeUnknown(f"what was sent to {path} got no answer: {type(error).__name__}") from None
-        finally:
-            writer.close()
-        return answer.decode("utf-8", "replace")[:LONGEST_OUTPUT]
-
-    def _allow_where_it_leads(self, place: Path) -> None:
-        """Refuse what a link leads out of the folders. What is replaced may be a link itself, so its folder counts."""
-        if not any(place.resolve().is_relative_to(Path(folder).resolve()) for folder in self._folders):
-            raise Denied(f"{place} leads out of the folders of this connection")
-
-    def _forbidden(self, path: str, verb: str) -> AuthFailed:
-        needed = ", ".join(self._permissions)
-        return AuthFailed(f"{path} may not be {verb}", hint=f"does the gateway have {needed}?" if needed else None)
+def no_link(path: str, host: str) -> Refused:
+    """The error to raise where something else is in the place of a link."""
+    hint = f"Rename it and link to it: mv {path} {path}-before && ln -s {Path(path).name}-before {path}"
+    return Refused(f"{path} on {host} is no link", status=0, code="no-link", hint=hint)
 
 
 def _blocks(content: bytes, only: bytes | None = None) -> list[bytes]:

@@ -24,9 +24,9 @@ class Part(StrEnum):
     CHAIN = "chain"
     """Both, the server's own first: what nginx calls a certificate file."""
     PRIVATE_KEY = "private-key"
-    """The private key, as PKCS #8."""
+    """The private key, as PKCS #8. Filled in only if it fits the certificate."""
     EVERYTHING = "everything"
-    """Chain and private key in one, as HAProxy wants it."""
+    """Chain and private key in one, as HAProxy wants it. Filled in only if they fit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,7 @@ _FITTING: Mapping[AccessKind, frozenset[str]] = {
     "dns": frozenset({"tsig", "nobody"}),
     "host": frozenset({"nobody", "ssh_key"}),
     "network": frozenset({"nobody"}),
-    "tls": frozenset({"nobody"}),
+    "tls": frozenset({"nobody", "ssh_key"}),
 }
 """Which ways of proving who one is a kind of access has."""
 
@@ -235,14 +235,15 @@ class Manifest(RateModel):
         docs: The vendor's documentation of the API.
         access: How the vendor is reached; see `access`.
         address: Name of the setting that holds the address: a URL for http, `HOST:PORT` for dns, for aws a URL in place
-            of the vendor's own (the setting may be empty), for host `HOST:PORT` of its SSH server (empty: this
-            machine). Without meaning for network and tls.
+            of the vendor's own (the setting may be empty), for host and the files of tls `HOST:PORT` of an SSH server
+            (empty: this machine). Without meaning for network.
         host: What may be touched, for access `host` and `tls`.
         looking: Where TLS servers may be looked at, for access `tls`.
         trusts: Name of the setting with the authorities, in PEM, that vouch for an http address in place of the public
             ones, or for TLS servers besides them; the setting may be empty.
         secrets: What each secret is, by name.
         permissions: Everything a connection's account needs for all capabilities; equals what the code declares.
+        permissions_are: What the vendor calls them, for people.
         limits, endpoints, reason_header, priority_header: How fast it may be asked; see `rates`.
         probe: A path that is read to see whether a connection answers and its credentials count; 404 is an answer.
     """
@@ -261,6 +262,7 @@ class Manifest(RateModel):
     settings: dict[str, Setting]
     secrets: dict[str, str]
     permissions: tuple[str, ...]
+    permissions_are: str = "permissions"
     inbound: InboundRule | None = None
     probe: str = ""
 
@@ -291,7 +293,7 @@ class Manifest(RateModel):
 
     def _spared(self, settings: Mapping[str, JsonValue]) -> frozenset[str]:
         """The secrets that a connection does not need, since nobody is signed in to."""
-        is_here = self.access == "host" and not settings.get(self.address)
+        is_here = isinstance(self.authentication, SshKey) and not settings.get(self.address)
         return self.authentication.secrets if is_here else frozenset()
 
     def faults(self, settings: Mapping[str, JsonValue], secrets: Collection[str]) -> list[str]:
@@ -300,7 +302,7 @@ class Manifest(RateModel):
             *_name_faults("setting", settings, self.settings, {n for n, s in self.settings.items() if s.required}),
             *_name_faults("secret", secrets, self.secrets, set(self.secrets) - self._spared(settings)),
         ]
-        if self.access == "host" and settings.get(self.address):
+        if isinstance(self.authentication, SshKey) and settings.get(self.address):
             needed = sorted(name for name in self.authentication.settings if not settings.get(name))
             found += [f"setting {name} is missing, for a host with an address is signed in to" for name in needed]
         for name, value in settings.items():

@@ -1,8 +1,11 @@
-"""Reading a vendor's list to its end, whatever way it pages. Connectors iterate; nobody gets a part for the whole."""
+"""Reading a vendor's list to its end, whatever way it pages. Connectors iterate; nobody gets a part for the whole.
+
+The other way round, `page_after` and `pages_of` give a list of ours in pages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -11,6 +14,21 @@ from regie.kit.session import Params, Session
 
 MOST_PAGES = 200
 """Pages after which a list is taken for endless; with the page sizes in use that is some 20,000 entries."""
+
+
+def page_after(ids: Sequence[str], cursor: str, size: int) -> tuple[list[str], str]:
+    """A page of a sorted list, and the cursor of the next one: the last id of this one, empty after the last page.
+
+    What comes and goes between two pages moves no other entry from one to the next.
+    """
+    following = [each for each in ids if each > cursor]
+    page = following[:size]
+    return page, page[-1] if len(following) > len(page) else ""
+
+
+def pages_of(ids: Sequence[str], size: int) -> list[str]:
+    """The cursors of all pages of a sorted list, the first one empty; of an empty list none."""
+    return [ids[begin - 1] if begin else "" for begin in range(0, len(ids), size)]
 
 
 async def next_links(

@@ -22,7 +22,7 @@ from regie.core.run import CloseApproval, Decided, OpenApproval, Remind
 from regie.store import audit, inbox
 from regie.store.database import Transaction
 from regie.store.inbox import HeardMeanwhile
-from regie.store.keys import Cursor, RunKey, as_json
+from regie.store.keys import Cursor, RunKey, as_columns, as_json
 from regie.store.sight import EVERYTHING, SEEN_PLACE, Sight
 
 Status = Literal["open", "approved", "refused", "timeout", "cancelled"]
@@ -252,6 +252,17 @@ async def get(tx: Transaction, tenant: str, domain: str, approval: str) -> Appro
         {"tenant": tenant, "domain": domain, "id": approval},
     )
     return None if row is None else _opened(tx, row)
+
+
+async def asked_in(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey, frozenset[str]]:
+    """Who has been asked to decide something in each of these runs; nothing is opened for that."""
+    rows = await tx.rows(
+        """select tenant, domain, run, array_agg(distinct person) as asked
+           from unnest(%(tenants)s::text[], %(domains)s::text[], %(runs)s::uuid[]) k (tenant, domain, run)
+           join regie.approval a using (tenant, domain, run) cross join unnest(a.approvers) person group by 1, 2, 3""",
+        as_columns(keys),
+    )
+    return {RunKey(row["tenant"], row["domain"], str(row["run"])): frozenset(row["asked"]) for row in rows}
 
 
 async def find(tx: Transaction, approval: str) -> Approval | None:

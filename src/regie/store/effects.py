@@ -12,6 +12,7 @@ from typing import LiteralString
 from psycopg.rows import DictRow
 from pydantic import JsonValue
 
+from regie.core import canonical
 from regie.core.effect import EffectState
 from regie.core.errors import Denied, FencedOut, OutcomeUnknown
 from regie.core.plan import Change, Receipt
@@ -84,7 +85,8 @@ async def intend(tx: Transaction, intent: Intent) -> bool:
            on conflict (tenant, domain, attempt_key) do update
            set state = 'intended', fence = excluded.fence, tries = e.tries + 1, target = excluded.target,
                effect_key = excluded.effect_key, change_digest = excluded.change_digest, change = excluded.change,
-               intended_at = clock_timestamp(), settled_at = null, receipt = null, handle = null, observed = null
+               intended_at = clock_timestamp(), settled_at = null, receipt = null, handle = null, observed = null,
+               request_mark = null, remote_mark = null
            where (e.state in ('intended', 'unknown') and excluded.fence > e.fence)
               or (e.state = 'failed' and excluded.fence >= e.fence)
            returning e.tries""",
@@ -118,7 +120,9 @@ async def settle(
         """update regie.effect set
                state = %(state)s, fence = %(fence)s, settled_at = clock_timestamp(),
                receipt = coalesce(%(receipt)s, receipt), handle = coalesce(%(handle)s, handle),
-               observed = coalesce(%(observed)s, observed)
+               observed = coalesce(%(observed)s, observed),
+               request_mark = coalesce(%(request_mark)s, request_mark),
+               remote_mark = coalesce(%(remote_mark)s, remote_mark)
            where tenant = %(tenant)s and domain = %(domain)s and attempt_key = %(attempt_key)s
              and (fence = %(fence)s or (state = 'pending' and fence < %(fence)s))
              and state not in ('received', 'unchanged')""",
@@ -128,6 +132,8 @@ async def settle(
             "state": state.value,
             "fence": fence,
             "receipt": None if receipt is None else _sealed(tx, key, attempt_key, "receipt", receipt.model_dump_json()),
+            "request_mark": request_mark(receipt.request_id) if receipt else None,
+            "remote_mark": remote_mark(receipt.remote_id) if receipt else None,
             "handle": None if handle is None else _sealed(tx, key, attempt_key, "handle", json.dumps(handle)),
             "observed": None if observed is None else _sealed(tx, key, attempt_key, "observed", json.dumps(observed)),
         },
@@ -226,6 +232,16 @@ async def count_changes(tx: Transaction, key: RunKey, *, besides: str, not_of: s
         {**key._asdict(), "besides": besides, "not_of": not_of},
     )
     return row["n"] if row is not None else 0
+
+
+def request_mark(request_id: str) -> str | None:
+    """What the ledger keeps of an outside system's id of a request; nothing of an empty one."""
+    return canonical.digest(["request", request_id]) if request_id else None
+
+
+def remote_mark(remote_id: str) -> str | None:
+    """What the ledger keeps of an outside system's id of what was made; nothing of an empty one."""
+    return canonical.digest(["remote", remote_id]) if remote_id else None
 
 
 async def _why_not(tx: Transaction, key: RunKey, attempt_key: str, fence: int) -> Denied | FencedOut | OutcomeUnknown:

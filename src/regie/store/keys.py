@@ -27,6 +27,16 @@ def as_json(rows: Iterable[Mapping[str, object]]) -> str:
     return orjson.dumps(list(rows)).decode()
 
 
+def as_columns(keys: Iterable[RunKey]) -> dict[str, list[str]]:
+    """Keys as three arrays for `unnest`: a run is looked up by its whole key, never by its id alone."""
+    whole = list(keys)
+    return {
+        "tenants": [key.tenant for key in whole],
+        "domains": [key.domain for key in whole],
+        "runs": [key.run for key in whole],
+    }
+
+
 LEAST_DIGITS: Final = 8
 """A beginning of an id is told apart from others by at least so many digits."""
 

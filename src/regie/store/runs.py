@@ -4,7 +4,7 @@ Workers take them from it (`claims.py`) and move them (`commits.py`); lists are 
 touch a run and something of it lock the run's row first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import LiteralString, NamedTuple
@@ -19,7 +19,7 @@ from regie.core.format import FORMAT, require_readable
 from regie.core.run import Cancelled, Parent, Paused, Resumed, RunStatus
 from regie.store import audit, child_pauses, inbox, start_rates, timers
 from regie.store.database import Transaction
-from regie.store.keys import READY, Cursor, RunKey, id_span
+from regie.store.keys import READY, Cursor, RunKey, as_columns, id_span
 
 THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(run)s"
 BARE: LiteralString = """
@@ -62,6 +62,7 @@ class NewRun:
         timers: Seconds from now, by timer.
         repeats: What it repeats, if it does.
         now: The database's clock, when it has been read in the same transaction.
+        told: What its first leaf says besides: the policies that allow it.
         worker: Gets it at once, if that takes nothing from anybody: no other run of the domain is ready, and no quota
             has to be counted.
     """
@@ -85,6 +86,7 @@ class NewRun:
     repeats: Repeated | None = None
     now: datetime | None = None
     worker: str | None = None
+    told: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 class Started(NamedTuple):
@@ -190,6 +192,7 @@ async def start(tx: Transaction, new: NewRun, *, is_last: bool = False) -> Start
     workflow: dict[str, JsonValue] = {"name": new.workflow, "def_sha256": new.definition_digest}
     trigger: dict[str, JsonValue] = {"trigger": new.trigger_key}
     about: dict[str, JsonValue] = {"workflow": workflow, "release": new.release, "dry": new.dry}
+    about.update(new.told)
     if new.parent is not None:
         about["parent"] = {"run": new.parent.run, "place": new.parent.place}
     if new.repeats is not None:
@@ -258,6 +261,17 @@ async def start(tx: Transaction, new: NewRun, *, is_last: bool = False) -> Start
     return Started(earlier, is_new=False)
 
 
+async def workflows_of(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey, str]:
+    """Of which workflow each of these runs is."""
+    rows = await tx.rows(
+        """select tenant, domain, id, workflow
+           from unnest(%(tenants)s::text[], %(domains)s::text[], %(runs)s::uuid[]) k (tenant, domain, id)
+           join regie.run using (tenant, domain, id)""",
+        as_columns(keys),
+    )
+    return {RunKey(row["tenant"], row["domain"], str(row["id"])): row["workflow"] for row in rows}
+
+
 async def cancel(
     tx: Transaction, key: RunKey, by: Actor, event: Cancelled, *, told: dict[str, JsonValue] | None = None
 ) -> bool:
@@ -290,8 +304,13 @@ async def is_cancelled(tx: Transaction, key: RunKey) -> bool:
     return await inbox.has(tx, key, inbox.CANCEL)
 
 
-async def pause(tx: Transaction, key: RunKey, by: Actor, event: Paused) -> bool:
+async def pause(
+    tx: Transaction, key: RunKey, by: Actor, event: Paused, *, told: dict[str, JsonValue] | None = None
+) -> bool:
     """Pause a run that is locked and not over: tells it, and writes the leaf. From here on it begins nothing new.
+
+    Args:
+        told: What the leaf says besides: the policies that allow it.
 
     Returns:
         Whether it had not been paused already.
@@ -300,12 +319,17 @@ async def pause(tx: Transaction, key: RunKey, by: Actor, event: Paused) -> bool:
         return False
     number = 1 + sum(each.key.startswith(inbox.PAUSE) for each in await inbox.pauses(tx, key))
     await inbox.deliver(tx, key, f"{inbox.PAUSE}:{number}", event.model_dump_json())
-    await audit.append(tx, key, [Fact(event=Event.RUN_PAUSED, actor=by)])
+    await audit.append(tx, key, [Fact(event=Event.RUN_PAUSED, actor=by, detail=told or {})])
     return True
 
 
-async def resume(tx: Transaction, key: RunKey, by: Actor, event: Resumed) -> bool:
+async def resume(
+    tx: Transaction, key: RunKey, by: Actor, event: Resumed, *, told: dict[str, JsonValue] | None = None
+) -> bool:
     """Let a run that is locked and paused go on: tells it, and writes the leaf.
+
+    Args:
+        told: What the leaf says besides: the policies that allow it.
 
     Returns:
         Whether it was paused by itself; what it is paused with, its parent, is resumed there.
@@ -314,7 +338,7 @@ async def resume(tx: Transaction, key: RunKey, by: Actor, event: Resumed) -> boo
         return False
     number = sum(each.key.startswith(inbox.PAUSE) for each in await inbox.pauses(tx, key))
     await inbox.deliver(tx, key, f"{inbox.RESUME}:{number}", event.model_dump_json())
-    await audit.append(tx, key, [Fact(event=Event.RUN_RESUMED, actor=by)])
+    await audit.append(tx, key, [Fact(event=Event.RUN_RESUMED, actor=by, detail=told or {})])
     return True
 
 
@@ -329,8 +353,11 @@ async def own_pause_of(tx: Transaction, key: RunKey) -> Paused | None:
     return Paused.model_validate_json(found[-1].payload_json) if len(found) % 2 else None
 
 
-async def wake(tx: Transaction, key: RunKey, by: Actor) -> bool:
+async def wake(tx: Transaction, key: RunKey, by: Actor, *, told: dict[str, JsonValue] | None = None) -> bool:
     """Make a run ready for a worker, set aside or not, and write the leaf.
+
+    Args:
+        told: What the leaf says besides: the policies that allow it.
 
     Returns:
         Whether it slept; one that is over, ready, paused or in the hands of a worker does not.
@@ -342,7 +369,7 @@ async def wake(tx: Transaction, key: RunKey, by: Actor) -> bool:
         key._asdict(),
     )
     if touched:
-        await audit.append(tx, key, [Fact(event=Event.RUN_WOKEN, actor=by)])
+        await audit.append(tx, key, [Fact(event=Event.RUN_WOKEN, actor=by, detail=told or {})])
         await tx.row("select pg_notify(%(channel)s, %(domain)s)", {"channel": READY, "domain": key.domain})
     return touched == 1
 

@@ -51,11 +51,13 @@ class Asked:
     Attributes:
         effects: What the ledger knows of the steps that were named, by attempt key.
         at: When, by the database's clock: before anything was looked at.
+        current_release: Digest of the release that new runs get now.
     """
 
     held: claims.HeldRun
     effects: dict[str, Effect]
     at: datetime
+    current_release: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ async def asked(tx: Transaction, key: RunKey, fence: int, attempt_keys: Sequence
     """
     rows = await tx.rows(
         """select r.workflow, r.release, r.definition_digest, r.ticket, r.corr, r.dry, r.status, r.requester,
-                  r.started_by, r.lineage, r.first_run, clock_timestamp() as at, e.*
+                  r.started_by, r.lineage, r.first_run, clock_timestamp() as at,
+                  (select digest from regie.release_activation order by n desc limit 1) as current_release, e.*
            from regie.run r left join regie.effect e
              on e.tenant = r.tenant and e.domain = r.domain and e.attempt_key = any(%(keys)s) and e.run = r.id
            where r.tenant = %(tenant)s and r.domain = %(domain)s and r.id = %(run)s
@@ -96,7 +99,7 @@ async def asked(tx: Transaction, key: RunKey, fence: int, attempt_keys: Sequence
     if not rows:
         raise claims.not_held(key, fence)
     found = {row["attempt_key"]: effects.opened(tx, row) for row in rows if row["attempt_key"] is not None}
-    return Asked(claims.held_of(key, fence, rows[0]), found, rows[0]["at"])
+    return Asked(claims.held_of(key, fence, rows[0]), found, rows[0]["at"], rows[0]["current_release"])
 
 
 async def nearby(

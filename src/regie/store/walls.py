@@ -23,6 +23,8 @@ from regie.store.database import TENANT, explained
 
 LOCK: Final = 7_238_415_005
 """Advisory lock under which one process at a time builds; any number that nothing else uses."""
+PATIENCE: Final = "-c lock_timeout=3s"
+"""A table is locked for a moment while it gets a policy: whoever comes behind must not wait for long."""
 LONGEST_NAME: Final = 63
 """Bytes of a role's name; PostgreSQL cuts off what is longer."""
 
@@ -129,10 +131,10 @@ async def build(dsn: str, logins: Sequence[Login]) -> list[str]:
 
     Raises:
         WallRefused: The owner may not make roles, or a role may more than it should.
-        Unavailable: The database does not answer.
+        Unavailable: The database does not answer, or a table is in use for long; try again.
     """
     with explained(None):
-        async with await AsyncConnection[Any].connect(dsn, connect_timeout=10) as connection:
+        async with await AsyncConnection[Any].connect(dsn, connect_timeout=10, options=PATIENCE) as connection:
             await connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
             [[deployment]] = await _rows(connection, "select name from regie.deployment")
             roles = [login.role(deployment) for login in logins]

@@ -26,6 +26,7 @@ from regie.web import (
     schedules,
     steering,
     tokens,
+    why,
     workflows,
 )
 from regie.web.identify import NOBODY, Doorkeeper, WaysIn
@@ -40,7 +41,7 @@ from regie.web.pages import steering as steering_pages
 from regie.web.pages import tokens as token_pages
 from regie.web.problems import Told, answer_errors, document
 
-API = (inbound, runs, steering, approvals, events, workflows, schedules, figures, tokens, audit_logs, contract)
+API = (inbound, runs, why, steering, approvals, events, workflows, schedules, figures, tokens, audit_logs, contract)
 
 PAGES = (
     assets,

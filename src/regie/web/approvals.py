@@ -13,6 +13,7 @@ from regie.store.approvals import Approval
 from regie.store.keys import Cursor
 from regie.web.answers import ApprovalLine, Page
 from regie.web.means import Asking, BodyOf, Having
+from regie.web.permitting import noting, require_decide, seen_approvals, sight_of
 from regie.web.problems import Conflict
 from regie.web.seeing import approval_for
 
@@ -43,13 +44,14 @@ async def list_approvals(
     async with means.database.reading() as tx:
         found = await approvals.list_approvals(
             tx,
-            sight=caller.sight,
+            sight=await sight_of(tx, caller),
             status="open" if status == "open" else None,
             limit=limit,
             before=Cursor.parse(before.replace(" ", "+")) if before else None,
         )
+        seen = await seen_approvals(tx, caller, found)
     more = str(found[-1].cursor) if len(found) == limit else None
-    return Page(items=[ApprovalLine.of(approval) for approval in found], next=more)
+    return Page(items=[ApprovalLine.of(approval) for approval in seen], next=more)
 
 
 @router.get("/{approval}")
@@ -64,12 +66,13 @@ async def decide(
     means: Having, caller: Asking, approval: str, said: Annotated[Decision, Depends(BodyOf(Decision))]
 ) -> ApprovalLine:
     """Say yes or no to the plan one has seen. Once, and only as a person who was asked."""
-    async with means.database.transaction() as tx:
+    async with noting(means.database), means.database.transaction() as tx:
         shown = await approval_for(tx, caller, approval)
-        if not caller.address:
-            raise Denied(f"{caller.named} cannot decide.", hint="Sign in as the person who was asked.")
-        _require_open(shown)
-        _require_seen(shown, said)
+        if caller.address:
+            _require_open(shown)
+            _require_seen(shown, said)
+        permitted = await require_decide(tx, caller, shown, said.decision)
+        about = permitted.told if caller.mfa_age_s is None else {**permitted.told, "mfa_age_s": int(caller.mfa_age_s)}
         try:
             await approvals.decide(
                 tx,
@@ -78,7 +81,7 @@ async def decide(
                 person=caller.address,
                 decision=said.decision,
                 comment=said.comment,
-                told={} if caller.mfa_age_s is None else {"mfa_age_s": int(caller.mfa_age_s)},
+                told=about,
             )
         except Denied:
             # Somebody may have been faster: then that is the reason, and who it was.

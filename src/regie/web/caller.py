@@ -62,11 +62,15 @@ class Caller:
             OutOfReach: They may not; says what is missing and what there is. Whether the place exists is not told.
         """
         if not self.may(act, tenant, domain, workflow):
-            raise OutOfReach(
-                f"This needs `{act}` in {place_in_words(tenant, domain, workflow)}.",
-                missing={"act": act, "tenant": tenant, "domain": domain, "workflow": workflow},
-                hint=f"{self.named} has {self.reach.in_words()}.",
-            )
+            raise self.out_of_reach(act, tenant, domain, workflow)
+
+    def out_of_reach(self, act: Act, tenant: str, domain: str, workflow: str = "") -> OutOfReach:
+        """What they are told when they may not."""
+        return OutOfReach(
+            f"This needs `{act}` in {place_in_words(tenant, domain, workflow)}.",
+            missing={"act": act, "tenant": tenant, "domain": domain, "workflow": workflow},
+            hint=f"{self.named} has {self.reach.in_words()}.",
+        )
 
     def require_operator(self) -> None:
         """Make sure that they may do everything everywhere.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
@@ -14,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 from regie.core import canonical
 from regie.core.errors import InvalidInput
 from regie.core.inputs import build_input
-from regie.core.reach import Act
 from regie.core.run import RunState, RunStatus
 from regie.engine.port import StartRequest
 from regie.store import approvals, audit, effects, figures, quotas, releases, run_lists, runs, steps
@@ -34,7 +34,8 @@ from regie.web.answers import (
 )
 from regie.web.caller import Caller
 from regie.web.means import Asking, BodyOf, Having, Means, current_release
-from regie.web.seeing import children_for, parent_for, run_for
+from regie.web.permitting import noting, require_start, sight_of
+from regie.web.seeing import children_for, parent_for, run_for, seen_of
 
 LARGEST_PAGE = 200
 LONGEST_WAIT_S = 25.0
@@ -114,7 +115,6 @@ async def start_run(  # noqa: PLR0917  FastAPI hands in parts of the request by 
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
 ) -> RunStarted:
     """Start a run; with an `Idempotency-Key` the same request never starts a second one."""
-    caller.require(Act.START, wanted.tenant, wanted.workflow.partition(".")[0], wanted.workflow)
     request = StartRequest(
         tenant=wanted.tenant,
         workflow=wanted.workflow,
@@ -137,9 +137,10 @@ async def start_run(  # noqa: PLR0917  FastAPI hands in parts of the request by 
 
 async def _start(means: Means, caller: Caller, wanted: StartRun, request: StartRequest) -> tuple[RunRow, bool]:
     """The run that a request comes to, and whether it is new."""
-    async with means.database.transaction() as tx:
+    async with noting(means.database), means.database.transaction() as tx:
+        decision = await require_start(tx, caller, wanted.tenant, wanted.workflow)
         release = await current_release(tx)
-        started = await means.engine.start_in(tx, request)
+        started = await means.engine.start_in(tx, replace(request, told=decision.told if decision else {}))
         if not started.is_new:
             await _require_same(tx, started.key, request)
         elif not wanted.ticket:
@@ -179,13 +180,14 @@ async def list_runs(means: Having, caller: Asking, wanted: Annotated[Filter, Que
             workflow=wanted.workflow,
             ticket=wanted.ticket,
             is_late=wanted.late,
-            sight=caller.sight,
+            sight=await sight_of(tx, caller),
             limit=wanted.limit + 1,
             before=wanted.cursor,
         )
-    has_more = len(rows) > wanted.limit
-    shown = rows[: wanted.limit]
-    return Page(items=[RunLine.of(row) for row in shown], next=str(shown[-1].cursor) if has_more else None)
+        shown = rows[: wanted.limit]
+        seen = await seen_of(tx, caller, shown)
+    following = str(shown[-1].cursor) if len(rows) > wanted.limit else None
+    return Page(items=[RunLine.of(row) for row in seen], next=following)
 
 
 @router.get("/{run}")

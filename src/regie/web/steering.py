@@ -13,19 +13,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from regie.core import canonical
 from regie.core.cancelling import is_too_late
-from regie.core.errors import Denied, InvalidInput
+from regie.core.errors import InvalidInput
 from regie.core.reach import Act
 from regie.core.run import Cancelled, Paused, Resumed, RunState
 from regie.engine.port import RerunRequest
+from regie.policy.cedar import Decision
+from regie.policy.people import Steering
 from regie.store import runs
 from regie.store.database import Transaction
 from regie.store.runs import RunRow
 from regie.web.answers import RunCancelled, RunHeld, RunStarted, RunWoken
 from regie.web.caller import Caller
-from regie.web.means import Asking, BodyOf, Having, Means, current_release
+from regie.web.means import Asking, BodyOf, Having, Means
+from regie.web.permitting import noting, require_steer
 from regie.web.problems import Conflict
-from regie.web.seeing import asked_for, run_for
+from regie.web.seeing import run_for
 
+ASKERS_STEER = f"Only who asked for a run, or who has `{Act.STEER}` where it is, can do that."
+PAUSED_BY_ANOTHER = "Somebody else has paused this run: they can resume it, or an operator."
 LONGEST_REASON = 2000
 
 router = APIRouter(prefix="/v1/runs/{run}")
@@ -51,11 +56,6 @@ class Rerun(BaseModel):
 Why = Annotated[Reason, Depends(BodyOf(Reason))]
 
 
-def may_steer(caller: Caller, row: RunRow) -> bool:
-    """Whether a caller may cancel, pause and resume a run: operators, and whoever asked for it."""
-    return caller.may(Act.STEER, *row.key[:2], row.workflow) or asked_for(caller, row)
-
-
 async def cancel(means: Means, caller: Caller, run: str, reason: str) -> RunCancelled:
     """Cancel a run.
 
@@ -63,9 +63,10 @@ async def cancel(means: Means, caller: Caller, run: str, reason: str) -> RunCanc
         NotFound, Denied: The caller may not see it, or not cancel it.
         Conflict: It is over, or about to be.
     """
-    async with means.database.transaction() as tx:
-        row, state = await _unfinished(tx, caller, run, "cancel")
-        await runs.cancel(tx, row.key, caller.actor, Cancelled(by=_name(caller), reason=reason))
+    async with noting(means.database), means.database.transaction() as tx:
+        row, state, decision = await _unfinished(tx, caller, run, "cancel")
+        event = Cancelled(by=_name(caller), reason=reason)
+        await runs.cancel(tx, row.key, caller.actor, event, told=decision.told)
     return RunCancelled(id=row.key.run, status=state.status)
 
 
@@ -76,11 +77,12 @@ async def pause(means: Means, caller: Caller, run: str, reason: str) -> RunHeld:
         NotFound, Denied: The caller may not see it, or not pause it.
         Conflict: It is over, or about to be.
     """
-    async with means.database.transaction() as tx:
-        row, state = await _unfinished(tx, caller, run, "pause")
+    async with noting(means.database), means.database.transaction() as tx:
+        row, state, decision = await _unfinished(tx, caller, run, "pause")
         if state.cancelled is not None or await runs.is_cancelled(tx, row.key):
             raise Conflict("This run is being cancelled.")
-        await runs.pause(tx, row.key, caller.actor, Paused(by=_name(caller), reason=reason))
+        event = Paused(by=_name(caller), reason=reason)
+        await runs.pause(tx, row.key, caller.actor, event, told=decision.told)
         held = await runs.pause_of(tx, row.key)
     return RunHeld(id=row.key.run, status=state.status, is_paused=True, by=held.by if held else "")
 
@@ -92,16 +94,16 @@ async def resume(means: Means, caller: Caller, run: str, reason: str) -> RunHeld
         NotFound, Denied: The caller may not see it, or not resume it: what an operator has paused, operators resume.
         Conflict: It is over, or not paused.
     """
-    async with means.database.transaction() as tx:
-        row, state = await _unfinished(tx, caller, run, "resume")
+    async with noting(means.database), means.database.transaction() as tx:
+        row, state, _ = await _unfinished(tx, caller, run, "resume")
         held = await runs.pause_of(tx, row.key)
         if held is None:
             raise Conflict("This run is not paused.")
         if held.parent:
             raise Conflict(f"This run is paused with its parent, run {held.parent}.", hint="Resume that one.")
-        if not caller.may(Act.STEER, *row.key[:2], row.workflow) and not caller.is_person(held.by):
-            raise Denied("Somebody else has paused this run.", hint="They can resume it, or an operator.")
-        await runs.resume(tx, row.key, caller.actor, Resumed(by=_name(caller), reason=reason))
+        decision = await require_steer(tx, caller, row, "resume", PAUSED_BY_ANOTHER, paused_by=held.by)
+        event = Resumed(by=_name(caller), reason=reason)
+        await runs.resume(tx, row.key, caller.actor, event, told=decision.told)
         still = await runs.pause_of(tx, row.key)
     by = still.by if still else _name(caller)
     return RunHeld(id=row.key.run, status=state.status, is_paused=still is not None, by=by)
@@ -114,10 +116,9 @@ async def rerun(means: Means, caller: Caller, run: str, wanted: Rerun, idempoten
         NotFound, Denied: The caller may not see it, or not start runs.
         InvalidInput: It cannot be repeated from there; or the key was used for another request.
     """
-    async with means.database.transaction() as tx:
+    async with noting(means.database), means.database.transaction() as tx:
         row = await run_for(tx, caller, run)
-        caller.require(Act.START, *row.key[:2], row.workflow)
-        await current_release(tx)
+        decision = await require_steer(tx, caller, row, "rerun")
         key = str(uuid.uuid4())
         if idempotency_key is not None:
             key = canonical.digest(["POST /v1/runs/rerun", caller.actor.type, caller.actor.id, idempotency_key])
@@ -127,6 +128,7 @@ async def rerun(means: Means, caller: Caller, run: str, wanted: Rerun, idempoten
             trigger_key=f"rerun:{key}",
             started_by=caller.actor,
             is_current=wanted.release == "current",
+            told=decision.told,
         )
         started = await means.engine.rerun_in(tx, request)
         if not started.is_new:
@@ -139,24 +141,23 @@ async def rerun(means: Means, caller: Caller, run: str, wanted: Rerun, idempoten
     return RunStarted.of(new, is_new=started.is_new)
 
 
-async def _unfinished(tx: Transaction, caller: Caller, run: str, doing: str) -> tuple[RunRow, RunState]:
+async def _unfinished(
+    tx: Transaction, caller: Caller, run: str, steering: Steering
+) -> tuple[RunRow, RunState, Decision]:
     """A run that can still be steered, locked, so that no worker ends it otherwise from here on."""
     row = await run_for(tx, caller, run)
-    if not may_steer(caller, row):
-        raise Denied(
-            f"Only who asked for a run, or who has `{Act.STEER}` where it is, can {doing} it.",
-            hint=f"{caller.named} has {caller.reach.in_words()}.",
-        )
+    # Of who has paused it more is asked when that is known.
+    decision = await require_steer(tx, caller, row, steering, ASKERS_STEER, paused_by=caller.address)
     state = RunState.model_validate_json(await runs.state_of(tx, row.key, lock=True))
     if state.status.is_final:
         raise Conflict(f"This run is over: {state.status}.")
     if is_too_late(state):
         raise Conflict("This run has come to its end and is telling the ticket so.")
-    return row, state
+    return row, state, decision
 
 
 def _name(caller: Caller) -> str:
-    return caller.address or "the operator"
+    return caller.address or ("the operator" if caller.actor.type == "operator" else caller.named)
 
 
 @router.post("/cancel", status_code=status.HTTP_202_ACCEPTED)
@@ -180,12 +181,11 @@ async def resume_run(means: Having, caller: Asking, run: str, why: Why) -> RunHe
 @router.post("/wake", status_code=status.HTTP_202_ACCEPTED)
 async def wake_run(means: Having, caller: Asking, run: str, why: Why) -> RunWoken:  # noqa: ARG001  an empty body, read
     """Make a run ready that was set aside or that nothing would wake, once its cause is mended."""
-    caller.require_somewhere(Act.STEER)
-    async with means.database.transaction() as tx:
+    async with noting(means.database), means.database.transaction() as tx:
         row = await run_for(tx, caller, run)
-        caller.require(Act.STEER, *row.key[:2], row.workflow)
+        decision = await require_steer(tx, caller, row, "wake")
         await runs.state_of(tx, row.key, lock=True)
-        if not await runs.wake(tx, row.key, caller.actor):
+        if not await runs.wake(tx, row.key, caller.actor, told=decision.told):
             now = await runs.get(tx, row.key)
             stands = now.status if now is not None else row.status
             raise Conflict(

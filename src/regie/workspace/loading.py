@@ -1,6 +1,6 @@
 """From folders to a release: `domain.yaml`, `workflows/*.yaml`, `tenants/*.yaml`, everything checked before it counts.
 
-A workspace folder may hold `tenants/` and `domains/`; Regie's own domains are always there.
+A workspace folder may hold `tenants/`, `domains/` and `policies/`; Regie's own domains and policies are always there.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from regie.core.reading import Draft, read_draft
 from regie.core.release import Release
 from regie.core.source import decode, read_record, read_source
 from regie.core.tenant import Domain, Tenant
+from regie.workspace.policies import golden_faults, read_policies
 
 SHIPPED = Path(shipped.__file__).parent
 """Where Regie's own domains are."""
@@ -77,14 +78,19 @@ def load_release(workspace: Path | None, catalogue: Catalogue) -> Release:
     known = _known(drafts.values())
     for file, draft in drafts.items():
         _check_workflow(reading, file, draft, catalogue, known)
-    if reading.faults:
-        raise DefinitionError(reading.faults)
-    return Release(
+    policies, faults = read_policies(workspace)
+    if reading.faults or faults:
+        raise DefinitionError([*reading.faults, *faults])
+    release = Release(
         definitions=reading.definitions,
         domains=reading.domains,
         tenants=reading.tenants,
         blocks={name: tuple(need.name for need in block.needs) for name, block in catalogue.items()},
+        policies=policies,
     )
+    if faults := golden_faults(workspace, release):
+        raise DefinitionError(faults)
+    return release
 
 
 def read_workflow(file: Path, catalogue: Catalogue, workspace: Path | None = None) -> Definition:

@@ -20,7 +20,8 @@ from regie.core.capabilities.tls import Code, Finding
 from regie.kit.tls.handshake import NotShown, Shown, _why
 from regie.kit.tls.reaching import Unreached
 from regie_sandbox.authority import BORN, Wanted, issue, ocsp_answer
-from tests.counterparts.tls import context, serving, until_the_end
+from regie_sandbox.tls_farm import until_the_end
+from tests.counterparts.tls import context, serving
 
 from .servers import QUICK, client
 

@@ -21,7 +21,8 @@ from regie.kit.tls.reaching import Reach
 from regie.kit.tls.scanning import Bounds, Line, Scanner
 from regie.kit.tls.trust import Roots
 from regie_sandbox.authority import BORN, Wanted, issue
-from tests.counterparts.tls import context, farm, serving, until_the_end
+from regie_sandbox.tls_farm import until_the_end
+from tests.counterparts.tls import context, farm, serving
 
 from .servers import LOOPBACK, client
 

@@ -129,3 +129,14 @@ def test_authorities_in_a_circle_end() -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_same_certificate_twice_does_not_confuse(count: int) -> None:
     assert roots(ROOT).path(parsed(LEAF, *[LEAF, MIDDLE] * count), NOW).fault is None
+
+
+def test_a_chain_is_judged_for_its_own_moment_whatever_was_judged_before() -> None:
+    trusted = roots(ROOT)
+    later = issue(Wanted("later", NAMES, NOW + timedelta(days=10), timedelta(days=90)), MIDDLE)
+    assert trusted.path(parsed(LEAF, MIDDLE), NOW).fault is None
+    assert trusted.path(parsed(later, MIDDLE), NOW + timedelta(days=11)).fault is None
+    short = issue(Wanted("Short", is_authority=True, lifetime=timedelta(days=150)), ROOT)
+    long = issue(Wanted("long", NAMES, lifetime=timedelta(days=300)), short)
+    assert trusted.path(parsed(long, short), NOW).fault is None
+    assert trusted.path(parsed(long, short), NOW + timedelta(days=100)).fault is Code.EXPIRED

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from regie.core.capabilities import certificate, tls
 from regie.core.errors import InvalidInput
 from regie.kit.connector import Connector, Read, provides
+from regie.kit.paging import page_after, pages_of
 from regie.kit.tls.certificates import Parsed
-from regie.kit.tls.judging import summed_up
+from regie.kit.tls.judging import in_words, summed_up
 from regie.kit.tls.looking import Tls as Looking
 
 FILES_OF_A_PAGE = 50
@@ -62,21 +65,34 @@ class Tls(Connector):
 
         async def read(self, want: tls.Files) -> tls.FilePage:
             """A file that holds no certificate is a finding."""
-            paths, cursor = _page(await self.tls.files(), want.cursor)
-            return tls.FilePage(files=[await self.tls.look_at_file(path) for path in paths], cursor=cursor)
+            files, cursor = await _page(self.tls, want.cursor)
+            inspected = [
+                tls.FileInspection(path=path, certificates=[each.facts for each in held], findings=findings)
+                for path, held, findings in files
+            ]
+            return tls.FilePage(files=inspected, cursor=cursor)
 
     @provides(certificate.LIST, permissions=["files:read"])
     class ListCertificates(Read[certificate.Source, certificate.Inventory]):
-        """List the certificates of the connection's files; one is known by its path and its place in the file."""
+        """List the certificates of the connection's files, each known by its path.
+
+        A file is what its first certificate is for, as servers read it; what is wrong with the others of its chain is
+        wrong with the file.
+        """
 
         async def read(self, want: certificate.Source) -> certificate.Inventory:
-            """Files without a certificate are left out; looking at files says what is wrong with them."""
-            paths, cursor = _page(await self.tls.files(), want.cursor)
-            listed: list[certificate.Certificate] = []
-            for path in paths:
-                held = await self.tls.certificates_if_any(path)
-                listed += [_in_inventory(path, number, each) for number, each in enumerate(held)]
-            return certificate.Inventory(certificates=listed, cursor=cursor)
+            """A file that cannot be read is listed as such."""
+            files, cursor = await _page(self.tls, want.cursor)
+            return certificate.Inventory(certificates=[_in_inventory(*each) for each in files], cursor=cursor)
+
+    @provides(certificate.LIST_PAGES, permissions=["files:read"])
+    class ListFilePages(Read[certificate.CertificateList, certificate.Pages]):
+        """Count the connection's files."""
+
+        async def read(self, want: certificate.CertificateList) -> certificate.Pages:  # noqa: ARG002  as for endpoints
+            """A page begins after the last path of the one before."""
+            paths = sorted(await self.tls.files())
+            return certificate.Pages(cursors=pages_of(paths, FILES_OF_A_PAGE), certificates=len(paths))
 
 
 async def _summaries(way: Looking, endpoints: list[tls.Endpoint]) -> tls.Summaries:
@@ -105,23 +121,26 @@ def _begin(cursor: str) -> int:
     return int(cursor or 0)
 
 
-def _page(paths: list[str], cursor: str) -> tuple[list[str], str]:
-    """Those that follow the cursor, and the cursor of the next page: the last path of this one."""
-    following = [path for path in paths if path > cursor]
-    page = following[:FILES_OF_A_PAGE]
-    return page, page[-1] if len(following) > len(page) else ""
+async def _page(way: Looking, cursor: str) -> tuple[list[tuple[str, list[Parsed], list[tls.Finding]]], str]:
+    """Files of a page with what they hold and what is wrong, and the cursor of the next page."""
+    files = await way.files()
+    paths, following = page_after(sorted(files), cursor, FILES_OF_A_PAGE)
+    return [(path, *await way.look_at_file(files[path])) for path in paths], following
 
 
-def _in_inventory(path: str, number: int, held: Parsed) -> certificate.Certificate:
-    facts = held.facts
+def _in_inventory(path: str, held: Sequence[Parsed], findings: Sequence[tls.Finding]) -> certificate.Certificate:
+    if not held:
+        return certificate.Certificate(id=path, names=[], state="unreadable", findings=in_words(findings))
+    facts = held[0].facts
     return certificate.Certificate(
-        id=path if number == 0 else f"{path}#{number}",
+        id=path,
         names=sorted(name.lower() for name in facts.names),
         serial=facts.serial,
-        issuer=held.issuer_name,
+        issuer=held[0].issuer_name,
         authority_key=facts.authority_key,
         not_before=facts.not_before,
         not_after=facts.not_after,
         key=facts.key,
         state="imported",
+        findings=in_words(findings),
     )

@@ -32,9 +32,15 @@ class Certificate(Record):
         authority_key: Key identifier of the issuer, lower-case hexadecimal; with the serial it names the certificate to
             its authority (RFC 9773, 4.1). Empty where the certificate does not tell.
         key: Kind and size of its key, such as `rsa-2048`.
-        state: `issued`, `pending`, `expired`, `revoked`, `failed` or `imported`.
+        state: `issued`, `pending`, `expired`, `revoked`, `failed`, `imported`, or `unreadable`: there is something that
+            should be a certificate.
         renewed_by: Who renews it, in words: `source` does by itself, `regie`, `nobody`.
+        renewal: How the source's own renewal of it stands: `pending`, `waits_for_proof`, `done`, `failed`; empty where
+            none is known.
         used_by: What uses it, as the source names that.
+        is_used: No where the source knows that nothing uses it.
+        findings: What is wrong with it as far as the source can see: codes as in `tls`, and `renewal_failed`; the cause
+            stands behind a colon.
     """
 
     id: str
@@ -47,7 +53,10 @@ class Certificate(Record):
     key: str = ""
     state: str = "issued"
     renewed_by: str = "nobody"
+    renewal: str = ""
     used_by: list[str] = []
+    is_used: bool = True
+    findings: list[str] = []
 
 
 class Source(Record):
@@ -62,6 +71,23 @@ class Inventory(Record):
 
     certificates: list[Certificate]
     cursor: str = ""
+
+
+class CertificateList(Record):
+    """The list of certificates of a source."""
+
+    connection: str = ""
+
+
+class Pages(Record):
+    """Where each page of such a list begins, in its order; an empty list has none.
+
+    Attributes:
+        certificates: How many are listed.
+    """
+
+    cursors: list[str]
+    certificates: int
 
 
 class CertificateQuery(Record):
@@ -193,8 +219,18 @@ class Target(Record):
     connection: str = ""
 
 
+NOTHING = "nothing"
+"""In place of a certificate: the target is to have none."""
+
+
 class Deployment(Record):
-    """A kept certificate to put in place at a target; an empty one means what was there before Regie came."""
+    """A certificate to put in place at a target.
+
+    Attributes:
+        certificate: Reference of a kept one. Where the target takes its certificates from a store, also the store's own
+            name of one, such as an ARN, or `nothing`. Empty means what was there before Regie came, where the target
+            keeps that itself.
+    """
 
     target: str
     certificate: str
@@ -208,17 +244,17 @@ class DeployedState(Record):
         serial: What it serves to whoever connects; empty when it serves none.
         connection: As it was asked for, so that the answer says where to ask again.
         certificate: Reference of the same certificate where Regie keeps it, else empty.
+        restore: What `certificate.deploy` takes to have this very certificate in place again, whoever put it there.
         installed: Serial of what is written in its configuration; differs from `serial` until it has reloaded.
-        former: Reference of what was in place before, where that is known.
     """
 
     target: str
     serial: str
+    restore: str
     connection: str = ""
     certificate: str = ""
     installed: str = ""
     not_after: AwareDatetime | None = None
-    former: str = ""
 
 
 class Importing(Record):
@@ -247,6 +283,13 @@ class PublicationState(Record):
 
 
 LIST = Capability("certificate.list", Effect.READ, Source, Inventory, "List the certificates of a source.")
+LIST_PAGES = Capability(
+    "certificate.list_pages",
+    Effect.READ,
+    CertificateList,
+    Pages,
+    "Find out how many pages of certificates a source has.",
+)
 FIND = Capability("certificate.find", Effect.READ, CertificateQuery, Certificate, "Look one certificate up.")
 RENEWAL_WINDOW = Capability(
     "certificate.renewal_window",

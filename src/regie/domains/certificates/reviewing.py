@@ -1,4 +1,4 @@
-"""Compares what endpoints present with what the inventory knows: what is new, what was renewed, what has to be done."""
+"""Compares what was seen with what the inventory knows: what is new, what was renewed, what has to be done."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from regie.core.block import Context, block
 from regie.core.capabilities import certificate, record, tls
 from regie.core.capability import Record
 from regie.core.errors import Denied, InvalidInput, Terminal
+from regie.core.server_name import is_for
+from regie.domains.certificates.sightings import Sighting, presented, stored
 from regie.domains.certificates.stages import Marks, Rules, Stage, Window, in_words, marks_of, told
 
-ENDPOINT, REMINDER, RENEWAL = "endpoint", "reminder", "renewal"
-"""Kinds of records: what is known of an endpoint, what people are told about, what is being renewed."""
+CERTIFICATE, REMINDER, RENEWAL = "certificate", "reminder", "renewal"
+"""Kinds of records: where certificates are, what people are told about, what is being renewed."""
+SILENT_AFTER = timedelta(days=2)
+"""One place speaks for a certificate that is in several. When it says nothing for so long, another one does."""
 RENEWAL_FORGOTTEN_AFTER = timedelta(days=7)
 """A renewal that says nothing for so long counts as lost, and another one begins."""
 RUNNING = "running"
@@ -87,13 +91,13 @@ class Settled(Record):
 
 
 class Review(Record):
-    """What a look at some endpoints has come to.
+    """What a look at some places has come to.
 
     Attributes:
         at: When; the database's time.
         seen: How many were looked at.
-        fresh: Endpoints that were never seen before.
-        unreachable: Endpoints that presented nothing this time; what was known of them is kept.
+        fresh: Places that were never seen before.
+        unreachable: Places that showed nothing this time; what was known of them is kept.
         attention: Certificates that people have to be told about, each once.
         renew: Certificates to renew now.
         settled: What needs no attention any more.
@@ -110,11 +114,10 @@ class Review(Record):
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """One endpoint: what the inventory shall say of it, and what that means."""
+    """One place: what the inventory shall say of it, and what that means."""
 
-    key: str
+    sighting: Sighting
     kept: record.NewRecord
-    name: str
     serial: str
     marks: Marks | None
     stage: Stage
@@ -122,100 +125,101 @@ class _Seen:
     entry: str
 
     @property
+    def key(self) -> str:
+        """How the inventory names the place."""
+        return self.kept.key
+
+    @property
     def certificate(self) -> str:
         """Names the certificate and so its period."""
-        return _certificate(self.kept.value)
+        return _certificate(self.kept)
 
 
 @block("certificate.review", needs=(record.PUT, record.FIND, certificate.RENEWAL_WINDOW), timeout_s=120.0)
 async def review(
     ctx: Context,
     *,
-    endpoints: list[tls.Summary],
+    endpoints: list[tls.Summary] = [],  # noqa: B006  read for the block's arguments, never changed
+    certificates: list[certificate.Certificate] = [],  # noqa: B006  likewise
+    connection: str = "",
     managed: dict[str, JsonValue] = {},  # noqa: B006  read for the block's arguments, never changed
     owners: list[Ownership] = [],  # noqa: B006  read for the block's arguments, never changed
     channel: str = "",
     rules: Rules | None = None,
 ) -> Review:
-    """Bring the inventory up to date with what endpoints present, and say what has to be done.
+    """Bring the inventory up to date with what was seen, and say what has to be done.
 
-    The authority of a managed certificate is asked when it wants it renewed; where it does not say, the part of the
-    lifetime in `rules` counts. What an endpoint presented last is kept while it cannot be reached.
+    `connection` is the one that listed the certificates. The authority of a managed certificate is asked when it wants
+    it renewed; where it does not say, the part of the lifetime in `rules` counts. What was seen last is kept while a
+    place shows nothing.
 
     Example:
         uses: certificate.review
         with: { endpoints: "${{ steps.page.endpoints }}", managed: "${{ settings.managed }}" }
     """
     entries = {name: _entry(name, given) for name, given in managed.items()}
-    by_key = {key_of(each): each for each in endpoints}
-    known = await ctx.call(record.FIND, record.RecordQuery(kind=ENDPOINT, keys=list(by_key)))
+    places = [*map(presented, endpoints), *(stored(each, connection) for each in certificates)]
+    by_key = {each.key: each for each in places}
+    known = await ctx.call(record.FIND, record.RecordQuery(kind=CERTIFICATE, keys=list(by_key)))
     before = {each.key: each for each in known.records}
     seen = [
-        await _look_at(ctx, key, each, before.get(key), known.at, entries, owners, rules or Rules())
+        await _look_at(ctx, each, before.get(key), known.at, entries, owners, rules or Rules())
         for key, each in by_key.items()
     ]
-    put = await ctx.call(record.PUT, record.Putting(kind=ENDPOINT, records=[each.kept for each in seen]))
+    put = await ctx.call(record.PUT, record.Putting(kind=CERTIFICATE, records=[each.kept for each in seen]))
     formers = {each.key: each.former for each in put.records}
     attention, settled = await _people(ctx, seen, formers, known.at, channel)
     return Review(
         at=known.at,
         seen=len(seen),
         fresh=[each.key for each in seen if formers[each.key] is None],
-        unreachable=[key for key, each in by_key.items() if not each.reached],
+        unreachable=[key for key, each in by_key.items() if each.shown is None],
         attention=attention,
         renew=await _renewals(ctx, seen, known.at),
         settled=settled,
     )
 
 
-def key_of(endpoint: tls.Summary) -> str:
-    """How the inventory names an endpoint: by the name that is asked for, and where if that is another host."""
-    if endpoint.server_name in {"", endpoint.host}:
-        return f"{endpoint.host}:{endpoint.port}"
-    return f"{endpoint.server_name} at {endpoint.host}:{endpoint.port}"
-
-
-async def _look_at(  # noqa: PLR0917  everything that decides over one endpoint
+async def _look_at(  # noqa: PLR0917  everything that decides over one place
     ctx: Context,
-    key: str,
-    shown: tls.Summary,
+    sighting: Sighting,
     before: record.KeptRecord | None,
     now: datetime,
     entries: dict[str, Managed],
     owners: Sequence[Ownership],
     rules: Rules,
 ) -> _Seen:
-    name = shown.server_name or shown.host
-    entry = next((each for each, managed in entries.items() if _is_for(name, managed.names)), "")
-    owner = next((each for each in owners if _fits(name, each.names)), Ownership(names=[]))
-    last = _presented(shown) if shown.reached else dict(before.value if before else {})
+    names, shown = sighting.names, sighting.shown
+    entry = next((each for each, managed in entries.items() if _is_for_all(managed.names, names)), "")
+    owner = next((each for each in owners if any(_fits(name, each.names) for name in names)), Ownership(names=[]))
+    last = dict(shown if shown is not None else before.value if before else {})
     not_before, not_after = _moment(last, "not_before"), _moment(last, "not_after")
-    renewed_by = "regie" if entry else owner.renewed_by or "nobody"
+    renewed_by = sighting.renewed_by or ("regie" if entry else owner.renewed_by or "nobody")
+    entry = "" if sighting.renewed_by else entry
     marks = None
     if not_before is not None and not_after is not None:
-        window = await _window(ctx, shown, entries[entry]) if entry and shown.reached else None
-        by_hand = renewed_by == "nobody"
+        window = await _window(ctx, sighting, str(last["serial"]), entries[entry]) if entry and shown else None
+        by_hand = renewed_by == "nobody" or sighting.is_stuck
         marks = marks_of(str(last["serial"]), not_before, not_after, rules, by_hand=by_hand, window=window)
-    stage = marks.stage(now) if marks else Stage.UNSEEN
+    stage = (marks.stage(now) if sighting.is_used else Stage.UNUSED) if marks else Stage.UNSEEN
     value: dict[str, JsonValue] = {
         **last,
-        "name": name,
-        "findings": list(shown.findings),
+        **(sighting.more or {}),
+        "name": sighting.name,
+        "findings": list(sighting.findings),
         "owner": owner.owners[0] if owner.owners else "",
         "renewed_by": renewed_by,
-        "last_seen": now.isoformat() if shown.reached else last.get("last_seen", ""),
+        "last_seen": now.isoformat() if shown else last.get("last_seen", ""),
     }
-    kept = record.NewRecord(key=key, state=stage, due_at=not_after, value=value)
-    return _Seen(key, kept, name, str(last.get("serial", "")), marks, stage, owner, entry)
+    due_at = not_after if sighting.is_used else None
+    kept = record.NewRecord(key=sighting.key, state=stage, due_at=due_at, value=value)
+    return _Seen(sighting, kept, str(last.get("serial", "")), marks, stage, owner, entry)
 
 
-def _certificate(value: dict[str, JsonValue]) -> str:
-    """Names the certificate that an endpoint presented: a renewed one has another serial, of one authority at least."""
-    return f"{value.get('serial', '')} {value.get('issuer', '')}"
-
-
-def _presented(shown: tls.Summary) -> dict[str, JsonValue]:
-    return shown.model_dump(mode="json", include={"serial", "issuer", "not_before", "not_after"})
+def _certificate(kept: record.NewRecord) -> str:
+    """Names the certificate of a place, by serial and end: its issuer is not told alike by all. Empty when unused."""
+    serial = kept.value.get("serial", "")
+    return f"{serial} {kept.value.get('not_after', '')}" if serial and kept.state != Stage.UNUSED else ""
 
 
 def _moment(value: dict[str, JsonValue], field: str) -> datetime | None:
@@ -223,11 +227,11 @@ def _moment(value: dict[str, JsonValue], field: str) -> datetime | None:
     return datetime.fromisoformat(text) if isinstance(text, str) and text else None
 
 
-async def _window(ctx: Context, shown: tls.Summary, entry: Managed) -> Window | None:
+async def _window(ctx: Context, sighting: Sighting, serial: str, entry: Managed) -> Window | None:
     """What the authority says. One that refuses to say anything about this certificate has not issued it."""
-    if not (shown.authority_key and shown.serial):
+    if not (sighting.authority_key and serial):
         return None
-    asked = certificate.RenewalQuery(authority_key=shown.authority_key, serial=shown.serial, connection=entry.authority)
+    asked = certificate.RenewalQuery(authority_key=sighting.authority_key, serial=serial, connection=entry.authority)
     try:
         found = await ctx.call(certificate.RENEWAL_WINDOW, asked)
     except (InvalidInput, Denied, Terminal):
@@ -245,28 +249,39 @@ async def _people(
     channel: str,
 ) -> tuple[list[Attention], list[Settled]]:
     """What people have to be told, and what they need not care about any more."""
-    noted = {each.certificate: each for each in reversed(seen) if each.stage.needs_ticket and each.marks}
+    noted: dict[str, list[_Seen]] = {}
     gone: dict[str, set[str]] = {}
     for each in seen:
+        if each.stage.needs_ticket and each.marks:
+            noted.setdefault(each.certificate, []).append(each)
         former = formers[each.key]
-        if former is not None and former.value.get("serial", "") not in {"", each.serial}:
-            gone.setdefault(_certificate(former.value), set()).add(each.key)
+        if former is not None and _certificate(former) not in {"", each.certificate}:
+            gone.setdefault(_certificate(former), set()).add(each.key)
     found = await ctx.call(record.FIND, record.RecordQuery(kind=REMINDER, keys=[*noted, *gone]))
     reminders = {each.key: each for each in found.records}
-    fresh = [
-        record.NewRecord(key=key, state="open", value={"name": each.name, "endpoint": each.key})
-        for key, each in noted.items()
-        if key not in reminders
+    speakers = {key: _speaker(places, reminders.get(key), now) for key, places in noted.items()}
+    speaking = {key: place for key, place in speakers.items() if place is not None}
+    attention = [_attention(key, each, reminders.get(key), now, channel) for key, each in speaking.items()]
+    # Put each time, so that it shows when its place was seen last.
+    notes = [
+        record.NewRecord(key=key, state="open", value={"name": told.name, "place": each.key})
+        for (key, each), told in zip(speaking.items(), attention, strict=True)
     ]
-    if fresh:
-        await ctx.call(record.PUT, record.Putting(kind=REMINDER, records=fresh))
-    attention = [_attention(key, each, reminders.get(key), now, channel) for key, each in noted.items()]
+    if notes:
+        await ctx.call(record.PUT, record.Putting(kind=REMINDER, records=notes))
     settled = [
         Settled(key=key, name=str(reminders[key].value["name"]), serial=key.partition(" ")[0])
-        for key, endpoints in gone.items()
-        if key in reminders and reminders[key].value["endpoint"] in endpoints
+        for key, places in gone.items()
+        if key in reminders and reminders[key].value["place"] in places
     ]
     return attention, settled
+
+
+def _speaker(places: Sequence[_Seen], reminder: record.KeptRecord | None, now: datetime) -> _Seen | None:
+    """The place that speaks for a certificate: the same one each day, or its owner would change with the page."""
+    if reminder is None or now - reminder.put_at > SILENT_AFTER:
+        return places[0]
+    return next((each for each in places if each.key == reminder.value["place"]), None)
 
 
 def _attention(key: str, seen: _Seen, reminder: record.KeptRecord | None, now: datetime, channel: str) -> Attention:
@@ -274,8 +289,8 @@ def _attention(key: str, seen: _Seen, reminder: record.KeptRecord | None, now: d
     is_urgent = seen.stage in {Stage.URGENT, Stage.EXPIRED}
     return Attention(
         key=f"certificate {key}",
-        # Several endpoints may present one certificate: the ticket keeps the name that it was opened with.
-        name=str(reminder.value["name"]) if reminder else seen.name,
+        # Several places may have one certificate: the ticket keeps the name that it was opened with.
+        name=str(reminder.value["name"]) if reminder else seen.sighting.name,
         stage=seen.stage,
         serial=seen.serial,
         left=in_words(seen.marks.expires_at - now),
@@ -295,7 +310,7 @@ async def _renewals(ctx: Context, seen: Sequence[_Seen], now: datetime) -> list[
     wanted = {
         key: Renewal(certificate=each.entry, serial=each.serial, key=key)
         for each in seen
-        if each.entry and each.marks and each.stage is not Stage.HEALTHY
+        if each.entry and each.marks and each.stage not in {Stage.HEALTHY, Stage.UNUSED}
         for key in [f"{each.entry} {each.serial}"]
     }
     if not wanted:
@@ -328,7 +343,6 @@ def _fits(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
 
 
-def _is_for(name: str, names: Sequence[str]) -> bool:
-    """Whether a certificate for these names is one for this name: a wildcard stands for one label (RFC 9525, 6.3)."""
-    wanted = {name.lower(), f"*.{name.lower().partition('.')[2]}"}
-    return any(each.lower() in wanted for each in names)
+def _is_for_all(managed: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether a renewal for these names takes the place of a certificate for those."""
+    return all(is_for(managed, name.lower()) for name in names)

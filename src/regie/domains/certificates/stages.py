@@ -26,6 +26,8 @@ class Stage(StrEnum):
 
     UNSEEN = "unseen"
     """Nothing has ever been presented."""
+    UNUSED = "unused"
+    """It lies in a store, and nothing uses it: it may end."""
     HEALTHY = "healthy"
     DUE = "due"
     """It is time to renew it."""

@@ -15,8 +15,8 @@ from OpenSSL import SSL
 from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 
 from regie.core.capabilities.tls import Code, Finding, StartTls
+from regie.core.server_name import as_address
 from regie.kit.tls.judging import found
-from regie.kit.tls.names import as_address
 from regie.kit.tls.reaching import Reach, Unreached, cause_of
 from regie.kit.tls.starttls import NotOffered, NotSpoken, start
 

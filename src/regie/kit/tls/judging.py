@@ -9,8 +9,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from regie.core.capabilities.tls import Code, Endpoint, Finding, Inspection, Summary
+from regie.core.server_name import is_for
 from regie.kit.tls.certificates import Parsed, has_weak_key, is_weakly_signed
-from regie.kit.tls.names import is_for
 from regie.kit.tls.trust import Path
 
 OLD_PROTOCOLS = frozenset({"SSLv2", "SSLv3", "TLSv1", "TLSv1.1"})
@@ -87,11 +87,16 @@ _OF_THE_FIRST = {"serial", "names", "issuer", "authority_key", "not_before", "no
 def summed_up(inspected: Inspection) -> Summary:
     """An inspection in few words."""
     kept = {"host", "port", "server_name", "reached", *_OF_THE_FIRST} - {"names", "key"}
-    words = [f"{each.code}:{each.cause}" if each.cause else str(each.code) for each in inspected.findings]
     severity = inspected.findings[0].severity if inspected.findings else "info"
     return Summary.model_validate(
-        {**inspected.model_dump(include=kept), "findings": list(dict.fromkeys(words)), "severity": severity}
+        {**inspected.model_dump(include=kept), "findings": in_words(inspected.findings), "severity": severity}
     )
+
+
+def in_words(findings: Iterable[Finding]) -> list[str]:
+    """Findings as summaries carry them: each code once, with its cause behind a colon where it has one."""
+    words = [f"{each.code}:{each.cause}" if each.cause else str(each.code) for each in findings]
+    return list(dict.fromkeys(words))
 
 
 def _lifetime(certificate: Parsed, position: int, now: datetime) -> list[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from regie.core.capabilities.tls import Code, Endpoint, FileInspection, Inspection
+from regie.core.capabilities.tls import Code, Endpoint, Finding, Inspection
 from regie.core.errors import AuthFailed, Denied, InvalidInput, Terminal
 from regie.kit.access import Calls
 from regie.kit.host import Host
@@ -50,14 +50,16 @@ class Tls:
                 shown[each.host, each.port, each.server_name, each.starttls] = each
         return [shown[each.host, each.port, each.server_name or each.host, each.starttls] for each in endpoints]
 
-    async def files(self) -> list[str]:
-        """The paths of the certificate files in the host's folders, sorted.
+    async def files(self) -> dict[str, str]:
+        """The paths of the certificate files in the host's folders, by how they are written for people.
+
+        A name that is no UTF-8 is written with its odd bytes spelled out.
 
         Raises:
             RegieError: What `Host.list_files` raises.
         """
-        paths = await self._host.list_files()
-        return sorted(path for path in paths if path[path.rfind(".") :].lower() in SUFFIXES)
+        paths = [path for path in await self._host.list_files() if path[path.rfind(".") :].lower() in SUFFIXES]
+        return {path.encode(errors="surrogateescape").decode(errors="backslashreplace"): path for path in paths}
 
     async def certificates(self, path: str) -> list[Parsed]:
         """The certificates of a file. What else is in it, keys above all, is seen by nobody.
@@ -68,25 +70,16 @@ class Tls:
         """
         return parse_file(await self._host.read(path) or b"")
 
-    async def certificates_if_any(self, path: str) -> list[Parsed]:
-        """The same, but none where there is none that can be read."""
-        try:
-            return await self.certificates(path)
-        except (AuthFailed, Denied, InvalidInput, Terminal):
-            return []
+    async def look_at_file(self, path: str) -> tuple[list[Parsed], list[Finding]]:
+        """What a file holds, and what is wrong with it; one that cannot be read holds nothing, and that is a finding.
 
-    async def look_at_file(self, path: str) -> FileInspection:
-        """What a file holds, and what is wrong with it; a file that cannot be read is a finding."""
+        Raises:
+            Unavailable: The host does not answer.
+        """
         try:
             held = await self.certificates(path)
         except AuthFailed:
-            return _unreadable(path, "forbidden", "The file may not be read.")
+            return [], [found(Code.UNREADABLE, "The file may not be read.", cause="forbidden")]
         except (Denied, InvalidInput, Terminal):
-            return _unreadable(path, "", "The file holds no certificate that can be read.")
-        return FileInspection(
-            path=path, certificates=[each.facts for each in held], findings=self._scanner.judge_file(held)
-        )
-
-
-def _unreadable(path: str, cause: str, text: str) -> FileInspection:
-    return FileInspection(path=path, certificates=[], findings=[found(Code.UNREADABLE, text, cause=cause)])
+            return [], [found(Code.UNREADABLE, "The file holds no certificate that can be read.")]
+        return held, self._scanner.judge_file(held)

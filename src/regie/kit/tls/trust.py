@@ -53,11 +53,9 @@ class Roots:
 
     def __init__(self, trusted: Iterable[Parsed]) -> None:
         self._trusted = {each.der: each for each in trusted}
+        self._certificates = [X509.from_cryptography(each.x509) for each in self._trusted.values()]
+        self._moment: datetime | None = None
         self._store = X509Store()
-        # A customer may trust an authority below a root, or one certificate that signed itself.
-        self._store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
-        for each in self._trusted.values():
-            self._store.add_cert(X509.from_cryptography(each.x509))
 
     def __len__(self) -> int:
         return len(self._trusted)
@@ -73,13 +71,29 @@ class Roots:
             now: Aware.
         """
         leaf, others = presented[0], presented[1:]
-        self._store.set_time(_within(leaf, now).astimezone(UTC))
+        store = self._at(_within(leaf, now).astimezone(UTC).replace(microsecond=0))
         rest = [X509.from_cryptography(each.x509) for each in others]
         try:
-            found = X509StoreContext(self._store, X509.from_cryptography(leaf.x509), rest).get_verified_chain()
+            found = X509StoreContext(store, X509.from_cryptography(leaf.x509), rest).get_verified_chain()
         except X509StoreContextError as error:
             return self._refused(presented, error)
         return Path(tuple(self._known(each, presented) for each in found))
+
+    def _at(self, moment: datetime) -> X509Store:
+        """A store that judges for a moment.
+
+        OpenSSL keeps to the first moment that a store is given (X509_VERIFY_PARAM_inherit in x509_vpm.c), so
+        another moment needs another store. Many chains that are looked at together share theirs.
+        """
+        if moment != self._moment:
+            store = X509Store()
+            # A customer may trust an authority below a root, or one certificate that signed itself.
+            store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
+            for each in self._certificates:
+                store.add_cert(each)
+            store.set_time(moment)
+            self._moment, self._store = moment, store
+        return self._store
 
     def _refused(self, presented: Sequence[Parsed], error: X509StoreContextError) -> Path:
         """Say why, in our words, and how far the chain can be followed all the same."""

@@ -25,6 +25,7 @@ from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
 from regie.web.pages.run_view import doing
 from regie.web.pages.visitor import Visiting, Visitor, form_of
+from regie.web.permitting import seen_approvals, sight_of
 from regie.web.problems import Conflict
 from regie.web.seeing import approval_for, is_asked
 
@@ -76,18 +77,20 @@ async def inbox(means: Having, visitor: Visiting, before: str | None = None) -> 
     me = visitor.caller.address
     async with means.database.reading() as tx:
         mine = await approvals.list_approvals(tx, approver=me, limit=PAGE)
-        others = await approvals.list_approvals(tx, sight=visitor.caller.sight, limit=PAGE) if visitor.may_look else []
+        sight = await sight_of(tx, visitor.caller)
+        others = await approvals.list_approvals(tx, sight=sight, limit=PAGE) if visitor.may_look else []
         before_that = Cursor.parse(before.replace(" ", "+")) if before else None
-        every = await approvals.list_approvals(
-            tx, sight=visitor.caller.sight, status=None, limit=PAGE, before=before_that
-        )
+        others = await seen_approvals(tx, visitor.caller, others)
+        every = await approvals.list_approvals(tx, sight=sight, status=None, limit=PAGE, before=before_that)
+        seen = await seen_approvals(tx, visitor.caller, every)
+        mine = await seen_approvals(tx, visitor.caller, mine)
     known = {approval.id for approval in mine}
     return page(
         "approvals.html",
         visitor,
         mine=mine,
         others=[approval for approval in others if approval.id not in known],
-        decided=[approval for approval in every if approval.status != "open"],
+        decided=[approval for approval in seen if approval.status != "open"],
         following=str(every[-1].cursor) if len(every) == PAGE else None,
     )
 

@@ -15,19 +15,20 @@ from pydantic import JsonValue
 from regie.core import canonical
 from regie.core.definition import Definition, InputField, InputType
 from regie.core.errors import InvalidInput, NotFound
-from regie.core.forms import LONGEST_TEXT, may_use, read_typed
-from regie.core.reach import Act
+from regie.core.forms import LONGEST_TEXT, read_typed
 from regie.core.release import Release
 from regie.core.run import RunState
 from regie.core.starts import FormStart
 from regie.core.tenant import Tenant
 from regie.engine.port import Started, StartRequest
+from regie.policy.cedar import Decision
 from regie.store import runs
 from regie.store.database import Transaction
 from regie.web.means import Having, current_release
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
 from regie.web.pages.visitor import Visiting, Visitor, read_form
+from regie.web.permitting import may_start_by_form
 
 TOKEN_FIELD = "token"  # noqa: S105  the name of a field
 PREFIX = "field."
@@ -69,10 +70,11 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Usable:
-    """A form that whoever looks may use."""
+    """A form that whoever looks may use, and what says so."""
 
     tenant: Tenant
     definition: Definition
+    decision: Decision
 
     @property
     def address(self) -> str:
@@ -116,7 +118,7 @@ async def send(means: Having, visitor: Visiting, request: Request, tenant: str, 
         given, read = read_typed(usable.definition, typed)
         if read.wrong:
             return _page(visitor, usable, typed, read.wrong, status=HTTPStatus.UNPROCESSABLE_ENTITY, token=token)
-        started = await means.engine.start_in(tx, _request(visitor, tenant, workflow, token, given))
+        started = await means.engine.start_in(tx, _request(visitor, usable, token, given))
         if not started.is_new and not await _is_same(tx, started, given):
             return _page(visitor, usable, typed, status=HTTPStatus.CONFLICT, before=started.key.run)
     return RedirectResponse(f"/runs/{started.key.run}", HTTPStatus.SEE_OTHER)
@@ -126,14 +128,10 @@ def _usable(release: Release, tenant: str, workflow: str, visitor: Visitor) -> U
     whose, definition = release.tenants.get(tenant), release.definitions.get(workflow)
     if whose is None or definition is None or definition.domain not in whose.domains:
         return None
-    starts = definition.starts(FormStart)
-    caller = visitor.caller
-    is_allowed = any(
-        caller.may(Act.START, tenant, definition.domain, workflow)
-        or may_use(start, lambda role: caller.holds(role, whose))
-        for start in starts
-    )
-    return Usable(whose, definition) if is_allowed else None
+    if not definition.starts(FormStart):
+        return None
+    decision = may_start_by_form(release, visitor.caller, tenant, workflow)
+    return Usable(whose, definition, decision) if decision.is_allowed else None
 
 
 def _form(release: Release, tenant: str, workflow: str, visitor: Visitor) -> Usable:
@@ -144,9 +142,9 @@ def _form(release: Release, tenant: str, workflow: str, visitor: Visitor) -> Usa
     return usable
 
 
-def _request(visitor: Visitor, tenant: str, workflow: str, token: str, given: dict[str, JsonValue]) -> StartRequest:
+def _request(visitor: Visitor, usable: Usable, token: str, given: dict[str, JsonValue]) -> StartRequest:
     """The trigger is the page that somebody sent, however often it arrives."""
-    actor = visitor.caller.actor
+    actor, tenant, workflow = visitor.caller.actor, usable.tenant.tenant, usable.definition.workflow
     return StartRequest(
         tenant=tenant,
         workflow=workflow,
@@ -154,6 +152,7 @@ def _request(visitor: Visitor, tenant: str, workflow: str, token: str, given: di
         started_by=actor,
         given=given,
         is_bounded=True,
+        told=usable.decision.told,
     )
 
 

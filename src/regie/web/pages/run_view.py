@@ -29,6 +29,7 @@ from regie.core.run import (
     StepStatus,
     written_place,
 )
+from regie.policy.people import Steering
 from regie.store import approvals, audit, effects, quotas, releases, run_lists, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
@@ -39,8 +40,8 @@ from regie.store.steps import StepRecord
 from regie.web.caller import Caller
 from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
+from regie.web.permitting import may_steer
 from regie.web.seeing import children_for, is_id, parent_for, run_for
-from regie.web.steering import may_steer
 from regie.web.step_times import StepTimes, times_of
 
 BAR = 100
@@ -228,25 +229,25 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
         leaves=[_leaf(leaf) for leaf in leaves],
         faults=await audit.verify(tx, row.key),
         paused=paused,
-        acts=_acts(caller, row, paused),
+        acts=await _acts(tx, caller, row, paused),
         reruns=await run_lists.reruns(tx, row.key),
         repeated_from=state.facts.rerun_from,
         cause=state.facts.cause,
     )
 
 
-def _acts(caller: Caller, row: RunRow, paused: Paused | None) -> list[tuple[str, str]]:
+async def _acts(tx: Transaction, caller: Caller, row: RunRow, paused: Paused | None) -> list[tuple[str, str]]:
     """What a caller may do with a run as it stands."""
+    acts: list[tuple[Steering, str]]
     if row.status.is_final:
-        may_start = caller.may(Act.START, *row.key[:2], row.workflow)
-        return [("rerun", "Repeat from a step")] if may_start and not row.dry else []
-    if not may_steer(caller, row):
-        return []
+        acts = [] if row.dry else [("rerun", "Repeat from a step")]
     # What is paused with its parent can be paused by itself as well; then it stays so when the parent goes on.
-    if paused is None or paused.parent:
-        return [("pause", "Pause"), ("cancel", "Cancel")]
-    may_resume = caller.may(Act.STEER, *row.key[:2], row.workflow) or caller.is_person(paused.by)
-    return [*([("resume", "Resume")] if may_resume else []), ("cancel", "Cancel")]
+    elif paused is None or paused.parent:
+        acts = [("pause", "Pause"), ("cancel", "Cancel")]
+    else:
+        acts = [("resume", "Resume"), ("cancel", "Cancel")]
+    by = paused.by if paused else ""
+    return [(act, words) for act, words in acts if (await may_steer(tx, caller, row, act, paused_by=by)).is_allowed]
 
 
 def _steps(

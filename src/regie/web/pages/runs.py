@@ -19,13 +19,15 @@ from regie.store import approvals, releases, run_lists, runs, sessions
 from regie.store.database import Transaction
 from regie.store.keys import Cursor
 from regie.store.runs import RunRow
+from regie.web.caller import Caller
 from regie.web.means import Having, Means
 from regie.web.pages.live import LOOK_AGAIN_AFTER_S, Watching
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import HEADERS, fragment, page
 from regie.web.pages.run_view import BAR, RunView, read_run
 from regie.web.pages.visitor import Visiting, Visitor, find_visitor
-from regie.web.seeing import run_for
+from regie.web.permitting import sight_of
+from regie.web.seeing import run_for, seen_of
 from regie.web.workflows import workflows_for
 
 PAGE = 50
@@ -78,14 +80,14 @@ class Filter(BaseModel):
 @router.api_route("/", methods=LOOKING)
 async def overview(means: Having, visitor: Visiting) -> Response:
     """What waits for whoever looks, what runs, what failed lately."""
-    sight = visitor.caller.sight
     async with means.database.reading() as tx:
+        sight = await sight_of(tx, visitor.caller)
         waiting = await approvals.list_approvals(tx, approver=visitor.caller.address, limit=FEW + 1)
         lists = [
             (
                 heading,
                 address,
-                await _listed(tx, await run_lists.list_runs(tx, status=status, sight=sight, limit=FEW)),
+                await _listed(tx, visitor.caller, await run_lists.list_runs(tx, status=status, sight=sight, limit=FEW)),
             )
             for heading, address, status in (
                 ("Waiting for people or time", "/runs?status=waiting", RunStatus.WAITING),
@@ -108,11 +110,11 @@ async def list_runs(means: Having, visitor: Visiting, wanted: Annotated[Filter, 
             status=wanted.status,
             workflow=wanted.workflow,
             ticket=wanted.ticket,
-            sight=visitor.caller.sight,
+            sight=await sight_of(tx, visitor.caller),
             limit=PAGE + 1,
             before=wanted.cursor,
         )
-        listed = await _listed(tx, rows[:PAGE])
+        listed = await _listed(tx, visitor.caller, rows[:PAGE])
         names = []
         if visitor.may_look:
             names = [each.workflow for each, _ in workflows_for(visitor.caller, await releases.current(tx))]
@@ -122,7 +124,8 @@ async def list_runs(means: Having, visitor: Visiting, wanted: Annotated[Filter, 
     )
 
 
-async def _listed(tx: Transaction, rows: Sequence[RunRow]) -> list[Listed]:
+async def _listed(tx: Transaction, caller: Caller, rows: Sequence[RunRow]) -> list[Listed]:
+    rows = await seen_of(tx, caller, rows)
     return [Listed(row, (await releases.get(tx, row.release)).definition(row.workflow).title) for row in rows]
 
 

@@ -10,9 +10,8 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from regie.core import reach
 from regie.core.definition import Definition
-from regie.core.errors import Denied, InvalidInput
+from regie.core.errors import InvalidInput
 from regie.core.run import RunState, StepStatus
 from regie.store import releases, runs
 from regie.web import steering
@@ -20,6 +19,7 @@ from regie.web.means import Having, Means
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
 from regie.web.pages.visitor import Visiting, Visitor, form_of
+from regie.web.permitting import may_steer, refused_steer
 from regie.web.problems import Conflict
 from regie.web.seeing import run_for
 
@@ -167,10 +167,9 @@ def _back(run: str) -> Response:
 async def _ask(means: Means, visitor: Visitor, run: str, act: Act, *, fault: str = "") -> Response:
     async with means.database.reading() as tx:
         row = await run_for(tx, visitor.caller, run)
-        if act == "rerun":
-            visitor.caller.require(reach.Act.START, *row.key[:2], row.workflow)
-        elif not steering.may_steer(visitor.caller, row):
-            raise Denied("Only who asked for a run, or an operator, can steer it.")
+        decision = await may_steer(tx, visitor.caller, row, act, paused_by=visitor.caller.address)
+        if not decision.is_allowed:
+            raise refused_steer(visitor.caller, row, act, decision, "" if act == "rerun" else steering.ASKERS_STEER)
         definition = (await releases.get(tx, row.release)).definition(row.workflow)
         state = RunState.model_validate_json(await runs.state_of(tx, row.key))
     return page(

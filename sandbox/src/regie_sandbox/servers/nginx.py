@@ -1,15 +1,16 @@
-"""nginx, serving one TLS site with files that a test may replace (Debian: nginx-light)."""
+"""nginx, serving TLS sites with files that may be replaced (Debian: nginx-light)."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .authority import Issued
-from .process import answers, free_port, require, running
+from regie_sandbox.servers.authority import Issued
+from regie_sandbox.servers.process import answers, free_port, require, running
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,43 @@ class Nginx:
     port: int
     http_port: int
     webroot: Path
+    log: Path
+
+    @property
+    def reloads(self) -> int:
+        """How often it was told to reload, as its own log says."""
+        return self.log.read_text(errors="replace").count("(SIGHUP) received")
+
+    def reload(self) -> None:
+        """Have it take up its files again."""
+        subprocess.run((self.program, "-c", str(self.config), "-s", "reload"), check=True, capture_output=True)
 
 
 @contextmanager
-def nginx(folder: Path, first: Issued, *, name: str = "bundled.test", target: str = "bundled") -> Iterator[Nginx]:
-    """nginx with a first certificate.
+def nginx(
+    folder: Path,
+    first: Issued,
+    *,
+    name: str = "bundled.test",
+    target: str = "bundled",
+    port: int | None = None,
+    http_port: int | None = None,
+) -> Iterator[Nginx]:
+    """Start nginx with a first certificate, or with what an earlier one has left in the folder.
 
     Args:
         name, target: For whom the PEM file is served, and its file without the ending.
+        port, http_port: Where it speaks TLS and plain HTTP; free ones when nothing is said.
     """
     program = require("nginx", "nginx-light")
-    port, http_port = free_port(), free_port()
+    port, http_port = port or free_port(), http_port or free_port()
     tls, webroot = folder / "tls", folder / "webroot"
-    tls.mkdir()
-    (webroot / ".well-known" / "acme-challenge").mkdir(parents=True)
-    certificate, key = first.write(tls, "site")
-    pem_file = first.write_bundle(tls, target)
+    certificate, key, pem_file = (tls / each for each in ("site.pem", "site.key", f"{target}.pem"))
+    if not tls.exists():
+        tls.mkdir()
+        first.write(tls, "site")
+        first.write_bundle(tls, target)
+    (webroot / ".well-known" / "acme-challenge").mkdir(parents=True, exist_ok=True)
     config = folder / "nginx.conf"
     # Under root its workers would be somebody else, who may not enter a test's folder.
     same_user = "user root;" if os.geteuid() == 0 else ""
@@ -56,7 +78,7 @@ def nginx(folder: Path, first: Issued, *, name: str = "bundled.test", target: st
 {same_user}
 daemon off;
 pid {folder}/nginx.pid;
-error_log stderr;
+error_log stderr notice;
 worker_processes 2;
 events {{ }}
 http {{
@@ -87,6 +109,7 @@ http {{
 }}
 """
     )
+    log = folder / "nginx.log"
     arguments = (program, "-c", str(config), "-p", str(folder), "-e", "stderr")
-    with running(arguments, log=folder / "nginx.log", is_ready=lambda: answers(port) and answers(http_port)):
-        yield Nginx(program, config, certificate, key, pem_file, port, http_port, webroot)
+    with running(arguments, log=log, is_ready=lambda: answers(port) and answers(http_port)):
+        yield Nginx(program, config, certificate, key, pem_file, port, http_port, webroot, log)

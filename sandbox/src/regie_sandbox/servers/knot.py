@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,11 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from .process import free_port, require, running
+from regie_sandbox.servers.process import free_port, require, running
 
 KEY_NAME = "regie.example.test"
 ALGORITHM = "hmac-sha256"
+_TAKEN = re.compile(r"DDNS, processing (\d+) updates")
 _ZONE = """$ORIGIN {zone}.
 $TTL 60
 @ SOA ns.{zone}. hostmaster.{zone}. 1 3600 900 604800 60
@@ -42,11 +44,17 @@ class Knot:
     zone: str
     secret: str
     weak_secret: str
+    log: Path
 
     @property
     def address(self) -> str:
         """`HOST:PORT`."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def updates(self) -> int:
+        """How many updates it has carried out, as its own log says: it takes several together when they come so."""
+        return sum(int(found) for found in _TAKEN.findall(self.log.read_text(errors="replace")))
 
     def txt(self, name: str) -> set[str]:
         """The TXT values of a name, without quotes."""
@@ -55,10 +63,10 @@ class Knot:
 
 
 @contextmanager
-def knot(folder: Path, zone: str = "example.test") -> Iterator[Knot]:
-    """Knot with one zone."""
+def knot(folder: Path, zone: str = "example.test", *, port: int | None = None) -> Iterator[Knot]:
+    """Knot with one zone; what an earlier one in the folder was told of it goes on."""
     program = require("knotd", "knot")
-    port = free_port()
+    port = port or free_port()
     secret, weak = (base64.b64encode(secrets.token_bytes(32)).decode() for _ in range(2))
     for name in ("run", "db", "zones"):
         (folder / name).mkdir(exist_ok=True)
@@ -101,5 +109,6 @@ zone:
             return False
         return answer.rcode() == dns.rcode.NOERROR and bool(answer.answer)
 
-    with running((program, "-c", str(folder / "knot.conf")), log=folder / "knot.log", is_ready=is_ready):
-        yield Knot(port, zone, secret, weak)
+    log = folder / "knot.log"
+    with running((program, "-c", str(folder / "knot.conf")), log=log, is_ready=is_ready):
+        yield Knot(port, zone, secret, weak, log)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx2
 
-from .authority import Authority
-from .process import answers, free_port, require, running
+from regie_sandbox.servers.authority import Authority
+from regie_sandbox.servers.process import answers, free_port, require, running
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Pebble:
     authority: Authority
     management: str
     http_port: int
+    log: Path
 
     @property
     def trust(self) -> str:
@@ -44,6 +45,16 @@ class Pebble:
         """`Valid` or `Revoked`, or nothing for a serial that it did not issue."""
         answer = self._get(f"/cert-status-by-serial/{serial}")
         return str(answer.json()["Status"]) if answer.is_success else ""
+
+    @property
+    def orders(self) -> int:
+        """How many orders were made, as its own log says."""
+        return self.log.read_text(errors="replace").count("orders in the db")
+
+    @property
+    def certificates(self) -> int:
+        """How many certificates were issued, as its own log says."""
+        return self.log.read_text(errors="replace").count("Issued certificate serial")
 
     def _get(self, path: str) -> httpx2.Response:
         context = ssl.create_default_context(cadata=self.trust)
@@ -137,10 +148,11 @@ def pebble(
         "PEBBLE_AUTHZREUSE": str(reused_authorisations_percent),
     }
     arguments = (program, "-config", str(file), "-dnsserver", f"127.0.0.1:{dns_port}")
+    log = folder / "pebble.log"
     with running(
         arguments,
-        log=folder / "pebble.log",
+        log=log,
         is_ready=lambda: answers(listen) and answers(management),
         environment=environment,
     ):
-        yield Pebble(f"https://localhost:{listen}/dir", own, f"https://localhost:{management}", http_port)
+        yield Pebble(f"https://localhost:{listen}/dir", own, f"https://localhost:{management}", http_port, log)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .authority import Issued
-from .process import answers, free_port, require, running
+from regie_sandbox.servers.authority import Issued
+from regie_sandbox.servers.process import answers, free_port, require, running
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,34 @@ class Haproxy:
     socket: Path
     master_socket: Path
 
+    async def replace(self, certificate: Issued) -> None:
+        """Write a certificate into its file, and have the running process take it up."""
+        certificate.write_bundle(self.pem_file.parent, self.pem_file.stem)
+        for command in (
+            f"set ssl cert {self.pem_file} <<\n{certificate.chain}{certificate.key}\n",
+            "commit ssl cert {}",
+        ):
+            reader, writer = await asyncio.open_unix_connection(self.socket)
+            writer.write(command.format(self.pem_file).encode() + b"\n")
+            await reader.read()
+            writer.close()
+
 
 @contextmanager
-def haproxy(folder: Path, first: Issued, *, target: str = "site") -> Iterator[Haproxy]:
-    """HAProxy with a first certificate; `target` is its file without the ending."""
+def haproxy(folder: Path, first: Issued, *, target: str = "site", port: int | None = None) -> Iterator[Haproxy]:
+    """Start HAProxy with a first certificate, or with what an earlier one has left in the folder.
+
+    Args:
+        target: Its file without the ending.
+        port: Where it speaks TLS; a free one when nothing is said.
+    """
     program = require("haproxy", "haproxy")
-    port = free_port()
+    port = port or free_port()
     tls = folder / "tls"
-    tls.mkdir()
-    pem_file = first.write_bundle(tls, target)
+    pem_file = tls / f"{target}.pem"
+    if not tls.exists():
+        tls.mkdir()
+        first.write_bundle(tls, target)
     config, socket, master = folder / "haproxy.cfg", folder / "stats.sock", folder / "master.sock"
     config.write_text(
         f"""

@@ -1,4 +1,4 @@
-"""A certificate authority of a test's own: for the servers beside it, and for certificates of any age and kind."""
+"""A certificate authority of one's own: for the servers beside it, and for certificates of any age and kind."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Issued:
 
     @property
     def serial(self) -> str:
+        """Lower-case hexadecimal."""
         return f"{x509.load_pem_x509_certificate(self.chain.encode()).serial_number:x}"
 
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
@@ -44,10 +45,17 @@ class Issued:
 
 
 class Authority:
-    """Signs whatever a test asks for."""
+    """Signs whatever a test asks for.
 
-    def __init__(self, name: str = "Authority of a test") -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
+    Args:
+        revoked_at: Address of its list of what it has revoked, for certificates to name; none without.
+    """
+
+    def __init__(
+        self, name: str = "Authority of a test", key: ec.EllipticCurvePrivateKey | None = None, revoked_at: str = ""
+    ) -> None:
+        self._key = key or ec.generate_private_key(ec.SECP256R1())
+        self._revoked_at = revoked_at
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)  # noqa: TID251  certificates are of now
         self.certificate = (
@@ -56,13 +64,24 @@ class Authority:
             .issuer_name(self._name)
             .public_key(self._key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - DAY)
+            .not_valid_before(now - 3650 * DAY)
             .not_valid_after(now + 3650 * DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .add_extension(_usage(signs=True), critical=True)
             .sign(self._key, hashes.SHA256())
         )
+
+    @classmethod
+    def kept(cls, file: Path, name: str, *, revoked_at: str = "") -> Authority:
+        """The authority whose key is in a file; another certificate, of the same key and name, each time."""
+        if not file.exists():
+            file.write_text(_pem(ec.generate_private_key(ec.SECP256R1())))
+            file.chmod(0o600)
+        key = serialization.load_pem_private_key(file.read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TypeError(f"{file} holds another kind of key.")
+        return cls(name, key, revoked_at)
 
     @property
     def pem(self) -> str:
@@ -79,7 +98,7 @@ class Authority:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         start = datetime.now(UTC) - age  # noqa: TID251  certificates are of now
-        signed = (
+        unsigned = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))
             .issuer_name(self._name)
@@ -92,12 +111,28 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(_usage(signs=False), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        if self._revoked_at:
+            place = x509.DistributionPoint([x509.UniformResourceIdentifier(self._revoked_at)], None, None, None)
+            unsigned = unsigned.add_extension(x509.CRLDistributionPoints([place]), critical=False)
+        signed = unsigned.sign(self._key, hashes.SHA256())
+        return Issued(signed.public_bytes(serialization.Encoding.PEM).decode(), _pem(key))
+
+    def revoked(self) -> bytes:
+        """Its list of what it has revoked, which is nothing, in DER; good for a month."""
+        now = datetime.now(UTC)  # noqa: TID251  lists are of now
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        return (
+            builder.last_update(now - DAY)
+            .next_update(now + 30 * DAY)
             .sign(self._key, hashes.SHA256())
+            .public_bytes(serialization.Encoding.DER)
         )
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return Issued(signed.public_bytes(serialization.Encoding.PEM).decode(), pem.decode())
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> str:
+    plain = serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain).decode()
 
 
 def _general(name: str) -> x509.GeneralName:

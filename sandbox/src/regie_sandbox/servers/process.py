@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -11,20 +13,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import pytest
-
-READY_S = 20.0
+READY_S = 60.0
 STOP_S = 10.0
+_PR_SET_PDEATHSIG = 1
+
+
+class NotInstalled(Exception):
+    """A program is not on this machine."""
+
+
+class DidNotStart(Exception):
+    """A server ended, or kept silent."""
 
 
 def require(program: str, package: str) -> str:
-    """The path of a program; without it the test is skipped, or fails on CI."""
-    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")  # noqa: TID251  tests may look
+    """The path of a program.
+
+    Args:
+        package: Where Debian has it.
+
+    Raises:
+        NotInstalled: It is not there.
+    """
+    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")  # noqa: TID251  programs are looked for as a shell does
     if found is None:
-        reason = f"there is no {program}: make counterparts, or on Debian: apt-get install {package}"
-        if os.environ.get("CI"):  # noqa: TID251  tests may look
-            pytest.fail(reason)
-        pytest.skip(reason)
+        raise NotInstalled(f"there is no {program}: make counterparts, or on Debian: apt-get install {package}")
     return found
 
 
@@ -45,6 +58,11 @@ def answers(port: int) -> bool:
     return True
 
 
+def _end_with_parent() -> None:
+    """Ask the kernel to end this process when the one that started it is gone (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 @contextmanager
 def running(
     arguments: Sequence[str],
@@ -57,7 +75,7 @@ def running(
     """A process for as long as the block takes.
 
     Raises:
-        AssertionError: It ends, or does not get ready; with the end of its log.
+        DidNotStart: It ends, or does not get ready; with the end of its log.
     """
     with log.open("ab") as out:
         process = subprocess.Popen(
@@ -67,13 +85,16 @@ def running(
             stderr=subprocess.STDOUT,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **(environment or {})},
             user=user,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  there is one thread yet, or one that only waits
         )
     try:
         until_s = time.monotonic() + READY_S
         while not is_ready():
             said = f"{arguments[0]}: {log.read_text(errors='replace')[-2000:]}"
-            assert process.poll() is None, f"it ended: {said}"
-            assert time.monotonic() < until_s, f"it does not get ready: {said}"
+            if process.poll() is not None:
+                raise DidNotStart(f"it ended: {said}")
+            if time.monotonic() > until_s:
+                raise DidNotStart(f"it does not get ready: {said}")
             time.sleep(0.02)
         yield process
     finally:

@@ -1,0 +1,1 @@
+"""AWS load balancers: certificates of their listeners."""

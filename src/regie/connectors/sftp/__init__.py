@@ -1,0 +1,1 @@
+"""Certificates in a folder of another machine, over SFTP."""

@@ -1,0 +1,176 @@
+"""What the web asks: may this person or program start, see, steer or decide that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from regie.core.definition import Definition
+from regie.core.starts import FormStart
+from regie.core.tenant import Tenant
+from regie.policy.request import Entity, Ref, Request, Value, people, person_ref
+
+Steering = Literal["cancel", "pause", "resume", "wake", "rerun"]
+Kind = Literal["person", "program", "operator"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks.
+
+    Attributes:
+        name: The address of a person, the id of a program's token, or under which name the operator's token is used.
+        tenant: Whom it is about: the roles that its file gives to addresses count.
+        roles: Those held besides, by the account or by groups: `operator` and `viewer` of where they ask, and
+            `TENANT/ROLE`.
+        kind: What they are.
+        acts: What a program's scope allows where it asks.
+        called: What a program is called in a sentence.
+    """
+
+    name: str
+    tenant: Tenant | None
+    roles: frozenset[str] = frozenset()
+    kind: Kind = "person"
+    acts: frozenset[str] = frozenset()
+    called: str = ""
+
+    @property
+    def entity(self) -> Entity:
+        """Them for Cedar, with all their roles."""
+        if self.kind == "operator":
+            return Entity(Ref("Operator", self.name), parents=frozenset({Ref("Role", "operator")}))
+        if self.kind == "program":
+            return Entity(Ref("Program", self.name), {"acts": self.acts})
+        held = self.tenant.roles.items() if self.tenant else ()
+        own = self.name.casefold()
+        by_tenant = {
+            role_ref(self.tenant, role) for role, holders in held if own in {each.casefold() for each in holders}
+        }
+        return Entity(person_ref(self.name), parents=frozenset({Ref("Role", role) for role in self.roles} | by_tenant))
+
+    @property
+    def in_words(self) -> str:
+        """Them in a sentence."""
+        return {"person": self.name, "program": self.called or f"Token {self.name}", "operator": "The operator"}[
+            self.kind
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What policies may know of a run. Addresses of people; empty where there is nobody.
+
+    Attributes:
+        program: The id of the token with which it was started.
+    """
+
+    tenant: str
+    domain: str
+    workflow: str
+    requester: str = ""
+    starter: str = ""
+    program: str = ""
+    asked: frozenset[str] = frozenset()
+    paused_by: str = ""
+
+    @property
+    def entity(self) -> Entity:
+        """The run for Cedar."""
+        about: dict[str, Value] = {"starter": person_ref(self.starter)} if self.starter else {}
+        if self.program:
+            about["program"] = Ref("Program", self.program)
+        if "@" in self.paused_by:
+            about["paused_by"] = person_ref(self.paused_by)
+        return Entity(Ref("Run", self.workflow), {**self.common, **about})
+
+    @property
+    def approval(self) -> Entity:
+        """One of its approvals, of those who have been asked for it."""
+        return Entity(Ref("Approval", self.workflow), self.common)
+
+    @property
+    def common(self) -> dict[str, Value]:
+        """What run and approval have in common."""
+        about: dict[str, Value] = {
+            "tenant": self.tenant,
+            "domain": self.domain,
+            "workflow": self.workflow,
+            "asked": people(self.asked),
+        }
+        return {**about, "requester": person_ref(self.requester)} if self.requester else about
+
+    def words(self, asker: Asker, action: str) -> dict[str, str]:
+        """What policies may say about it."""
+        return {
+            "who": asker.in_words,
+            "action": action,
+            "tenant": self.tenant,
+            "domain": self.domain,
+            "workflow": self.workflow,
+            "asked": ", ".join(sorted(self.asked)),
+        }
+
+
+def role_ref(tenant: Tenant | None, role: str) -> Ref:
+    """A role that a tenant's file gives."""
+    return Ref("Role", f"{tenant.tenant}/{role}" if tenant else role)
+
+
+def start(asker: Asker, tenant: Tenant, definition: Definition, *, by_form: bool) -> Request:
+    """May somebody start a run?"""
+    forms = definition.starts(FormStart)
+    resource = Entity(
+        Ref("Workflow", definition.workflow),
+        {
+            "tenant": tenant.tenant,
+            "domain": definition.domain,
+            "has_open_form": any(form.role is None for form in forms),
+            "form_roles": frozenset(role_ref(tenant, form.role) for form in forms if form.role is not None),
+        },
+    )
+    return Request(
+        principal=asker.entity,
+        action="start",
+        resource=resource,
+        context={"by_form": by_form},
+        words={
+            "who": asker.in_words,
+            "action": "start",
+            "tenant": tenant.tenant,
+            "domain": definition.domain,
+            "workflow": definition.workflow,
+        },
+    )
+
+
+def see(asker: Asker, run: RunFacts) -> Request:
+    """May somebody see a run?"""
+    return _about(asker, "view", run, run.entity)
+
+
+def see_approval(asker: Asker, run: RunFacts) -> Request:
+    """May somebody see an approval?"""
+    return _about(asker, "view", run, run.approval)
+
+
+def steer(asker: Asker, run: RunFacts, steering: Steering) -> Request:
+    """May somebody do something with a run?"""
+    return _about(asker, steering, run, run.entity)
+
+
+def decide(asker: Asker, run: RunFacts, decision: str) -> Request:
+    """May somebody say yes or no?"""
+    return _about(asker, "decide", run, run.approval, {"decision": decision})
+
+
+def _about(
+    asker: Asker, action: str, run: RunFacts, resource: Entity, context: dict[str, Value] | None = None
+) -> Request:
+    return Request(
+        principal=asker.entity,
+        action=action,
+        resource=resource,
+        context=context or {},
+        words=run.words(asker, action),
+    )
