@@ -43,7 +43,7 @@ from ..web.stage import (  # noqa: TID252  as elsewhere in tests
 pytestmark = pytest.mark.slow
 
 SEED = 4711
-CASES = 5
+CASES = 3
 """Of each operation at most; what does not fit its description has tests of its own in tests/bad_input."""
 CHECKS = [
     not_a_server_error,
@@ -91,7 +91,7 @@ def test_every_answer_is_one_that_is_described(database_url: str, url_of: Callab
         tried = [_try(operation, address) for operation in operations]
     assert len(operations) >= 20
     assert min(tried) >= 1
-    assert sum(tried) >= 2 * len(operations)
+    assert sum(tried) > len(operations)
 
 
 def _try(operation: schemathesis.APIOperation[Any, Any, Any, Any], address: str) -> int:

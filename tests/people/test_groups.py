@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from regie.core.audit import Event
 from regie.core.reach import Act
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
-from regie.store import releases
+from regie.policy.cedar import shipped
+from regie.store import audit, releases
 from regie.store.accounts import account_of
 from regie.store.keys import RunKey
 
@@ -78,3 +80,25 @@ async def test_roles_of_the_tenant_are_held_by_groups_too(people: People) -> Non
     assert not caller.holds("security-officer", tenants["umbrella"])
     assert caller.may(Act.LOOK, "acme", "hr")
     assert not caller.may(Act.START, "acme", "hr")
+
+
+async def test_policies_know_the_roles_that_groups_give(people: People) -> None:
+    ours = await start(people, "acme")
+    signers = (
+        '@id("signers_stop") permit (principal in Role::"acme/security-officer", action == Action::"cancel", resource) '
+        'when { resource.tenant == "acme" };'
+    )
+    async with people.database.transaction() as tx:
+        release = await releases.current(tx)
+        policies = {**shipped(), "signers.cedar": signers}
+        await releases.put(tx, release.model_copy(update={"policies": policies}), by=OPERATOR)
+    await people.sign_in("vera")
+    assert (await people.http.get(f"/runs/{ours.run}/cancel")).status_code == 200
+    assert (await people.http.get(f"/runs/{ours.run}/pause")).status_code == 403
+    page = (await people.http.get(f"/runs/{ours.run}")).text
+    csrf = page.split('name="csrf" value="')[1].split('"')[0]
+    sent = await people.http.post(f"/runs/{ours.run}/cancel", data={"csrf": csrf}, headers={"Origin": "https://web"})
+    assert sent.status_code == 303, sent.text
+    async with people.database.reading() as tx:
+        [leaf] = [leaf for leaf in await audit.read(tx, ours) if leaf.event is Event.RUN_CANCELLED]
+    assert leaf.fields["policy"]["determining"] == ["signers_stop"]

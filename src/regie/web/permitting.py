@@ -84,7 +84,8 @@ async def sight_of(tx: Transaction, caller: Caller) -> Sight:
     somebody, whoever is around a run.
     """
     release = await current_release(tx)
-    if not caller.address or caller.is_operator or release.policies in ({}, shipped()):
+    own = [text for name, text in release.policies.items() if text != shipped().get(name)]
+    if not caller.address or caller.is_operator or not any("permit" in text for text in own):
         return caller.sight
     shown = [
         (slug, definition.domain, name)
