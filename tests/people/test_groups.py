@@ -8,7 +8,7 @@ from regie.core.audit import Event
 from regie.core.reach import Act
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
-from regie.policy.cedar import shipped
+from regie.policy.cedar import Policies, shipped
 from regie.store import audit, releases
 from regie.store.accounts import account_of
 from regie.store.keys import RunKey
@@ -101,4 +101,4 @@ async def test_policies_know_the_roles_that_groups_give(people: People) -> None:
     assert sent.status_code == 303, sent.text
     async with people.database.reading() as tx:
         [leaf] = [leaf for leaf in await audit.read(tx, ours) if leaf.event is Event.RUN_CANCELLED]
-    assert leaf.fields["policy"]["determining"] == ["signers_stop"]
+    assert leaf.fields["policy"] == {"set_sha256": Policies(policies).sha256, "determining": ["signers_stop"]}
