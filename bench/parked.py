@@ -123,18 +123,19 @@ async def parked(stand: Stand, number: int, timers: int, seed: int) -> Parked:
         await asyncio.sleep(IDLE_S)
         empty_mb = empty.memory_mb()
     dsn = await stand.loaded()
-    async with stand.opened(dsn) as database:
+    owner = stand.owner_of(dsn)
+    async with stand.opened(owner) as database:
         async with elsewhere(stand, dsn):
             real = min(RESUMED, number) + timers
-            keys = await _park(database, dsn, real)
-        await asyncio.to_thread(copy_parked, dsn, number + timers - real)
+            keys = await _park(database, owner, real)
+        await asyncio.to_thread(copy_parked, owner, number + timers - real)
         async with elsewhere(stand, dsn) as worker:
             cpu_s = worker.cpu_s()
             await asyncio.sleep(IDLE_S)
             idle, memory_mb = (worker.cpu_s() - cpu_s) / IDLE_S, worker.memory_mb()
             chosen = chance.sample(keys, real)
             resumed = [await _resume(database, worker, key) for key in chosen[timers:]]
-            lags = await _let_timers_come(worker, dsn, chosen[:timers])
+            lags = await _let_timers_come(worker, owner, chosen[:timers])
             return Parked(number, memory_mb, empty_mb, idle, worker.ready_s, resumed, timers, lags)
 
 

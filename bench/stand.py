@@ -62,6 +62,10 @@ class Stand:
             [dsn] = await walls.build(dsn, [Login(walls.Process.WORKER, "bench", *domains)])
         return dsn
 
+    def owner_of(self, dsn: str) -> str:
+        """Connection string of the owner of a database, for what only the measurement does in it."""
+        return make_conninfo(self.server.ensure().dsn, dbname=str(conninfo_to_dict(dsn)["dbname"]))
+
     @asynccontextmanager
     async def opened(self, dsn: str) -> AsyncIterator[Database]:
         """A database as a worker process opens it."""

@@ -49,6 +49,7 @@ def _needing_what_is_installed() -> Iterator[None]:
     except NotInstalled as lacking:
         if os.environ.get("CI"):  # noqa: TID251  tests may look
             pytest.fail(str(lacking))
+        # Elsewhere a developer may lack the server, and the reason says what to install.
         pytest.skip(str(lacking))
 
 
@@ -112,17 +113,16 @@ def database_logins(postgres_server: PostgresServer, database_template: str) -> 
 @pytest.fixture
 def url_of(database_logins: dict[str, str], database_url: str, postgres_dsn: str) -> Callable[[str], str]:
     """The connection string of a process to the database of the test."""
-    name = str(conninfo_to_dict(database_url)["dbname"])
+    return lambda process: login(postgres_dsn, database_logins[process], database_url)
 
-    def address_of(process: str) -> str:
-        address = database_logins[process]
-        # An installation that another test has run here gave it a password of its own.
-        with psycopg.connect(postgres_dsn, autocommit=True) as admin:
-            user = sql.Identifier(str(conninfo_to_dict(address)["user"]))
-            admin.execute(sql.SQL("alter role {} password {}").format(user, sql.Literal(PASSWORD)))
-        return make_conninfo(address, dbname=name)
 
-    return address_of
+def login(postgres_dsn: str, address: str, database_url: str) -> str:
+    """The connection string of a process, as one of `database_logins`, to the database of another one."""
+    user, name = (str(conninfo_to_dict(each)[part]) for each, part in ((address, "user"), (database_url, "dbname")))
+    # An installation that another test has run on this server gave it a password of its own.
+    with psycopg.connect(postgres_dsn, autocommit=True) as admin:
+        admin.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(user), sql.Literal(PASSWORD)))
+    return make_conninfo(address, dbname=name)
 
 
 @pytest.fixture

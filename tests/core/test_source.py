@@ -113,12 +113,13 @@ def test_bombs_are_refused_before_they_go_off() -> None:
         f"{name}: &{name} [{','.join(['*' + before] * 9)}]\n"
         for before, name in zip("abcdefgh", "bcdefghi", strict=True)
     )
-    began = time.perf_counter()
+    # Of this process: how busy the machine is has nothing to do with it.
+    began_s = time.process_time()
     assert "anchors" in only(laughs).message
     assert "levels" in only("[" * 100_000).message
     assert "values" in only("- 1\n" * (MAX_NODES + 1)).message
     assert "characters" in only("x" * (MAX_CHARACTERS + 1)).message
-    assert time.perf_counter() - began < 20
+    assert time.process_time() - began_s < 2
 
 
 def test_the_limits_themselves_are_allowed() -> None:

@@ -19,6 +19,7 @@ def disk(folder: Path, options: str) -> Iterator[None]:
         text=True,
         check=False,
     )
+    # A container may forbid it even to root: nothing that a set-up of ours installs would change that.
     if made.returncode:
         pytest.skip(f"no disk of its own can be mounted here: {made.stderr.strip()}")
     try:

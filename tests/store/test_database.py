@@ -16,7 +16,7 @@ from regie.core.run import RunStatus
 from regie.store import commits, runs
 from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
-from regie.store.database import Database
+from regie.store.database import LIMITS, Database
 from regie.store.keys import RunKey
 from regie.store.migrating import MigrationRefused, migrate
 from regie.store.runs import NewRun
@@ -195,6 +195,25 @@ async def test_a_cancelled_transaction_rolls_back(database: Database, make_new: 
         await task
     async with database.reading() as tx:
         assert await runs.get(tx, new.key) is None
+
+
+async def test_the_server_does_not_go_on_for_whoever_is_gone(database_url: str, postgres_dsn: str) -> None:
+    """As when a process is killed, or a cancellation comes to the server before the statement that it is about."""
+    with psycopg.connect(database_url, options=LIMITS) as gone:
+        pid = gone.info.backend_pid
+        gone.pgconn.send_query(b"select pg_sleep(600)")
+        gone.pgconn.flush()
+        with psycopg.connect(postgres_dsn, autocommit=True) as admin:
+            busy = "select from pg_stat_activity where pid = %s and wait_event = 'PgSleep'"
+            await until(lambda: admin.execute(busy, [pid]).fetchone() is not None)
+            gone.pgconn.finish()
+            await until(lambda: admin.execute("select from pg_stat_activity where pid = %s", [pid]).fetchone() is None)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110  what is waited for is in a server
+            await asyncio.sleep(0.02)
 
 
 async def test_what_cannot_be_stored_is_refused(database: Database, make_new: MakeNew) -> None:

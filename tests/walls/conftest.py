@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from regie.store.postgres_server import PostgresServer
+from tests.conftest import login
 
 from .town import settle
 
@@ -38,7 +39,6 @@ def owner(town_url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
 
 
 @pytest.fixture(scope="module")
-def town_login(town_url: str, database_logins: dict[str, str]) -> Callable[[str], str]:
+def town_login(town_url: str, database_logins: dict[str, str], postgres_dsn: str) -> Callable[[str], str]:
     """The connection string of a process to the town, such as that of `worker-hr`."""
-    name = psycopg.conninfo.conninfo_to_dict(town_url)["dbname"]
-    return lambda process: make_conninfo(database_logins[process], dbname=str(name))
+    return lambda process: login(postgres_dsn, database_logins[process], town_url)

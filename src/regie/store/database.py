@@ -25,8 +25,14 @@ from regie.store.sealer import SealBroken, Sealer
 CONNECTION = "connect_timeout=10 application_name=regie"
 KEEPALIVES = "keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=30000"
 """A cut network is noticed in about half a minute, not in two hours."""
-LIMITS = "-c idle_in_transaction_session_timeout=60s -c lock_timeout=20s -c statement_timeout=60s"
-"""No statement of ours takes long: what does is stuck, and must not keep others from their rows."""
+LIMITS = (
+    "-c idle_in_transaction_session_timeout=60s -c lock_timeout=20s -c statement_timeout=60s "
+    "-c client_connection_check_interval=1s"
+)
+"""No statement of ours takes long: what does is stuck, and must not keep others from their rows.
+
+Nor does the server go on for whoever is gone: a cancellation that comes before its statement is lost on it.
+"""
 BY_KEY = (
     "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
     "-c plan_cache_mode=force_generic_plan"
