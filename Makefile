@@ -68,11 +68,17 @@ go:  ## Go and its code for logs, from Debian, to check bundles with; without it
 
 # RUNLEVEL=1, so that Debian starts none of them as a service.
 COUNTERPARTS := pebble knot nginx-light haproxy openssh-server openssh-sftp-server
-counterparts:  ## servers for certificates, from Debian; without them there is no demo of them, and their tests are skipped
+OIDC := tests/counterparts/oidc
+counterparts: $(OIDC)/node_modules/.package-lock.json  ## servers for certificates, from Debian; without them there is no demo of them, and their tests are skipped
 	@for each in pebble knotd nginx haproxy sshd; do PATH="$$PATH:/usr/sbin" command -v $$each >/dev/null || missing=1; done; test -z "$$missing" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 		&& echo "Installing $(COUNTERPARTS) ..." && apt-get update -qq >/dev/null \
 		&& RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(COUNTERPARTS) >/dev/null; } \
 		|| echo "Servers for certificates are missing. On Debian: apt-get install $(COUNTERPARTS)"
+
+$(OIDC)/node_modules/.package-lock.json: $(OIDC)/package.json $(OIDC)/package-lock.json $(OIDC)/.npmrc
+	@echo "Getting the identity provider of the tests ..."
+	@(cd $(OIDC) && npm ci --no-progress --loglevel=error >/dev/null) && touch $@ \
+		|| echo "The identity provider of the tests cannot be installed (npm ci in $(OIDC)): tests of signing in are skipped"
 
 check: $(READY) $(SCRIPTS)  ## format, lint, types, import contracts, fast tests
 	@$(BIN)/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }

@@ -44,6 +44,35 @@ class Settings(BaseSettings):
         default=1, ge=1, le=64, description="How many worker processes `regie up` starts for each domain in use."
     )
     slots: int = Field(default=32, ge=1, le=1000, description="How many runs one worker moves at the same time.")
+    public_url: str = Field(
+        default="",
+        pattern=r"^(https://[^/\s]+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?)?$",
+        description="The address at which browsers reach the web process, such as https://regie.example.com. "
+        "Signing in with an identity provider needs it.",
+    )
+    local_accounts: bool = Field(
+        default=False,
+        description="Whether accounts with a password kept here may sign in. The demo switches them on.",
+    )
+    oidc_issuer: str = Field(
+        default="", description="The identity provider that people sign in with: its OpenID Connect issuer."
+    )
+    oidc_client_id: str = Field(default="", description="What the identity provider calls this installation.")
+    oidc_client_secret: str = Field(
+        default="",
+        description="Reference of the client's secret in the vault, such as secret://installation/oidc-client. "
+        "Empty: a client without a secret.",
+    )
+    oidc_scopes: str = Field(
+        default="openid email profile", description="What the identity provider is asked for, separated by blanks."
+    )
+    oidc_address_claim: str = Field(
+        default="email", description="The claim that holds a person's e-mail address, as outside systems know it."
+    )
+    oidc_groups_claim: str = Field(default="groups", description="The claim that holds the names of a person's groups.")
+    operator_group: str = Field(
+        default="", description="The group at the identity provider whose members see and start everything."
+    )
     password: SecretStr = Field(
         default=SecretStr(""), description="Password of the account named with --as; without it you are asked."
     )

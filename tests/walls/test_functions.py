@@ -57,7 +57,9 @@ AT = datetime(2026, 11, 29, 12, tzinfo=UTC)
 BY = Actor(type="operator", id="operator")
 OF_NO_TENANT = {
     "accounts": "the operator's own people",
-    "sessions": "their sign-ins",
+    "sessions": "their sessions",
+    "sign_ins": "nobody has signed in yet",
+    "api_tokens": "found by their secret, before it is known which tenants they are about",
     "rate_budgets": "shared by all tenants",
     "releases": "holds all tenants' definitions",
     "migrating": "about the tables",

@@ -13,7 +13,7 @@ from regie.store.database import Transaction
 from regie.store.figures import Asked, Ended, Promise, Standing, StepTimes
 from regie.telemetry import metrics
 from regie.web.answers import Answer, Moment
-from regie.web.identify import Caller
+from regie.web.caller import Caller
 from regie.web.means import Asking, Having, Means, current_release
 from regie.web.problems import Unidentified
 
@@ -119,8 +119,7 @@ async def show_figures(means: Having, caller: Asking, wanted: Annotated[Window, 
 
 def asked_by(caller: Caller, wanted: Window) -> Asked:
     """About which runs a caller may ask."""
-    seen_by = None if caller.is_operator else caller.address
-    return Asked(window_s=wanted.window_s, tenant=wanted.tenant, seen_by=seen_by)
+    return Asked(window_s=wanted.window_s, tenant=wanted.tenant, sight=caller.sight)
 
 
 async def read_figures(tx: Transaction, caller: Caller, wanted: Window) -> Figures:
