@@ -57,9 +57,7 @@ class Settings(BaseSettings):
         description="S3 bucket with Object Lock where the notary deposits checkpoints that nobody can take back. "
         "Empty: none.",
     )
-    deposit_region: str = Field(
-        default="", description="Region of that bucket. Empty: as the credentials say."
-    )
+    deposit_region: str = Field(default="", description="Region of that bucket. Empty: as the credentials say.")
     deposit_endpoint: str = Field(
         default="", pattern=r"^(https?://\S+)?$", description="Address of an S3 that is not Amazon's. Empty: Amazon's."
     )

@@ -54,7 +54,7 @@ def timestamp_authority(folder: Path) -> Iterator[Tsa]:
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802  the name that http.server looks for
+        def do_POST(self) -> None:
             asked = self.rfile.read(int(self.headers["Content-Length"]))
             tsa.asked += 1
             if tsa.status:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,7 +36,9 @@ from .conftest import Write
 pytestmark = pytest.mark.slow
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
-QUESTION = Question("audit.example/anchor", 7, b"audit.example/anchor\n7\nabc=\n\n\xe2\x80\x94 audit.example/anchor c2ln\n", NOW)
+QUESTION = Question(
+    "audit.example/anchor", 7, b"audit.example/anchor\n7\nabc=\n\n\xe2\x80\x94 audit.example/anchor c2ln\n", NOW
+)
 KEEP = timedelta(days=30)
 MAY = ("s3:PutObject", "s3:GetObject", "s3:GetObjectVersion", "s3:PutObjectRetention", "s3:GetObjectRetention")
 
@@ -46,7 +48,7 @@ class Scripted:
     """A party that answers what it is told to: for the pace at which parties are asked, not for what they say."""
 
     outcomes: list[Exception | None] = field(default_factory=list)
-    party: Party = Party(Kind.TIMESTAMP, "time.example")
+    party: Party = field(default_factory=lambda: Party(Kind.TIMESTAMP, "time.example"))
     asked: list[int] = field(default_factory=list)
 
     async def attest(self, question: Question) -> bytes:
@@ -54,6 +56,20 @@ class Scripted:
         if self.outcomes and (error := self.outcomes.pop(0)) is not None:
             raise error
         return b"proof"
+
+
+Grow = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+def grow(write: Write, sequencer: Sequencer) -> Grow:
+    """Write a leaf and have the notary sign it."""
+
+    async def one_more() -> None:
+        await write(1)
+        assert (await sequencer.step()).leaves == 1
+
+    return one_more
 
 
 async def attestations(database: Database, tenant: str = "acme") -> list[Attestation]:
@@ -67,17 +83,15 @@ async def failing(database: Database) -> list[Failing]:
 
 
 async def test_a_party_is_asked_when_the_log_has_grown_and_its_time_has_come(
-    database: Database, log_database: LogDatabase, sequencer: Sequencer, write: Write
+    database: Database, log_database: LogDatabase, grow: Grow
 ) -> None:
     party = Scripted()
     hourly, always = (Anchoring(log_database, party, every_s) for every_s in (3_600.0, 0.001))
     assert await hourly.step() == LOOK_EVERY_S, "nothing has been signed yet"
-    await write(1)
-    await sequencer.step()
+    await grow()
     assert await hourly.step() == 3_600.0
     assert await always.step() <= 0.001, "the log has not grown"
-    await write(1)
-    await sequencer.step()
+    await grow()
     assert 3_500 < await hourly.step() < 3_600
     assert party.asked == [1]
     await always.step()
@@ -97,18 +111,15 @@ async def test_a_party_is_asked_when_the_log_has_grown_and_its_time_has_come(
 async def test_what_fails_is_shown_and_tried_again_and_the_notary_goes_on(
     database: Database,
     log_database: LogDatabase,
-    sequencer: Sequencer,
-    write: Write,
+    grow: Grow,
     error: Exception,
     reason: str,
 ) -> None:
     party = Scripted([error, error])
     anchoring = Anchoring(log_database, party, 3_600.0)
-    await write(1)
-    await sequencer.step()
+    await grow()
     assert await anchoring.step() == FIRST_RETRY_S
-    await write(1)
-    assert (await sequencer.step()).leaves == 1
+    await grow()
     assert await anchoring.step() == 2 * FIRST_RETRY_S
     [shown] = await failing(database)
     assert (shown.party, shown.failures, shown.reason, shown.done_at) == (party.party, 2, reason, None)
@@ -124,11 +135,10 @@ def test_it_waits_longer_each_time_but_not_longer_than_its_pace() -> None:
 
 
 async def test_whoever_is_not_asked_any_more_is_forgotten_and_what_they_said_is_not(
-    database: Database, log_database: LogDatabase, sequencer: Sequencer, write: Write
+    database: Database, log_database: LogDatabase, grow: Grow
 ) -> None:
     gone, stays = Scripted(), Scripted([Unavailable("no")], Party(Kind.DEPOSIT, "bucket"))
-    await write(1)
-    await sequencer.step()
+    await grow()
     for party in (gone, stays):
         await Anchoring(log_database, party, 1.0).step()
     async with log_database.turn() as turn:
@@ -179,9 +189,11 @@ async def test_what_is_no_token_over_the_checkpoint_is_refused(
             await stamped(tsa)
     finally:
         tsa.status = 0
-    with timestamp_authority(tmp_path_factory.mktemp("other-tsa")) as other:
-        with pytest.raises(NotVerified, match="does not hold"):
-            await stamped(tsa, ca=other.ca)
+    with (
+        timestamp_authority(tmp_path_factory.mktemp("other-tsa")) as other,
+        pytest.raises(NotVerified, match="does not hold"),
+    ):
+        await stamped(tsa, ca=other.ca)
     with pytest.raises(Unavailable, match="does not answer"):
         await stamped(tsa, url=f"http://127.0.0.1:{free_port()}/")
     with pytest.raises(InvalidInput, match="REGIE_TIMESTAMP_CA"):
@@ -276,13 +288,11 @@ async def test_what_does_not_lock_is_refused(cloud: Cloud, tmp_path: Path) -> No
 async def test_authority_and_bucket_attest_what_the_notary_signs(
     database: Database,
     log_database: LogDatabase,
-    sequencer: Sequencer,
-    write: Write,
+    grow: Grow,
     tsa: Tsa,
     bucket: LockedBucket,
 ) -> None:
-    await write(3)
-    await sequencer.step()
+    await grow()
     async with httpx2.AsyncClient(trust_env=False) as http:
         parties = (TimestampAuthority(tsa.url, tsa.ca, http), bucket)
         await asyncio.gather(*(Anchoring(log_database, party, 3_600.0).step() for party in parties))

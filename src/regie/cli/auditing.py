@@ -128,7 +128,9 @@ def verify(
     if path is not None:
         raise typer.Exit(_verified(path, arguments))
     if given:
-        raise InvalidInput("A policy, kept checkpoints and an authority are about one log.", hint="Export it, and check that.")
+        raise InvalidInput(
+            "A policy, kept checkpoints and an authority are about one log.", hint="Export it, and check that."
+        )
     raise typer.Exit(asyncio.run(_verify_all(arguments)))
 
 

@@ -125,4 +125,4 @@ class Anchoring:
 
 def retry_after_s(failures: int, every_s: float) -> float:
     """How long to wait after so many failures in a row."""
-    return min(FIRST_RETRY_S * 2 ** min(failures - 1, 20), every_s)
+    return min(FIRST_RETRY_S * 2.0 ** min(failures - 1, 20), every_s)

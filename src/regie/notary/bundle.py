@@ -287,6 +287,7 @@ def policy(anchor_origin: str, keys: Sequence[bytes], witness_lines: Sequence[st
 def _explain(log: Log, newest: Signed, span: Span, out: Summed) -> None:
     here = files("regie.notary")
     program = (here / "verify.go").read_bytes()
+    out.put("verify.mjs", (here / "verify.mjs").read_bytes())
     page = (here / "VERIFY.md").read_text(encoding="utf-8")
     out.put("verify.go", program)
     lines = program.count(b"\n")

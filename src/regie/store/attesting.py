@@ -77,7 +77,8 @@ class Attesters:
         """How it stands with one."""
         cursor = await self._connection.execute(
             """select anchor_size, failures,
-                      greatest(0, coalesce(extract(epoch from clock_timestamp() - done_at), 'Infinity'))::float8 as ago_s
+                      greatest(0, coalesce(extract(epoch from clock_timestamp() - done_at), 'Infinity'))::float8
+                          as ago_s
                from audit.attester where kind = %s and party = %s""",
             [party.kind, party.name],
         )
@@ -162,7 +163,7 @@ async def covering(tx: Transaction, log: Log) -> list[Attestation]:
            daily as (
                select distinct on (kind, party, (at at time zone 'UTC')::date) * from first
                order by kind, party, (at at time zone 'UTC')::date, anchor_size desc)
-           select kind, party, anchor_size, proof, at from daily order by anchor_size, kind, party""",
+           select kind, party, anchor_size, proof, at from daily order by anchor_size, kind desc, party""",
         {"log": log.log_id},
     )
     return [

@@ -196,12 +196,10 @@ ATTESTATIONS = _counter(
     ("kind", "outcome"),
     "notary",
 )
-LAST_ATTESTED = _gauge(
-    "regie_audit_last_attested_timestamp_seconds",
-    "When a party of that kind last attested a checkpoint for this notary, in seconds since 1970.",
-    ("kind",),
-    "notary",
-)
+for _kind in ("witness", "timestamp", "deposit"):
+    for _outcome in ("done", "failed"):
+        # Nothing is a figure too: an alarm must be able to tell it from not knowing.
+        ATTESTATIONS.labels(_kind, _outcome)
 
 OF_THE_DATABASE = (UNFINISHED, OLDEST_WAIT, SLA, WORKERS)
 """Read from the database each time they are told, by whichever process tells them."""
@@ -223,8 +221,6 @@ def text(process: Process) -> bytes:
 def count_attestation(kind: str, outcome: Literal["done", "failed"]) -> None:
     """Count that a party outside was asked to attest a checkpoint."""
     ATTESTATIONS.labels(kind, outcome).inc()
-    if outcome == "done":
-        LAST_ATTESTED.labels(kind).set_to_current_time()
 
 
 def may_read(authorization: str | None, token: str) -> bool:

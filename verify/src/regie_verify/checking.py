@@ -40,9 +40,7 @@ def check(path: Path, policy: str | None = None, kept: Sequence[str] = (), tsa: 
 
 
 class _Check:
-    def __init__(
-        self, bundle: Bundle, own: Policy | None, kept: Sequence[Note], roots: Sequence[Certificate]
-    ) -> None:
+    def __init__(self, bundle: Bundle, own: Policy | None, kept: Sequence[Note], roots: Sequence[Certificate]) -> None:
         self.bundle = bundle
         self.roots_of_tsa = roots
         self.kept = kept
