@@ -198,7 +198,7 @@ async def test_nothing_told_says_whom_it_is_about(watched: Watched) -> None:
 
 
 async def test_the_figures_have_the_run(watched: Watched) -> None:
-    shown = await watched.stage.story.operator.get("/v1/figures")
+    shown = await watched.stage.story.operator.get("/v1/figures", tenant="example")
     [identity] = [each for each in shown["domains"] if each["domain"] == "identity"]
     assert identity["ended"]["done"] >= 1
     assert identity["success"] == 1

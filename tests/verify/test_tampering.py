@@ -330,7 +330,8 @@ LIVE = {
         (
             "update audit.leaf set leaf = "
             "replace(encode(leaf, 'escape'), '2026-11-02T08:42', '2026-11-01T08:42')::bytea, "
-            "leaf_hash = sha256('\\x00'::bytea || replace(encode(leaf, 'escape'), '2026-11-02T08:42', '2026-11-01T08:42')::bytea) "
+            "leaf_hash = sha256('\\x00'::bytea || "
+            "replace(encode(leaf, 'escape'), '2026-11-02T08:42', '2026-11-01T08:42')::bytea) "
             "where log_id = {log} and idx = 297"
         ),
         "records",
