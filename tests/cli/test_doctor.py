@@ -308,6 +308,8 @@ async def test_parties_outside_that_attest_nothing(stage: Stage) -> None:
     assert [(each.check, each.level) for each in shown] == [("attestations", Level.WARNING)] * 3
     messages = [each.message for each in shown]
     assert messages[0] == "The bucket bucket has taken no deposit since 2026-11-29 12:00 UTC, 3 times: It is closed."
+    stage.sql("update audit.attester set is_broken = true where kind = 'deposit'")
+    assert [each.level for each in await stage.bad()] == [Level.PROBLEM, Level.WARNING, Level.WARNING]
     stage.sql("update audit.attester set failures = 0, failing_since = null")
     assert found(await stage.examine(), "attestations").level is Level.OK
 

@@ -28,13 +28,14 @@ from regie.cli.installation import Installation
 from regie.cli.story import telling
 from regie.notary import bundle
 from regie.settings import Settings
-from regie.store import logs
+from regie.store import logs, sessions
 from regie.telemetry import metrics
 from regie.web.app import make_web
+from regie.web.pages.visitor import COOKIE
 
 from ..pages.test_others_ids import routes  # noqa: TID252  the same
 from ..telemetry.receiver import Received, Receiver, receiving  # noqa: TID252  tests are no installed package
-from .canaries import PASSWORD, TENANTS, Planted, as_keeper, found_in, plant
+from .canaries import TENANTS, Planted, as_keeper, found_in, plant
 from .conftest import EMPLOYEE, Stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -42,7 +43,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 PERSONAL = re.compile(r"janssen|demir|larsen|devries|@example\.com|ITSM-|Sales Team", re.IGNORECASE)
 """Whatever of the story names a person, an address, a ticket or a value."""
 PATIENCE_S = 30.0
-PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 LINK = re.compile(r'href="(/[^"#]*)"')
 
 
@@ -268,7 +268,7 @@ def addresses_for(planted: Planted, tenant: str) -> Iterator[str]:
         }
         for route in routes(make_web(None, None, operator_token="none").routes):  # type: ignore[arg-type]  # only its list of routes is read
             if "GET" in (route.methods or set()) and not route.path.endswith(("live", "events", "stream")):
-                yield PARAMETER.sub(lambda found, named=named: named[found[1]], route.path)
+                yield route.path_format.format(**named)
 
 
 async def test_nobody_reads_a_word_of_another_customer(watched: Watched) -> None:
@@ -305,14 +305,13 @@ async def test_nobody_reads_a_word_of_another_customer(watched: Watched) -> None
 
 @asynccontextmanager
 async def signed_in(watched: Watched, tenant: str) -> AsyncIterator[httpx2.AsyncClient]:
-    """A browser of a person of a customer."""
-    web = watched.stage.services.web
-    async with httpx2.AsyncClient(base_url=web, timeout=30, trust_env=False, follow_redirects=True) as http:
-        form = (await http.get("/sign-in")).text
-        hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form))
-        given = {"address": f"keeper.{tenant}@example.net", "password": PASSWORD, "next": "/"}
-        answer = await http.post("/sign-in", data={**hidden, **given}, headers={"Origin": web})
-        assert f"Keeper of {tenant}" in answer.text
+    """A browser of a person of a customer, after the sign-in: its cookie is for TLS only, which tests do without."""
+    settings, web = watched.stage.services.settings, watched.stage.services.web
+    async with Installation(settings, lambda _: None).running_database() as database, database.transaction() as tx:
+        token = await sessions.begin(tx, f"keeper.{tenant}@example.net")
+    cookie = {"Cookie": f"{COOKIE}={token}"}
+    async with httpx2.AsyncClient(base_url=web, headers=cookie, timeout=30, trust_env=False) as http:
+        assert f"Keeper of {tenant}" in (await http.get("/")).text
         yield http
 
 

@@ -123,6 +123,7 @@ async def test_what_fails_is_shown_and_tried_again_and_the_notary_goes_on(
     assert await anchoring.step() == 2 * FIRST_RETRY_S
     [shown] = await failing(database)
     assert (shown.party, shown.failures, shown.reason, shown.done_at) == (party.party, 2, reason, None)
+    assert shown.is_broken == isinstance(error, AuditBroken)
     assert await anchoring.step() == 3_600.0
     assert party.asked == [1, 2, 2]
     assert await failing(database) == []

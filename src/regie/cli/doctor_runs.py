@@ -119,7 +119,7 @@ async def _attesters(tx: Transaction) -> list[Finding]:
     """Whether parties outside attest what the notary signs."""
     failing = await attesting.failing(tx)
     findings = [
-        warning(
+        (problem if each.is_broken else warning)(
             "attestations",
             f"{_ATTESTS[each.party.kind].format(each.party.name)} since {_moment(each.since)}, "
             f"{'once' if each.failures == 1 else f'{each.failures} times'}: {each.reason}",

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from regie.core.errors import RegieError, Unavailable
+from regie.core.errors import AuditBroken, RegieError, Unavailable
 from regie.store.attesting import Party
 from regie.store.sequencing import LogDatabase
 from regie.telemetry import metrics
@@ -101,12 +101,12 @@ class Anchoring:
             return min(LOOK_EVERY_S, self._every_s)
 
     async def _asked(self, question: Question) -> float:
-        party = self._attester.party
+        party, is_broken = self._attester.party, False
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 proof = await self._attester.attest(question)
         except RegieError as error:
-            reason = error.message
+            reason, is_broken = error.message, isinstance(error, AuditBroken)
         except TimeoutError:
             reason = f"There was no answer within {ANSWER_WITHIN_S:.0f} s."
         except Exception as error:  # noqa: BLE001  whatever a library stumbles over must not end the notary
@@ -117,9 +117,10 @@ class Anchoring:
             metrics.count_attestation(party.kind, "done")
             return self._every_s
         metrics.count_attestation(party.kind, "failed")
-        log.warning("anchoring:failed", kind=party.kind, party=party.name, reason=reason)
+        level = log.critical if is_broken else log.warning
+        level("anchoring:failed", kind=party.kind, party=party.name, reason=reason)
         async with self._database.turn() as turn:
-            failures = await turn.attesters.failed(party, reason)
+            failures = await turn.attesters.failed(party, reason, is_broken=is_broken)
         return retry_after_s(failures, self._every_s)
 
 

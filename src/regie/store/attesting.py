@@ -48,11 +48,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Failing:
-    """A party that does not answer as it should."""
+    """A party that does not answer as it should; `is_broken` when it holds another history than ours."""
 
     party: Party
     since: datetime
     failures: int
+    is_broken: bool
     reason: str
     done_at: datetime | None
 
@@ -96,19 +97,20 @@ class Attesters:
         await self._connection.execute(
             """insert into audit.attester (kind, party, anchor_size, done_at) values (%s, %s, %s, clock_timestamp())
                on conflict (kind, party) do update set anchor_size = excluded.anchor_size, done_at = excluded.done_at,
-                   failures = 0, failing_since = null, reason = ''""",
+                   failures = 0, failing_since = null, is_broken = false, reason = ''""",
             [party.kind, party.name, anchor_size],
         )
 
-    async def failed(self, party: Party, reason: str) -> int:
+    async def failed(self, party: Party, reason: str, *, is_broken: bool = False) -> int:
         """Note that one has failed; how often in a row that makes."""
         cursor = await self._connection.execute(
-            """insert into audit.attester as a (kind, party, failures, failing_since, reason)
-               values (%s, %s, 1, clock_timestamp(), %s)
+            """insert into audit.attester as a (kind, party, failures, failing_since, is_broken, reason)
+               values (%s, %s, 1, clock_timestamp(), %s, %s)
                on conflict (kind, party) do update set failures = a.failures + 1,
-                   failing_since = coalesce(a.failing_since, excluded.failing_since), reason = excluded.reason
+                   failing_since = coalesce(a.failing_since, excluded.failing_since),
+                   is_broken = excluded.is_broken, reason = excluded.reason
                returning failures""",
-            [party.kind, party.name, reason],
+            [party.kind, party.name, is_broken, reason],
         )
         row = await cursor.fetchone()
         return 1 if row is None else int(row["failures"])
@@ -125,7 +127,7 @@ class Attesters:
 async def failing(tx: Transaction) -> list[Failing]:
     """The parties that fail now."""
     rows = await tx.rows(
-        """select kind, party, failing_since, failures, reason, done_at from audit.attester
+        """select kind, party, failing_since, failures, is_broken, reason, done_at from audit.attester
            where failing_since is not null order by kind, party"""
     )
     return [
@@ -133,6 +135,7 @@ async def failing(tx: Transaction) -> list[Failing]:
             Party(Kind(row["kind"]), row["party"]),
             row["failing_since"],
             row["failures"],
+            row["is_broken"],
             row["reason"],
             row["done_at"],
         )

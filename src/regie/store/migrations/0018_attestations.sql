@@ -11,7 +11,8 @@ create table audit.attestation (
 create trigger attestation_only_grows before update or delete or truncate on audit.attestation
     for each statement execute function audit.refuse_change();
 
--- How it stands with each party that the notary asks now, witnesses among them. `failing_since` is null while it answers.
+-- How it stands with each party that the notary asks now, witnesses among them. `failing_since` is null while it answers;
+-- `is_broken` when it holds another history than ours.
 create table audit.attester (
     kind text not null check (kind in ('witness', 'timestamp', 'deposit')),
     party text not null,
@@ -19,6 +20,7 @@ create table audit.attester (
     done_at timestamptz,
     failures integer not null default 0,
     failing_since timestamptz,
+    is_broken boolean not null default false,
     reason text not null default '',
     primary key (kind, party),
     check ((failing_since is null) = (failures = 0))
