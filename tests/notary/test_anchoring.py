@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 from botocore.exceptions import ClientError
 
@@ -128,6 +129,18 @@ async def test_what_fails_is_shown_and_tried_again_and_the_notary_goes_on(
     assert party.asked == [1, 2, 2]
     assert await failing(database) == []
     assert len(await attestations(database)) == 1
+
+
+async def test_a_checkpoint_that_somebody_has_spoilt_ends_nobody(
+    database_url: str, log_database: LogDatabase, grow: Grow
+) -> None:
+    await grow()
+    async with await psycopg.AsyncConnection.connect(database_url) as owner:
+        await owner.execute("alter table audit.checkpoint disable trigger all")
+        await owner.execute("update audit.checkpoint set note = 'no note'")
+    party = Scripted()
+    assert await Anchoring(log_database, party, 3_600.0).step() == LOOK_EVERY_S
+    assert party.asked == []
 
 
 def test_it_waits_longer_each_time_but_not_longer_than_its_pace() -> None:

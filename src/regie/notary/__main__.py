@@ -95,8 +95,11 @@ def _announce(told_at: str) -> bool:
 
 async def _ask(witnesses: Witnesses, settings: Settings, stop: asyncio.Event) -> None:
     while not stop.is_set():
-        with contextlib.suppress(Unavailable):
+        try:
             await witnesses.ask()
+        except RegieError as error:
+            # Of the database. Signing goes on by itself.
+            log.warning("witnesses:waiting", reason=error.message)
         await _pause(stop, settings.witness_every_s)
 
 

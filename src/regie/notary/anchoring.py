@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from regie.core.errors import AuditBroken, RegieError, Unavailable
+from regie.core.errors import AuditBroken, RegieError
 from regie.store.attesting import Party
 from regie.store.sequencing import LogDatabase
 from regie.telemetry import metrics
@@ -95,8 +95,8 @@ class Anchoring:
                 return self._every_s - standing.done_ago_s
             size, note = newest
             return await self._asked(Question(origin, size, str(note).encode(), now))
-        except Unavailable as error:
-            # The database: the party was not reached, or what came of it could not be written.
+        except RegieError as error:
+            # Of the database: the log could not be read, or what came of it not be written.
             log.warning("anchoring:waiting", kind=party.kind, party=party.name, reason=error.message)
             return min(LOOK_EVERY_S, self._every_s)
 
