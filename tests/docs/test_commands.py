@@ -41,9 +41,6 @@ NOT_RUN: dict[tuple[str, str], str] = {
         ".venv/bin/regie plan identity.offboard_employee --tenant example-north --input employee.yaml",
     ): "asks vendors that are not there",
     (PROOF, WITNESS): "runs until it is interrupted; tests/notary/test_processes.py starts one",
-    (PROOF, "cd verify/foreign && node ../../evidence/verify.mjs ../../evidence ../../kept"): (
-        "needs `make sigstore`; tests/verify/test_foreign.py runs it"
-    ),
     (TORTURE, ".venv/bin/python -m torture.notary --seed 4711 --seconds 60"): "a minute; tests/torture/test_notary.py",
     (CERTIFICATES, ".venv/bin/regie plan certificates.renew --tenant example-east --input shop.yaml"): NO_AUTHORITY,
     (CERTIFICATES, ".venv/bin/regie start certificates.renew --tenant example-east --input shop.yaml"): NO_AUTHORITY,
