@@ -32,9 +32,11 @@ from regie.store import logs, sessions
 from regie.telemetry import metrics
 from regie.web.app import make_web
 from regie.web.pages.visitor import COOKIE
+from regie_verify.checking import check
 
 from ..pages.test_others_ids import routes  # noqa: TID252  the same
 from ..telemetry.receiver import Received, Receiver, receiving  # noqa: TID252  tests are no installed package
+from ..verify.test_foreign import need_sigstore, run  # noqa: TID252  the same
 from .canaries import TENANTS, Planted, as_keeper, found_in, plant
 from .conftest import EMPLOYEE, Stage
 
@@ -334,6 +336,26 @@ async def test_a_bundle_for_an_auditor_has_no_word_of_anybody(watched: Watched, 
             assert planted.runs[canary].encode() in b"".join(texts.values())
             assert {file.name: found_in(text, planted.canaries) for file, text in texts.items() if
                     found_in(text, planted.canaries)} == {}  # fmt: skip
+
+
+async def test_a_bundle_of_it_is_whole_for_us_and_for_a_stranger_until_it_is_changed(
+    watched: Watched, tmp_path: Path
+) -> None:
+    folder, kept = tmp_path / "bundle", tmp_path / "kept"
+    installation = Installation(watched.stage.services.settings, lambda _: None)
+    async with installation.running_database() as database, database.reading() as tx:
+        with bundle.sink(folder) as into:
+            done = await bundle.export(tx, await logs.find(tx, "example", "identity"), into)
+    kept.write_text(done.checkpoint)
+    node = need_sigstore()
+    assert check(folder).is_whole
+    whole = run(f"{node} {folder}/verify.mjs", folder, kept)
+    assert whole.stdout.startswith(f"ok {done.size} records"), whole.stderr
+    leaves = (folder / "leaves.jsonl").read_bytes()
+    at = leaves[: leaves.index(b"approval:granted")].count(b"\n")
+    (folder / "leaves.jsonl").write_bytes(leaves.replace(b"approval:granted", b"approval:refused", 1))
+    assert check(folder).first_bad_record == at
+    assert f"record {at} is not what was logged" in run(f"{node} {folder}/verify.mjs", folder, kept).stderr
 
 
 async def test_each_process_has_a_login_of_its_own(watched: Watched) -> None:

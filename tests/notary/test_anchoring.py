@@ -131,6 +131,26 @@ async def test_what_fails_is_shown_and_tried_again_and_the_notary_goes_on(
     assert len(await attestations(database)) == 1
 
 
+async def test_a_bundle_gets_the_oldest_of_what_covers_the_same_records_and_of_a_day_the_last(
+    database: Database, database_url: str, grow: Grow, write: Write, sequencer: Sequencer
+) -> None:
+    await grow()
+    await write(1, tenant="umbrella")
+    await sequencer.step()
+    for _ in range(3):
+        await grow()
+    async with await psycopg.AsyncConnection.connect(database_url) as owner:
+        for size, day in enumerate(("02", "02", "03", "03", "04"), start=1):
+            await owner.execute(
+                """insert into audit.attestation (kind, party, anchor_size, proof, at)
+                   values ('timestamp', 'time.example', %s, 'x', %s)""",
+                [size, f"2026-11-{day}T12:00Z"],
+            )
+    # The second covers what the first does; the third and the fourth are of one day.
+    assert [each.anchor_size for each in await attestations(database)] == [1, 4, 5]
+    assert [each.anchor_size for each in await attestations(database, "umbrella")] == [2]
+
+
 async def test_a_checkpoint_that_somebody_has_spoilt_ends_nobody(
     database_url: str, log_database: LogDatabase, grow: Grow
 ) -> None:

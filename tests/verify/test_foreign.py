@@ -75,10 +75,16 @@ def go(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Verify:
 @pytest.fixture(scope="module")
 def sigstore(built: Built) -> Verify:
     """verify.mjs, with Sigstore's package."""
+    node = need_sigstore()
+    return lambda bundle, kept: run(f"{node} {built.folder}/bundle/verify.mjs", bundle, kept)
+
+
+def need_sigstore() -> str:
+    """The program that runs verify.mjs."""
     node = shutil.which("node")
     if node is None or not (SIGSTORE / "node_modules/@sigstore/verify").exists():
         lacking("make sigstore")
-    return lambda bundle, kept: run(f"{node} {built.folder}/bundle/verify.mjs", bundle, kept)
+    return str(node)
 
 
 def run(program: str, bundle: Path, kept: Path) -> subprocess.CompletedProcess[str]:
