@@ -104,6 +104,13 @@ async def test_a_secret_file_that_others_may_read(stage: Stage, name: str) -> No
     assert (await stage.only()).remedy == f"chmod 600 {file}"
 
 
+def test_credentials_for_deposits_that_others_may_read(tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    file.touch(mode=0o644)
+    [only] = doctor_machine.private_files(nobody(tmp_path / "home", deposit_credentials=str(file)).settings)
+    assert (only.level, only.remedy) == (Level.PROBLEM, f"chmod 600 {file}")
+
+
 async def test_a_vault_key_that_others_may_read(stage: Stage) -> None:
     key = stage.home / "vault.key"
     key.chmod(0o640)
