@@ -244,9 +244,8 @@ async def _write(tx: Transaction, writings: Sequence[_Writing], *, is_last: bool
     alive = [writing for writing in writings if not writing.step.status.is_final]
     leaves = audit.addressed([(writing.key, writing.entries) for writing in writings])
     async with audit.written_with(tx, leaves, writings[0].chain.at, is_last=is_last):
-        await tx.change(
-            _UPDATE_RUNS, {"runs": as_json(_run_row(tx, writing) for writing in writings), "few": len(writings)}
-        )
+        rows = as_json(_run_row(tx, writing) for writing in writings)
+        await tx.change(_UPDATE_RUNS, {"runs": rows, "few": len(writings)})
         await steps.write(tx, [(writing.key, writing.seq, writing.step.steps) for writing in writings])
         await inbox.consume(tx, [(writing.key, writing.seq, writing.step.consumed) for writing in writings])
         await timers.clear(tx, [(writing.key, writing.step.timers_cleared) for writing in alive])
