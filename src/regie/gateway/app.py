@@ -208,6 +208,20 @@ Asking = Annotated[Caller, Depends(_identified)]
 """Whoever asks, by its token."""
 
 
+async def _identity_provider(request: Request, caller: Asking) -> IdentityProvider:
+    """Found before a question is read: who may not ask is told nothing about it."""
+    if caller.name != WEB:
+        raise Denied(f"{caller.name} signs nobody in.")
+    provider: IdentityProvider | None = request.app.state.identity_provider
+    if provider is None:
+        raise Denied("There is no identity provider here.", hint="Set REGIE_OIDC_ISSUER and REGIE_OIDC_CLIENT_ID.")
+    return provider
+
+
+Elsewhere = Annotated[IdentityProvider, Depends(_identity_provider)]
+"""Where people sign in."""
+
+
 @contextmanager
 def _answering(request: Request, question: Question) -> Iterator[None]:
     """Have the log and the trace say which step is answered."""
@@ -321,25 +335,19 @@ def make_gateway(
 def _sign_people_in(app: FastAPI, provider: IdentityProvider | None) -> None:
     """The questions of the web about people who sign in elsewhere."""
 
+    app.state.identity_provider = provider
+
     @app.post("/v1/sign-in")
-    async def sign_in(caller: Asking, asked: SignInQuestion) -> AddressReply:
-        return await _provider_for(caller, provider).address(asked)
+    async def sign_in(elsewhere: Elsewhere, asked: SignInQuestion) -> AddressReply:
+        return await elsewhere.address(asked)
 
     @app.post("/v1/sign-out")
-    async def sign_out(caller: Asking, asked: SignOutQuestion) -> AddressReply:
-        return await _provider_for(caller, provider).end_address(asked)
+    async def sign_out(elsewhere: Elsewhere, asked: SignOutQuestion) -> AddressReply:
+        return await elsewhere.end_address(asked)
 
     @app.post("/v1/identity")
-    async def identity(caller: Asking, asked: IdentityQuestion) -> IdentityReply:
-        return await _provider_for(caller, provider).identity(asked)
-
-
-def _provider_for(caller: Caller, provider: IdentityProvider | None) -> IdentityProvider:
-    if caller.name != WEB:
-        raise Denied(f"{caller.name} signs nobody in.")
-    if provider is None:
-        raise Denied("There is no identity provider here.", hint="Set REGIE_OIDC_ISSUER and REGIE_OIDC_CLIENT_ID.")
-    return provider
+    async def identity(elsewhere: Elsewhere, asked: IdentityQuestion) -> IdentityReply:
+        return await elsewhere.identity(asked)
 
 
 class _Reticent:
