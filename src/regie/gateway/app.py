@@ -334,7 +334,6 @@ def make_gateway(
 
 def _sign_people_in(app: FastAPI, provider: IdentityProvider | None) -> None:
     """The questions of the web about people who sign in elsewhere."""
-
     app.state.identity_provider = provider
 
     @app.post("/v1/sign-in")
