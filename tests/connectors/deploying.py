@@ -49,7 +49,7 @@ AUTHORITY = Authority()
 SHORT = timedelta(minutes=10)
 RENEWALS = 20
 RESTS_S = 0.02
-"""Between two connections of a client where a server is to stay as it is: what would break it then, breaks it for long."""
+"""Between two connections of a client where a server is to stay as it is: what breaks it then, breaks it for long."""
 
 
 class Kept:
