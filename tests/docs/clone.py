@@ -121,7 +121,7 @@ class Clone:
         address = self.root / "typist.sock"
         python = f"{sys.executable} -ISE"
         if self._typist is None:
-            arguments = [sys.executable, TYPIST, "serve", address]
+            arguments = (sys.executable, str(TYPIST), "serve", str(address))
             self._typist = subprocess.Popen(
                 arguments, cwd=self.root, env=self._environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
