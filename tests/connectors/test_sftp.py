@@ -97,7 +97,7 @@ class Site:
         effective = manifest.effective({**known, **settings})
         assert manifest.faults({**known, **settings}, {"ssh_key"}) == []
 
-        async def key() -> SecretText:
+        async def key(refused: SecretText | None = None) -> SecretText:
             return SecretText(private_key or self.server.private_key)
 
         where = [str(effective[name]) for name in ("address", "user", "host_key")]

@@ -51,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 def way(server: Sshd, **other: str) -> Ssh:
-    async def private_key() -> SecretText:
+    async def private_key(refused: SecretText | None = None) -> SecretText:
         return SecretText(other.get("private_key", server.private_key))
 
     place = SshPlace(

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+)
 
 from regie.core.durations import parse_duration
 from regie.core.moments import read_zone
@@ -14,7 +24,8 @@ Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}$")]
 Address = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$")]
 
 _REFERENCE = re.compile(
-    r"^secret://(?P<domain>[a-z][a-z0-9_-]*)/(?P<name>[a-z][a-z0-9_-]*)(?:#(?P<field>[a-z0-9_]+))?$"
+    r"^secret://(?P<domain>[a-z][a-z0-9_-]*)/(?P<name>[a-z][a-z0-9_-]*)"
+    r"(?:#(?P<field>[A-Za-z0-9_][A-Za-z0-9_.-]*))?(?:@(?P<version>[A-Za-z0-9][A-Za-z0-9._-]{0,63}))?\Z"
 )
 
 
@@ -30,13 +41,18 @@ class Written(BaseModel):
 
 
 class SecretRef(BaseModel):
-    """The address of a secret, `secret://domain/name[#field]`. The value exists only inside the gateway."""
+    """The address of a secret, `secret://domain/name[#field][@version]`. The value exists only inside the gateway.
+
+    Attributes:
+        version: As the place that keeps it names versions; empty for the current one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     domain: str
     name: str
     field: str = ""
+    version: str = ""
 
     @classmethod
     def parse(cls, text: object) -> object:
@@ -49,11 +65,19 @@ class SecretRef(BaseModel):
             return text
         found = _REFERENCE.match(text)
         if not found:
-            raise ValueError("write secret://domain/name or secret://domain/name#field, never the secret itself")
-        return cls(domain=found["domain"], name=found["name"], field=found["field"] or "")
+            raise ValueError("write secret://domain/name[#field][@version], never the secret itself")
+        named = {name: value or "" for name, value in found.groupdict().items()}
+        return cls(**named)
 
     def __str__(self) -> str:
-        return f"secret://{self.domain}/{self.name}" + (f"#{self.field}" if self.field else "")
+        field = f"#{self.field}" if self.field else ""
+        return f"secret://{self.domain}/{self.name}{field}" + (f"@{self.version}" if self.version else "")
+
+    @model_serializer(mode="wrap")
+    def _without_no_version(self, written: SerializerFunctionWrapHandler) -> dict[str, str]:
+        """Leave out what most references lack, so that releases from before there were versions keep their digest."""
+        found: dict[str, str] = written(self)
+        return {name: value for name, value in found.items() if name != "version" or value}
 
 
 WrittenSecretRef = Annotated[SecretRef, BeforeValidator(SecretRef.parse)]

@@ -26,10 +26,11 @@ from regie.core.tenant import Connection, SecretRef
 from regie.gateway.acme_account import AccountKey, AcmeAccount, new_account_key
 from regie.gateway.authentication import Basic, Bearer, ClientCredentials, Secret
 from regie.gateway.aws_credentials import AwsClients, AwsPlace
+from regie.gateway.backends.secrets import Secrets
 from regie.gateway.keyring import Keyring
 from regie.gateway.observing import Observed, ObservedCalls
 from regie.gateway.ssh import Ssh, SshHost, SshPlace
-from regie.gateway.vault import SecretBackend, SecretText
+from regie.gateway.vault import SecretText
 from regie.kit import manifest as declared
 from regie.kit.access import Access, Calls
 from regie.kit.aws import Aws
@@ -90,12 +91,12 @@ class Accesses:
     """Makes accesses.
 
     Args:
-        vault: Where the secrets are.
+        secrets: Where the secrets are.
         transport_for: How an address is reached over HTTP; over the network when nothing is said.
     """
 
-    def __init__(self, vault: SecretBackend, transport_for: TransportFor | None = None) -> None:
-        self._vault = vault
+    def __init__(self, secrets: Secrets, transport_for: TransportFor | None = None) -> None:
+        self._secrets = secrets
         self._transport_for = transport_for
         self._open: dict[tuple[str, str, str, str], _Closable] = {}
         self._latest: dict[tuple[str, str, str], tuple[Connection, _Closable]] = {}
@@ -134,7 +135,7 @@ class Accesses:
         if not isinstance(how, declared.AcmeAccount):
             return None
         reference = connection.secrets[how.account_key]
-        return AccountKey(partial(self._vault.make, tenant, reference, new_account_key))
+        return AccountKey(partial(self._secrets.vault.make, tenant, reference, new_account_key))
 
     def _kept(self, asked: Asked, kind: type[Kept], make: Callable[[], Kept]) -> Kept:
         place = (kind.__name__, asked.tenant, asked.name)
@@ -200,7 +201,7 @@ class Accesses:
         how = asked.found.manifest.authentication
         if not isinstance(how, declared.Tsig):
             return None
-        secret = await self._vault.get(asked.tenant, asked.connection.secrets[how.secret])
+        secret = await self._secrets.get(asked.tenant, asked.connection.secrets[how.secret])
         try:
             return dns.tsig.Key(asked.setting(how.key_name), secret.reveal(), asked.setting(how.algorithm))
         except (ValueError, dns.exception.DNSException, NotImplementedError):
@@ -271,8 +272,8 @@ class Accesses:
         return Observed(httpx2.AsyncHTTPTransport(verify=verify, trust_env=False), asked.found.name)
 
     def _secret(self, tenant: str, reference: SecretRef) -> Secret:
-        async def look_up() -> SecretText:
-            return await self._vault.get(tenant, reference)
+        async def look_up(refused: SecretText | None = None) -> SecretText:
+            return await self._secrets.get(tenant, reference, refused)
 
         return look_up
 

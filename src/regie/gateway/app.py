@@ -39,6 +39,7 @@ from regie.core.errors import (
 )
 from regie.gateway.access import TransportFor
 from regie.gateway.asking import with_approval
+from regie.gateway.backends.secrets import Secrets
 from regie.gateway.budgets import Budgets
 from regie.gateway.connections import Connections, Serving
 from regie.gateway.effects import REREADS_S, Effects, innermost
@@ -46,7 +47,7 @@ from regie.gateway.grants import Granted, Grants
 from regie.gateway.identify import WEB, Caller, Callers, Unidentified
 from regie.gateway.inbound import LARGEST_BODY, Inbox
 from regie.gateway.records import Records
-from regie.gateway.vault import SecretBackend
+from regie.gateway.vault import SecretMaker
 from regie.gateway_client import (
     INBOUND_PREFIX,
     PROBLEM_TYPE,
@@ -222,9 +223,10 @@ def _answering(request: Request, question: Question) -> Iterator[None]:
 
 def make_gateway(
     database: Database,
-    vault: SecretBackend,
+    vault: SecretMaker,
     callers: Callers,
     *,
+    secrets: Secrets | None = None,
     connectors: Mapping[str, Found] | None = None,
     transport_for: TransportFor | None = None,
     rereads_s: tuple[float, ...] = REREADS_S,
@@ -235,6 +237,8 @@ def make_gateway(
 
     Args:
         database: Open; whoever opened it closes it.
+        vault: Keeps what the gateway makes itself.
+        secrets: Where all others are; in the vault when nothing is said.
         callers: Who may ask.
         connectors: By folder name; all that there are when nothing is said.
         transport_for: How a vendor's address is reached; over the network when nothing is said.
@@ -243,7 +247,7 @@ def make_gateway(
         metrics_token: The token with which metrics are read; while it is empty nobody reads them.
     """
     known = connectors_in(connector_folders) if connectors is None else connectors
-    connections = Connections(vault, known, Budgets(database), database, transport_for)
+    connections = Connections(secrets or Secrets(vault), known, Budgets(database), database, transport_for)
     desk = _Desk(database, connections, rereads_s=rereads_s, pause=pause)
 
     @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from regie.core.errors import AuthFailed, Denied, Unavailable
-from regie.gateway.vault import SecretText
+from regie.gateway.authentication import Secret
 
 ROLE_S = 900
 """Seconds for which a role is taken on: the least that AWS gives (STS AssumeRole, DurationSeconds)."""
@@ -30,6 +30,8 @@ class AwsPlace:
     Attributes:
         endpoint: In place of AWS's own address; empty for that.
         role: ARN of the customer's role; empty for none.
+        is_machine: There is no key, for the machine itself has a role. Never for a customer's connection: whoever
+            writes one would act as the gateway's machine.
     """
 
     region: str
@@ -37,6 +39,7 @@ class AwsPlace:
     endpoint: str = ""
     role: str = ""
     external_id: str = ""
+    is_machine: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class AwsClients:
     def __init__(
         self,
         place: AwsPlace,
-        secret: Callable[[], Awaitable[SecretText]],
+        secret: Secret,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -98,7 +101,10 @@ class AwsClients:
 
     def _open(self, secret: str) -> _Opened:
         place = self._place
-        own = boto3.Session(place.access_key, secret, region_name=place.region)
+        if not place.access_key and not place.is_machine:
+            # boto3 would look for one elsewhere on the machine.
+            raise Denied("The connection names no access key.")
+        own = boto3.Session(place.access_key or None, secret or None, region_name=place.region)
         if not place.role:
             return _Opened(secret, own, float("inf"))
         if not place.external_id:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from regie.core.errors import Denied, InvalidInput, NotFound
 from regie.core.release import Release
 from regie.core.tenant import Connection, Priority
 from regie.gateway.access import Accesses, Asked, TransportFor
+from regie.gateway.authentication import Secret
+from regie.gateway.backends.secrets import Secrets
 from regie.gateway.budgets import Asker, Budgets
 from regie.gateway.checking import faults_of
 from regie.gateway.keyring import Keyring
 from regie.gateway.pacing import ConnectionPace
-from regie.gateway.vault import SecretBackend, SecretText
 from regie.kit.connector import Connector, Provided, Settings, provided
 from regie.kit.discovery import Found
 from regie.kit.inbound import SignedBody, SignedMoment
@@ -55,7 +57,7 @@ class Inlet:
 
     domains: tuple[str, ...]
     rule: SignedBody | SignedMoment
-    secret: SecretText
+    secret: Secret
     connector: type[Connector]
     settings: Settings
 
@@ -64,7 +66,7 @@ class Connections:
     """Every tenant's connections.
 
     Args:
-        vault: Where the secrets are.
+        secrets: Where the secrets are.
         connectors: Every connector there is, by folder name.
         budgets: How fast the vendors may be asked.
         database: Where certificates are kept.
@@ -73,22 +75,23 @@ class Connections:
 
     def __init__(
         self,
-        vault: SecretBackend,
+        secrets: Secrets,
         connectors: Mapping[str, Found],
         budgets: Budgets,
         database: Database,
         transport_for: TransportFor | None = None,
     ) -> None:
-        self._vault = vault
+        self._secrets = secrets
         self._connectors = connectors
         self._budgets = budgets
         self._database = database
-        self._accesses = Accesses(vault, transport_for)
+        self._accesses = Accesses(secrets, transport_for)
         self._checked: dict[tuple[str, str], _Checked] = {}
 
     async def aclose(self) -> None:
-        """Close every connection to a vendor."""
+        """Close every connection to a vendor, and to who keeps secrets."""
         await self._accesses.aclose()
+        await self._secrets.aclose()
         self._checked.clear()
 
     def serving(
@@ -139,12 +142,11 @@ class Connections:
         )
         return Serving(tenant, name, connector, offer)
 
-    async def inlet(self, release: Release, tenant: str, name: str) -> Inlet:
+    def inlet(self, release: Release, tenant: str, name: str) -> Inlet:
         """The connection that a delivery came in for.
 
         Raises:
             Denied: There is no such connection, or its connector takes no deliveries.
-            AuthFailed: The secret its deliveries are signed with is not in the vault.
         """
         owner = release.tenants.get(tenant)
         connection = owner.connections.get(name) if owner else None
@@ -156,7 +158,7 @@ class Connections:
         return Inlet(
             domains=connection.domains,
             rule=rule,
-            secret=await self._vault.get(tenant, connection.secrets[rule.secret]),
+            secret=partial(self._secrets.get, tenant, connection.secrets[rule.secret]),
             connector=found.connector,
             settings=found.manifest.effective(connection.settings),
         )
@@ -238,7 +240,7 @@ class Connections:
         tenant, name = place
         keyring = Keyring(
             self._database,
-            self._vault,
+            self._secrets.vault,
             tenant=tenant,
             domain=domain,
             account=self._accesses.account(tenant, connection, found),

@@ -10,6 +10,8 @@ import uvicorn
 from regie import crashpoints
 from regie.gateway.access import TransportFor
 from regie.gateway.app import make_gateway
+from regie.gateway.backends import configuration
+from regie.gateway.backends.secrets import opened
 from regie.gateway.identify import Callers, tokens_of
 from regie.gateway.vault import VaultFile
 from regie.settings import Settings, read_private
@@ -38,12 +40,14 @@ async def serve(
         transport_for: How a vendor's address is reached; over the network when nothing is said.
 
     Raises:
-        AuthFailed: The vault cannot be used.
+        AuthFailed: The vault, or the credentials of a backend, cannot be used.
+        DefinitionError: What says where secrets are kept is wrong.
         Unavailable: The database does not answer.
     """
     crashpoints.arm(settings.crash_at)
     vault = VaultFile.create(settings.vault_file)
     vault.names()  # a vault that does not open is told now, not at the first question
+    secrets = opened(vault, configuration.read(settings.secrets_file))
     sealer = Sealer.from_file(settings.sealing_key_file)
     callers = Callers(lambda: tokens_of(settings))
     with socket.create_server((LOOPBACK, port)) as door, exporting.exported(settings.traces_url, "gateway"):
@@ -58,6 +62,7 @@ async def serve(
                     database,
                     vault,
                     callers,
+                    secrets=secrets,
                     transport_for=transport_for,
                     metrics_token=lambda: read_private(settings.metrics_token_file),
                 ),

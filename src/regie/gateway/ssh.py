@@ -20,6 +20,7 @@ import asyncssh
 
 from regie.core.errors import AuthFailed, Denied, NotFound, OutcomeUnknown, RegieError, Terminal, Unavailable
 from regie.gateway.authentication import Secret
+from regie.gateway.vault import SecretText
 from regie.kit.host import ANSWER_S, COMMAND_S, LARGEST_FILE, LONGEST_OUTPUT, Host, Outcome, no_link, not_written
 
 LOGIN_S = 10.0
@@ -100,8 +101,20 @@ class Ssh:
             pinned = asyncssh.import_public_key(self.place.host_key)
         except asyncssh.KeyImportError:
             raise Denied(f"the pinned key of {where} is no public key of a host") from None
+        shown = await self._private_key()
         try:
-            ours = asyncssh.import_private_key((await self._private_key()).reveal())
+            return await self._sign_in_with(shown, pinned)
+        except AuthFailed:
+            newer = await self._private_key(shown)
+            if newer.is_same(shown):
+                raise
+            return await self._sign_in_with(newer, pinned)
+
+    async def _sign_in_with(self, secret: SecretText, pinned: asyncssh.SSHKey) -> asyncssh.SSHClientConnection:
+        host, port = self.place.door
+        where = f"{host}:{port}"
+        try:
+            ours = asyncssh.import_private_key(secret.reveal())
         except asyncssh.KeyImportError:
             raise AuthFailed(
                 f"the private key for {where} cannot be used", hint="Is it whole, without a passphrase?"
