@@ -201,7 +201,7 @@ class OnAws(Place):
         self.calls = 0
         super().__init__()
 
-    async def client(self, service: str, *more: Any) -> Any:
+    async def client(self, service: str, permissions: tuple[str, ...] = (), refused: Any = None) -> Any:
         """The client that the backend asks with: who it is may change under way."""
         self.calls += 1
         return await self.clients.of(self.endpoint, *self.keys).client(service)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 
 from regie.core.errors import AuthFailed, RegieError, Throttled, Unavailable
 from regie.core.tenant import SecretRef
+from regie.gateway.aws_credentials import AwsClients, AwsPlace
+from regie.gateway.backends.aws import SecretsManager
 from regie.gateway.backends.memory import AGAIN_S
-from regie.gateway.vault import NoSecret
+from regie.gateway.vault import NoSecret, SecretText
+from tests.counterparts.aws import REGION, aws
 from tests.counterparts.aws import Aws as Cloud
-from tests.counterparts.aws import aws
 
 from .places import (
     REMEMBER_S,
@@ -38,7 +41,8 @@ TROUBLES = {"denied": AuthFailed, "throttled": Throttled, "unreachable": Unavail
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    with aws(tmp_path_factory.mktemp("aws"), ["secretsmanager:GetSecretValue", "ssm:GetParameter"]) as running:
+    allowed = ["secretsmanager:GetSecretValue", "ssm:GetParameter", "sts:AssumeRole"]
+    with aws(tmp_path_factory.mktemp("aws"), allowed) as running:
         yield running
 
 
@@ -226,3 +230,31 @@ async def test_what_is_denied_is_not_used_on(place: Place, reference: SecretRef)
     for _ in range(2):
         with pytest.raises(AuthFailed):
             await value(place, reference)
+
+
+@pytest.mark.parametrize("allowed", ["secretsmanager:GetSecretValue", "secretsmanager:ListSecrets"])
+async def test_what_a_role_may_is_what_counts_when_one_is_taken_on(
+    cloud: Cloud, clients: Clients, reference: SecretRef, allowed: str
+) -> None:
+    iam, name = cloud.client("iam"), f"role-{secrets.token_hex(4)}"
+    anybody = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [anybody]})
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": allowed, "Resource": "*"}]}
+    iam.put_role_policy(RoleName=name, PolicyName="may", PolicyDocument=json.dumps(policy))
+    filled = InSecretsManager(cloud, ("", ""), "", clients)
+    filled.put("example-north", reference, "of the other account")
+
+    async def secret(refused: SecretText | None = None) -> SecretText:
+        return SecretText(cloud.secret_key)
+
+    place = AwsPlace(REGION, cloud.access_key, endpoint=cloud.endpoint, role=arn, external_id="example-4711")
+    under_role = AwsClients(place, secret)
+    backend = SecretsManager(under_role.client, filled.prefix, filled.memory())
+    if allowed.endswith("GetSecretValue"):
+        assert (await backend.get("example-north", reference)).reveal() == "of the other account"
+    else:
+        with pytest.raises(AuthFailed) as caught:
+            await backend.get("example-north", reference)
+        assert not isinstance(caught.value, NoSecret)
+    await under_role.aclose()

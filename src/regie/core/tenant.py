@@ -12,9 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    SerializerFunctionWrapHandler,
     StringConstraints,
-    model_serializer,
 )
 
 from regie.core.durations import parse_duration
@@ -52,7 +50,8 @@ class SecretRef(BaseModel):
     domain: str
     name: str
     field: str = ""
-    version: str = ""
+    # Left out where it is not said, so that releases from before there were versions keep their digest.
+    version: str = Field(default="", exclude_if=lambda version: not version)
 
     @classmethod
     def parse(cls, text: object) -> object:
@@ -72,12 +71,6 @@ class SecretRef(BaseModel):
     def __str__(self) -> str:
         field = f"#{self.field}" if self.field else ""
         return f"secret://{self.domain}/{self.name}{field}" + (f"@{self.version}" if self.version else "")
-
-    @model_serializer(mode="wrap")
-    def _without_no_version(self, written: SerializerFunctionWrapHandler) -> dict[str, str]:
-        """Leave out what most references lack, so that releases from before there were versions keep their digest."""
-        found: dict[str, str] = written(self)
-        return {name: value for name, value in found.items() if name != "version" or value}
 
 
 WrittenSecretRef = Annotated[SecretRef, BeforeValidator(SecretRef.parse)]

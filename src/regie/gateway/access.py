@@ -25,7 +25,7 @@ from regie.core.errors import AuthFailed, Denied, InvalidInput
 from regie.core.tenant import Connection, SecretRef
 from regie.gateway.acme_account import AccountKey, AcmeAccount, new_account_key
 from regie.gateway.authentication import Basic, Bearer, ClientCredentials, Secret
-from regie.gateway.aws_credentials import AwsClients, AwsPlace
+from regie.gateway.aws_credentials import Acting, AwsClients, AwsPlace
 from regie.gateway.backends.secrets import Secrets
 from regie.gateway.keyring import Keyring
 from regie.gateway.observing import Observed, ObservedCalls
@@ -71,6 +71,7 @@ class Asked:
     Attributes:
         settings: With the manifest's defaults filled in.
         keyring: Of the domain that asks.
+        acting: For whom it asks.
     """
 
     tenant: str
@@ -80,6 +81,7 @@ class Asked:
     settings: Settings
     keyring: Keyring
     pace: Pace
+    acting: Acting
 
     def setting(self, name: str) -> str:
         """A setting as text; empty when it has no value."""
@@ -119,7 +121,7 @@ class Accesses:
             case "http":
                 return Session(self._client(asked), vendor=manifest.title, pace=asked.pace)
             case "aws":
-                return Aws(self._aws(asked).client, calls, asked.keyring.resolve)
+                return Aws(partial(self._aws(asked).client, acting=asked.acting), calls, asked.keyring.resolve)
             case "dns":
                 return Dns(Server.at(asked.setting(manifest.address)), partial(self._tsig, asked), calls)
             case "host":

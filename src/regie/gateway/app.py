@@ -183,6 +183,8 @@ class _Desk:
             question.capability,
             through=_through(question.want),
             is_patient=is_patient,
+            run=step.run,
+            corr=granted.corr,
         )
         return granted, serving
 

@@ -14,6 +14,7 @@ from regie.core.release import Release
 from regie.core.tenant import Connection, Priority
 from regie.gateway.access import Accesses, Asked, TransportFor
 from regie.gateway.authentication import Secret
+from regie.gateway.aws_credentials import Acting
 from regie.gateway.backends.secrets import Secrets
 from regie.gateway.budgets import Asker, Budgets
 from regie.gateway.checking import faults_of
@@ -103,12 +104,15 @@ class Connections:
         *,
         through: str = "",
         is_patient: bool = False,
+        run: str = "",
+        corr: str = "",
     ) -> Serving:
         """The one connection that serves a capability for a tenant in a domain, for one question.
 
         Args:
             through: Name of the connection that is meant; the only one that serves it when empty.
             is_patient: Rather wait long for a rate budget than be asked to come again.
+            run, corr: The run that asks, and its correlation id; both empty outside of runs.
 
         Raises:
             Denied: None does, more than one does, or the one that does is not complete.
@@ -135,7 +139,7 @@ class Connections:
         connector = self._connector(
             release.tenant(tenant).connections[name],
             (tenant, name),
-            domain=domain,
+            acting=Acting(tenant, domain, run, corr),
             capability=capability,
             priority=priority,
             is_patient=is_patient,
@@ -177,7 +181,7 @@ class Connections:
         connector = self._connector(
             connection,
             (tenant, name),
-            domain=connection.domains[0],
+            acting=Acting(tenant, connection.domains[0]),
             capability=capability,
             priority="high",
             is_patient=True,
@@ -204,7 +208,7 @@ class Connections:
         connector = self._connector(
             connection,
             (tenant, name),
-            domain=connection.domains[0],
+            acting=Acting(tenant, connection.domains[0]),
             capability="probe",
             priority="low",
             is_patient=True,
@@ -220,7 +224,7 @@ class Connections:
         connection: Connection,
         place: tuple[str, str],
         *,
-        domain: str,
+        acting: Acting,
         capability: str,
         priority: Priority,
         is_patient: bool,
@@ -242,10 +246,10 @@ class Connections:
             self._database,
             self._secrets.vault,
             tenant=tenant,
-            domain=domain,
+            domain=acting.domain,
             account=self._accesses.account(tenant, connection, found),
         )
-        asked = Asked(tenant, name, connection, found, known.settings, keyring, pace)
+        asked = Asked(tenant, name, connection, found, known.settings, keyring, pace, acting)
         return found.connector(self._accesses.of(asked), known.settings, keyring)
 
     def _check_once(self, connection: Connection, place: tuple[str, str], found: Found) -> _Checked:
