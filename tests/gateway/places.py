@@ -26,6 +26,7 @@ from regie_sandbox import keeper as imitation
 from regie_sandbox.servers.process import free_port
 from tests.counterparts.aws import REGION
 from tests.counterparts.aws import Aws as Cloud
+from tests.counterparts.here import HERE
 
 CLOSED = f"http://127.0.0.1:{free_port()}"
 """Where nobody answers."""
@@ -176,7 +177,7 @@ class Clients:
 
         key = (endpoint, access_key)
         if key not in self.open:
-            self.open[key] = AwsClients(AwsPlace(REGION, access_key, endpoint=endpoint), secret)
+            self.open[key] = AwsClients(AwsPlace(REGION, access_key, endpoint=endpoint), secret, HERE)
         return self.open[key]
 
     async def aclose(self) -> None:

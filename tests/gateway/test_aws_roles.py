@@ -23,6 +23,7 @@ from regie.gateway.vault import SecretText
 from regie.kit.access import Calls
 from regie.kit.aws import Aws
 from regie.kit.keys import Material
+from tests.counterparts.here import HERE
 
 from .places import CLOSED, Clock
 
@@ -104,6 +105,7 @@ class Customer:
         self.clients = AwsClients(
             AwsPlace("eu-west-1", "AKIA", endpoint=endpoint, role=ROLE, external_id=external_id),
             self.secret,
+            HERE,
             clock=self.clock,
         )
 
@@ -199,7 +201,7 @@ async def test_without_an_external_id_no_role_is_taken_on(cloud: Cloud) -> None:
 
 
 async def test_a_customers_connection_never_acts_as_the_machine(cloud: Cloud) -> None:
-    clients = AwsClients(AwsPlace("eu-west-1", "", endpoint=cloud.address), Customer(cloud.address).secret)
+    clients = AwsClients(AwsPlace("eu-west-1", "", endpoint=cloud.address), Customer(cloud.address).secret, HERE)
     with pytest.raises(Denied):
         await clients.client("acm")
 

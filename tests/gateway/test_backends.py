@@ -18,6 +18,7 @@ from regie.gateway.backends.memory import AGAIN_S
 from regie.gateway.vault import NoSecret, SecretText
 from tests.counterparts.aws import REGION, aws
 from tests.counterparts.aws import Aws as Cloud
+from tests.counterparts.here import HERE
 
 from .places import (
     REMEMBER_S,
@@ -249,7 +250,7 @@ async def test_what_a_role_may_is_what_counts_when_one_is_taken_on(
         return SecretText(cloud.secret_key)
 
     place = AwsPlace(REGION, cloud.access_key, endpoint=cloud.endpoint, role=arn, external_id="example-4711")
-    under_role = AwsClients(place, secret)
+    under_role = AwsClients(place, secret, HERE)
     backend = SecretsManager(under_role.client, filled.prefix, filled.memory())
     if allowed.endswith("GetSecretValue"):
         assert (await backend.get("example-north", reference)).reveal() == "of the other account"

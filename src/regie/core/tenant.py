@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -30,6 +31,17 @@ _REFERENCE = re.compile(
 def _known_zone(name: str) -> str:
     read_zone(name)
     return name
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        raise ValueError("write a network, such as 10.20.0.0/16 or 2001:db8::/32") from None
+
+
+NetworkText = Annotated[str, AfterValidator(_network)]
+"""A network of addresses."""
 
 
 class Written(BaseModel):
@@ -84,6 +96,7 @@ class Connection(Written):
         domains: The domains that may use it.
         settings: What the connector's manifest asks for, such as a site address.
         secrets: The secrets the manifest asks for, by the manifest's names.
+        reach: Networks that it may reach besides the public internet, such as `10.20.0.0/16`.
         limits: How much the vendor allows here where that is not what the manifest says, by the manifest's buckets.
     """
 
@@ -92,6 +105,8 @@ class Connection(Written):
     settings: dict[str, JsonValue] = {}
     secrets: dict[str, WrittenSecretRef] = {}
     limits: dict[str, Annotated[int, Field(ge=1)]] = {}
+    # Left out where there are none, so that releases from before there were any keep their digest.
+    reach: tuple[NetworkText, ...] = Field(default=(), exclude_if=lambda networks: not networks)
 
 
 class Tenant(Written):

@@ -22,7 +22,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from regie.core.errors import AuthFailed, Denied, Unavailable
 from regie.gateway.authentication import Secret
+from regie.gateway.guarding import guard_client_of_aws
 from regie.gateway.vault import SecretText
+from regie.kit.reaching import Reach
 
 ROLE_S = 900
 """Seconds for which a role is taken on: the least that AWS gives (STS AssumeRole, DurationSeconds)."""
@@ -37,7 +39,10 @@ _NO_NAME = re.compile(r"[^\w+=,.@-]+", re.ASCII)
 """Characters that a session's name and a source identity cannot have (API reference, AssumeRole)."""
 _LONGEST_NAME = 64
 # No retries of its own: what is tried again, and when, is the gateway's to say.
-_CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=30, user_agent_extra="regie")
+# No proxies: what the environment names is no way that anybody has checked.
+_CONFIG = Config(
+    retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=30, user_agent_extra="regie", proxies={}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +135,15 @@ class AwsClients:
 
     Args:
         secret: The secret access key.
+        reach: Says where it may go.
         clock: Seconds that only go forward.
     """
 
-    def __init__(self, place: AwsPlace, secret: Secret, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, place: AwsPlace, secret: Secret, reach: Reach, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._place = place
+        self._reach = reach
         self._secret = secret
         self._clock = clock
         # One for all sessions: it holds what boto3 knows of the services, which takes long to read.
@@ -254,10 +263,12 @@ class AwsClients:
     async def _make(self, service: str, credentials: _Credentials) -> Any:
         """A client. One at a time, for boto3 makes them in no other way safely."""
         async with self._making:
-            return await asyncio.to_thread(
+            made = await asyncio.to_thread(
                 self._boto.client,
                 service,
                 endpoint_url=self._place.endpoint or None,
                 config=_CONFIG,
                 **credentials.keywords(),
             )
+        guard_client_of_aws(made, self._reach)
+        return made

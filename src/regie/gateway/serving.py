@@ -76,6 +76,8 @@ async def serve(
             # The door is open: what comes before the server runs waits in its queue.
             listening(f"http://{LOOPBACK}:{door.getsockname()[1]}")
             await uvicorn.Server(config).serve(sockets=[door])
+
+
 KEEP_S = 65
 """Seconds for which an idle connection is kept. Askers give one up after 5 s: if we did too, a question could meet it
 just as it closes."""

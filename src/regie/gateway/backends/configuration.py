@@ -6,6 +6,7 @@ gateway trusts with credentials.
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +17,7 @@ from regie.core.errors import DefinitionError, Fault
 from regie.core.located import Source
 from regie.core.nearest import did_you_mean
 from regie.core.source import decode, read_record, read_source
-from regie.core.tenant import Slug
+from regie.core.tenant import NetworkText, Slug
 
 VAULT = "vault"
 """Name of the encrypted file, which is always there and serves whom nobody else does."""
@@ -40,10 +41,17 @@ class Remembered(_Written):
     Attributes:
         remember: How long a value is used before it is looked up again.
         stale: How old a value may get while the place does not answer or asks us to slow down.
+        reach: Networks that may be reached besides the public internet, such as that of a VPC endpoint.
     """
 
     remember: Duration = 300.0
     stale: Duration = 3600.0
+    reach: tuple[NetworkText, ...] = ()
+
+    @property
+    def networks(self) -> list[IPv4Network | IPv6Network]:
+        """The same, read."""
+        return [ip_network(each) for each in self.reach]
 
 
 class _OfAws(Remembered):

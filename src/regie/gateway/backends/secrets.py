@@ -17,7 +17,9 @@ from regie.gateway.backends.configuration import VAULT, Configuration
 from regie.gateway.backends.keeper import Keeper
 from regie.gateway.backends.memory import Memory
 from regie.gateway.backends.mounted import InEnvironment, MountedFiles
+from regie.gateway.guarding import GuardedThread
 from regie.gateway.vault import SecretBackend, SecretMaker, SecretText
+from regie.kit.reaching import Reach
 from regie.settings import read_private, secret_variable
 
 
@@ -70,19 +72,19 @@ def opened(
     Raises:
         AuthFailed: A file with credentials cannot be used.
     """
-    way = transport or (lambda: httpx2.HTTPTransport(trust_env=False))
-    backends = {name: _backend(name, each, way) for name, each in found.backends.items()}
+    backends = {name: _backend(name, each, transport) for name, each in found.backends.items()}
     return Secrets(vault, backends, found.place)
 
 
-def _backend(name: str, found: written.Backend, way: Callable[[], httpx2.BaseTransport]) -> SecretBackend:
+def _backend(name: str, found: written.Backend, transport: Callable[[], httpx2.BaseTransport] | None) -> SecretBackend:
     match found:
         case written.Files():
             return MountedFiles(found.folder)
         case written.Environment():
             return InEnvironment(secret_variable)
         case written.Keeper():
-            return Keeper(name, _credentials(name, found.device), _memory(name, found), way())
+            way = transport() if transport else GuardedThread(found.networks)
+            return Keeper(name, _credentials(name, found.device), _memory(name, found), way)
         case written.AwsSecretsManager():
             return SecretsManager(_clients(name, found).client, found.prefix, _memory(name, found))
         case written.AwsParameterStore():
@@ -106,7 +108,7 @@ def _clients(name: str, found: written.AwsSecretsManager | written.AwsParameterS
     async def secret(refused: SecretText | None = None) -> SecretText:  # noqa: ARG001  the file is read each time
         return SecretText(_credentials(name, found.secret_key) if found.secret_key else "")
 
-    return AwsClients(place, secret)
+    return AwsClients(place, secret, Reach(found.networks))
 
 
 def _credentials(name: str, file: Path) -> str:
