@@ -13,7 +13,7 @@ from typing import Annotated
 import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import JsonValue
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -364,28 +364,29 @@ def _answer_errors(app: FastAPI) -> None:
     """Turn every error into a problem document."""
 
     @app.exception_handler(RegieError)
-    async def explained(_: Request, error: RegieError) -> JSONResponse:
+    async def explained(_: Request, error: RegieError) -> Response:
         return _problem(error)
 
     @app.exception_handler(RequestValidationError)
-    async def misunderstood(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def misunderstood(_: Request, error: RequestValidationError) -> Response:
         # Only where it is wrong, not what was sent: that may be anything.
         places = sorted({".".join(map(str, fault["loc"])) for fault in error.errors()})
         return _problem(InvalidInput(f"The gateway does not understand the question: look at {', '.join(places)}."))
 
     @app.exception_handler(HTTPException)
-    async def unknown(_: Request, error: HTTPException) -> JSONResponse:
+    async def unknown(_: Request, error: HTTPException) -> Response:
         return _problem(InvalidInput("The gateway has no such question."), error.status_code)
 
     app.add_middleware(_Reticent)
     app.add_middleware(Counted)
 
 
-def _problem(error: RegieError, status: int | None = None) -> JSONResponse:
+def _problem(error: RegieError, status: int | None = None) -> Response:
     if status is None:
         status = (
             413 if isinstance(error, _TooLarge) else next((s for kind, s in _STATUS if isinstance(error, kind)), 500)
         )
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     problem = Problem.of(error, status)
-    return JSONResponse(problem.model_dump(mode="json"), status, headers=headers, media_type=PROBLEM_TYPE)
+    # Messages are ours and hold no secret. Should one have got in, it stays here.
+    return Response(logs.hidden(problem.model_dump_json()), status, headers=headers, media_type=PROBLEM_TYPE)

@@ -21,6 +21,7 @@ from typing import NoReturn, Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from regie import logs
 from regie.core.errors import AuthFailed, InvalidInput
 from regie.core.tenant import SecretRef
 
@@ -31,12 +32,16 @@ _NONCE_BYTES = 12
 
 
 class SecretText:
-    """The value of a secret. It shows itself only to whoever calls `reveal`; no text, log or pickle carries it."""
+    """The value of a secret. It shows itself only to whoever calls `reveal`; no text, log or pickle carries it.
+
+    Whoever reveals it may still let it slip, so the log of this process knows it and takes it out.
+    """
 
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
         self._value = value
+        logs.hide(value)
 
     def reveal(self) -> str:
         """The value in clear, to be handed to the outside system and kept nowhere."""
