@@ -14,9 +14,20 @@ from regie.core.tenant import SecretRef
 from regie.gateway.backends import configuration
 from regie.gateway.backends.configuration import VAULT
 from regie.gateway.backends.secrets import Secrets, opened
-from regie.gateway.vault import NoSecret, VaultFile
+from regie.gateway.vault import INSTALLATION, NoSecret, VaultFile
 from regie.kit.discovery import connectors_in
 from regie.settings import Settings
+
+__all__ = [
+    "INSTALLATION",
+    "Looked",
+    "Referred",
+    "keep_secrets",
+    "look_for_secrets",
+    "missing_secrets",
+    "referred_secrets",
+    "refuse_what_is_kept_elsewhere",
+]
 
 
 def keep_secrets(path: Path, tenant: str, values: Mapping[SecretRef, str]) -> None:

@@ -26,7 +26,7 @@ BARE: LiteralString = """
     select tenant, domain, id, workflow, status, release, definition_digest, ticket, corr, trigger_key, started_by,
     requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n, parent, parent_place,
     lineage, first_run, rerun_of, finish_by, finish_by < coalesce(ended_at, clock_timestamp()) as is_late
-    from regie.run where """
+    from regie.run r where """
 """What a list shows: everything but the sealed state."""
 _STATE: LiteralString = "select state, format from regie.run where "
 

@@ -15,6 +15,7 @@ from regie.core.definition import Definition, Step
 from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
+from regie.core.reach import Act
 from regie.core.run import (
     ANSWER,
     LIMIT,
@@ -36,7 +37,7 @@ from regie.store.database import Transaction
 from regie.store.effects import Effect
 from regie.store.runs import RunRow
 from regie.store.steps import StepRecord
-from regie.web.identify import Caller
+from regie.web.caller import Caller
 from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
 from regie.web.permitting import may_steer
@@ -130,6 +131,8 @@ class RunView:
 
     Attributes:
         parent: The run whose child it is, if it is one and the visitor may see that.
+        is_within: Whether it is within the visitor's reach, and not only something that concerns them.
+        is_plain: Whether they may read values in full.
         faults: What is wrong with the audit chain.
         paused: Who holds it up, whether a worker has taken that in or not.
         acts: What whoever looks may do with it: what a page asks about, and in words.
@@ -140,6 +143,8 @@ class RunView:
     """
 
     row: RunRow
+    is_within: bool
+    is_plain: bool
     parent: RunRow | None
     queued: str
     title: str
@@ -196,6 +201,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
     tenant = release.tenants.get(row.key.tenant)
     paused = None if row.status.is_final else await runs.pause_of(tx, row.key)
     in_line = await quotas.in_line(tx, row.key)
+    is_plain = caller.may(Act.VALUES, *row.key[:2], row.workflow)
     return RunView(
         row=row,
         queued=in_line.in_words() if in_line else "",
@@ -203,7 +209,9 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
         title=definition.title,
         tenant_title=tenant.title if tenant else row.key.tenant,
         failure=state.failure,
-        input=outline(dict(state.input), is_plain=caller.is_operator),
+        is_within=caller.may(Act.LOOK, *row.key[:2], row.workflow),
+        is_plain=is_plain,
+        input=outline(dict(state.input), is_plain=is_plain),
         steps=_steps(
             state,
             records,
@@ -211,7 +219,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
             catalogue,
             times_of(records, asked, definition, started_at=row.started_at, now=row.changed_at),
             children={child.parent_place: child for child in await children_for(tx, caller, row)},
-            is_plain=caller.is_operator,
+            is_plain=is_plain,
         ),
         approvals=asked,
         changes=_changes(asked, ledger, catalogue, is_over=row.status.is_final),
