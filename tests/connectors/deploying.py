@@ -40,6 +40,7 @@ from regie.kit.network import Network
 from regie_sandbox.servers.authority import Authority, Issued
 from regie_sandbox.servers.haproxy import Haproxy
 from regie_sandbox.servers.nginx import Nginx
+from tests.counterparts.here import HERE
 
 from .conftest import all_connectors
 
@@ -141,7 +142,7 @@ class Site:
         texts = {name: str(value) for name, value in effective.items()}
         calls = self.calls(manifest.title)
         return kind(
-            network=Network(calls),
+            network=Network(calls, HERE),
             calls=calls,
             resolve=self.kept.resolve,
             folders=[texts[name] for name in manifest.host.folders],
