@@ -162,6 +162,10 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
         "Somebody asked for something that the policies deny; looking is not written down.",
         "`action`, `reason` (the policy's id, `no_policy_allows_it` or `policy_failed`), `policy`",
     ),
+    Event.DATA_KEY_ROTATED: (
+        "What is sealed for this tenant in this domain from here on is sealed under a new data key.",
+        "`data_key`: its version",
+    ),
     Event.LOG_KEY_ROTATED: (
         "The notary signs with a new key from here on; in the anchor log.",
         "`old_vkey`, `new_vkey`, `from_size`",

@@ -13,7 +13,10 @@ from regie.core.format import FORMAT, require_readable
 from regie.core.release import Release
 from regie.core.run import EVENT, RunState
 
-FIELDS = {2: "bbb2c7583009cb25c7b922e3d4d5d6a1694993ab45e66e5312e07bf6c123f05d"}
+FIELDS = {
+    2: "bbb2c7583009cb25c7b922e3d4d5d6a1694993ab45e66e5312e07bf6c123f05d",
+    3: "bbb2c7583009cb25c7b922e3d4d5d6a1694993ab45e66e5312e07bf6c123f05d",
+}
 """A digest of every field, by format. Of a format that has been released it never changes again."""
 
 

@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "release": (DOING, "releases", "program"),
         "account": (DOING, "accounts", "program"),
         "secret": (DOING, "secrets", "program"),
+        "keys": (DOING, "keys", "program"),
         "prove": (DOING, "proving", "program"),
     }
 )

@@ -75,6 +75,8 @@ class Event(StrEnum):
     CAPABILITY_DENIED = "capability:denied"
     REQUEST_DENIED = "request:denied"
     """Somebody asked for something that the policies deny them."""
+    DATA_KEY_ROTATED = "data_key:rotated"
+    """What is sealed for this tenant in this domain from here on is sealed under a new key."""
     LOG_KEY_ROTATED = "log_key:rotated"
     """The notary signs with a new key from here on; the old one has signed this."""
 

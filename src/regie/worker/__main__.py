@@ -64,7 +64,7 @@ async def work(settings: Settings, chosen: Sequence[str]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    sealer = Sealer.from_file(settings.sealing_key_file)
+    sealer = Sealer.from_file(settings.sealing_key_file, domains=chosen or None)
     async with (
         contextlib.AsyncExitStack() as clients,
         telling(settings) as told_at,
