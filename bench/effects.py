@@ -178,6 +178,8 @@ async def asking(number: int) -> AsyncIterator[Asking]:
         # Under root the database runs under another account, which must be able to enter.
         folder.chmod(0o755)  # noqa: ASYNC240  nothing else runs yet
         settings = Settings(home=folder / "home", port=0, database_url="", workspace=None, crash_at="")
+        # The runs are ours: no worker of the installation may take them.
+        settings = settings.model_copy(update={"workers": 0})
         try:
             async with AsyncExitStack() as stack:
                 services = await stack.enter_async_context(up(settings, lambda _: None, is_demo=True))

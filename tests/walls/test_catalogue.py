@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import psycopg
@@ -115,6 +116,22 @@ async def test_a_login_that_became_stronger_is_refused(town_url: str, postgres_d
         admin.execute(f'grant "{role.replace("odd", "hr")}" to "{role}"'.encode())
         with pytest.raises(WallRefused, match="belongs to another role"):
             await walls.build(town_url, [login])
+
+
+async def test_who_works_while_a_domain_comes_into_use_is_in_no_deadlock(town_url: str, owner: Owner) -> None:
+    login = Login(walls.Process.WORKER, "p", "arriving")
+    waiting = "select count(*) from pg_locks where not granted and relation = 'regie.run'::regclass"
+    with psycopg.connect(town_url, options="-c lock_timeout=900ms") as working:
+        working.execute("lock table regie.run in row exclusive mode")
+        building = asyncio.create_task(walls.build(town_url, [login]))
+        async with asyncio.timeout(60):
+            while not owner.execute(waiting).fetchone() == (1,):
+                assert not building.done()
+                await asyncio.sleep(0.01)
+        # What gets its policy before that table is not held any more.
+        for table in ("audit.intake", "regie.approval", "regie.inbox"):
+            working.execute(f"lock table {table} in row exclusive mode")
+    assert len(await building) == 1
 
 
 async def test_an_owner_who_may_not_make_roles_is_told_what_to_do(town_url: str, postgres_dsn: str) -> None:

@@ -192,7 +192,8 @@ def _through(want: Mapping[str, JsonValue]) -> str:
     return named if isinstance(named, str) else ""
 
 
-def _identified(request: Request) -> Caller:
+async def _identified(request: Request) -> Caller:
+    # It waits for nothing; but what is not a coroutine would be carried to a thread and back.
     callers: Callers = request.app.state.callers
     return callers.identify(request.headers.get("Authorization"))
 
@@ -205,7 +206,7 @@ Asking = Annotated[Caller, Depends(_identified)]
 def _answering(request: Request, question: Question) -> Iterator[None]:
     """Have the log and the trace say which step is answered."""
     step = question.step
-    name = request.url.path.rpartition("/")[2]
+    name = str(request.scope["path"]).rpartition("/")[2]
     attributes: traces.Attributes = {
         "regie.question": name,
         "regie.tenant": step.tenant,

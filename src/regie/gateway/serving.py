@@ -66,7 +66,11 @@ async def serve(
                 proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=FINISH_WITHIN_S,
+                timeout_keep_alive=KEEP_S,
             )
             # The door is open: what comes before the server runs waits in its queue.
             listening(f"http://{LOOPBACK}:{door.getsockname()[1]}")
             await uvicorn.Server(config).serve(sockets=[door])
+KEEP_S = 65
+"""Seconds for which an idle connection is kept. Askers give one up after 5 s: if we did too, a question could meet it
+just as it closes."""

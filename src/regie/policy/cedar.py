@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from string import Formatter
+from typing import NamedTuple
 
 import cedarpy
 from pydantic import JsonValue
@@ -28,6 +29,8 @@ ALWAYS = "always.cedar"
 """The file that no workspace replaces."""
 WORDS = frozenset({"who", "action", "tenant", "domain", "workflow", "place", "undone", "capability", "target", "asked"})
 """What `@because` and `@hint` may name in braces."""
+ANSWERS = 1024
+"""How many answers are kept with a set of policies."""
 RELEASES = 8
 """How many sets of policies a process keeps ready."""
 
@@ -89,6 +92,14 @@ class Decision:
         return Denied(self.because or otherwise, hint=self.hint or None)
 
 
+class _Answer(NamedTuple):
+    """What Cedar says: `found` are the policies that made it so, in the order in which they are written."""
+
+    is_allowed: bool
+    found: tuple[Policy, ...]
+    errors: tuple[str, ...]
+
+
 class Policies:
     """Parsed policies.
 
@@ -106,38 +117,48 @@ class Policies:
         self.sha256 = canonical.digest(dict(files))
         self.known = _known(text)
         self._set = cedarpy.PolicySet.from_str(text)
+        # Cedar knows nothing but the question. That a step may ask for something is the same for each run of a
+        # workflow, and asking again would cost more than anything else that is done for it before a vendor is called.
+        self._asked = lru_cache(maxsize=ANSWERS)(self._ask)
 
     def decide(self, request: Request) -> Decision:
         """Answer a question. Never raises: what cannot be evaluated is a no."""
         try:
-            answer = cedarpy.is_authorized(
-                {
-                    "principal": request.principal.ref._asdict(),
-                    "action": {"type": "Action", "id": request.action},
-                    "resource": request.resource.ref._asdict(),
-                    "context": json.dumps({name: _json(value) for name, value in request.context.items()}),
-                },
-                self._set,
+            answer = self._asked(
+                request.principal.ref,
+                request.action,
+                request.resource.ref,
+                json.dumps({name: _json(value) for name, value in request.context.items()}),
                 json.dumps([_entity(request.principal), _entity(request.resource)]),
-                _schema(),
             )
         except Exception as error:  # noqa: BLE001  whatever it is, the answer is no
-            return self._answer(request, is_allowed=False, found=[], errors=(str(error),))
-        told = answer.diagnostics
-        errors = tuple(told.errors)
-        found = [self.known[name] for name in sorted(told.reasons, key=_position) if name in self.known]
-        return self._answer(request, is_allowed=answer.allowed and not errors, found=found, errors=errors)
-
-    def _answer(self, request: Request, *, is_allowed: bool, found: list[Policy], errors: tuple[str, ...]) -> Decision:
-        first = found[0] if found and not is_allowed else None
+            answer = _Answer(is_allowed=False, found=(), errors=(str(error),))
+        first = answer.found[0] if answer.found and not answer.is_allowed else None
         return Decision(
-            is_allowed=is_allowed,
-            policies=tuple(each.id for each in found),
+            is_allowed=answer.is_allowed,
+            policies=tuple(each.id for each in answer.found),
             because=first.because.format_map(_Words(request.words)) if first else "",
             hint=first.hint.format_map(_Words(request.words)) if first else "",
-            errors=errors,
+            errors=answer.errors,
             set_sha256=self.sha256,
         )
+
+    def _ask(self, principal: Ref, action: str, resource: Ref, context: str, entities: str) -> _Answer:
+        answer = cedarpy.is_authorized(
+            {
+                "principal": principal._asdict(),
+                "action": {"type": "Action", "id": action},
+                "resource": resource._asdict(),
+                "context": context,
+            },
+            self._set,
+            entities,
+            _schema(),
+        )
+        told = answer.diagnostics
+        errors = tuple(told.errors)
+        found = tuple(self.known[name] for name in sorted(told.reasons, key=_position) if name in self.known)
+        return _Answer(is_allowed=answer.allowed and not errors, found=found, errors=errors)
 
 
 def policies_of(release: Release) -> Policies:

@@ -89,24 +89,23 @@ class Level:
 
 
 async def draw(tx: Transaction, draws: Sequence[Draw]) -> Short | dict[str, float] | None:
-    """Take what is wanted from all of these budgets, or nothing from any.
+    """Take what is wanted from all of these budgets, or nothing from any; commits, so that nobody waits for us longer.
 
     Returns:
         What was granted on top, by key; or what lacks room; or none, when one of them has to be made first.
     """
-    async with tx.together():
+    values = {
+        "keys": [each.key for each in draws],
+        "costs": [each.cost for each in draws],
+        "extras": [each.extra for each in draws],
+        "floors": [each.floor for each in draws],
+        "number": len(draws),
+        "nothing": NOTHING_S,
+    }
+    async with tx.together(is_last=True):
         await tx.change(_LIGHTLY, {"within": DRAWN_WITHIN})
-    rows = await tx.rows(
-        _DRAW,
-        {
-            "keys": [each.key for each in draws],
-            "costs": [each.cost for each in draws],
-            "extras": [each.extra for each in draws],
-            "floors": [each.floor for each in draws],
-            "number": len(draws),
-            "nothing": NOTHING_S,
-        },
-    )
+        sent = await tx.send(_DRAW, values)
+    rows = await sent.rows()
     if len(rows) < len(draws):
         return None
     longest = max(rows, key=lambda row: row["wait_s"])

@@ -119,8 +119,9 @@ class Login:
 async def build(dsn: str, logins: Sequence[Login]) -> list[str]:
     """Make roles or set their passwords, give each the rights it needs, and policies to every walled table.
 
-    Several processes may call it at once; they take turns. What is as it should be is left alone, so that nobody who
-    works is held up.
+    Several processes may call it at once; they take turns. What is as it should be is left alone, and each policy is
+    made by itself, so that of those who work meanwhile nobody is held up for long, and none is in a deadlock with us. A
+    login that has its rights and not yet its policy sees nothing there.
 
     Args:
         dsn: Connection string of the owner of the tables, who may make roles.
@@ -133,13 +134,16 @@ async def build(dsn: str, logins: Sequence[Login]) -> list[str]:
         Unavailable: The database does not answer, or a table is in use for long; try again.
     """
     with explained(None):
-        async with await AsyncConnection[Any].connect(dsn, connect_timeout=10, options=PATIENCE) as connection:
-            await connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
+        async with await AsyncConnection[Any].connect(
+            dsn, connect_timeout=10, options=PATIENCE, autocommit=True
+        ) as connection:
+            await connection.execute("select pg_advisory_lock(%s)", [LOCK])
             [[deployment]] = await _rows(connection, "select name from regie.deployment")
             roles = [login.role(deployment) for login in logins]
             for login, role in zip(logins, roles, strict=True):
-                await _make_role(connection, role, login.password)
-                await _grant(connection, role, RIGHTS[login.process])
+                async with connection.transaction():
+                    await _make_role(connection, role, login.password)
+                    await _grant(connection, role, RIGHTS[login.process])
                 for table in await _walled(connection, role):
                     await _allow(connection, role, table, _rows_for(login, table))
             await _require_weak(connection, roles)
@@ -246,7 +250,7 @@ async def _allow(connection: AsyncConnection[Any], role: str, table: _Table, row
     if table.policy == made_of:
         return
     policy, on = sql.Identifier(role), table.identifier
-    async with connection.pipeline():
+    async with connection.transaction(), connection.pipeline():
         await connection.execute(sql.SQL("drop policy if exists {} on {}").format(policy, on))
         await connection.execute(
             sql.SQL("create policy {} on {} to {} using ({}) with check ({})").format(
