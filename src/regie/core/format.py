@@ -10,7 +10,7 @@ from __future__ import annotations
 from regie.core.errors import Unavailable
 
 FORMAT = 3
-"""What this version writes; 3 is as 2, sealed under data keys.
+"""What this version writes; 3 is sealed under data keys, and domains say how long values are kept.
 
 It reads this one and every earlier one; a field that was not there has its default.
 """

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pydantic import JsonValue
 
 from regie.core.audit import Event, Fact
+from regie.core.classification import Classification, Handling, handling
 from regie.core.errors import Denied
 from regie.core.release import Release
 from regie.policy import people
@@ -25,6 +26,7 @@ from regie.store.runs import RunRow
 from regie.web.identify import Caller
 from regie.web.means import current_release
 
+ONLY_WITH_RIGHT = "What runs of this domain hold is shown to who has the right to view inputs."
 ONLY_OPERATORS = "This needs the operator's token or an account with the role operator."
 
 
@@ -123,6 +125,44 @@ async def require_steer(
     if not decision.is_allowed:
         raise _not_permitted(caller, steering, decision, otherwise, row.key)
     return decision
+
+
+async def may_view_inputs(tx: Transaction, caller: Caller, row: RunRow) -> tuple[Handling, Decision | None]:
+    """How the data of a run's domain are handled, and whether a caller who sees the run may see its inputs and outputs.
+
+    No decision where no right is needed.
+    """
+    release = await current_release(tx)
+    domain = release.domains.get(row.key.domain)
+    classification = domain.classification if domain else None
+    found = handling(classification)
+    if not found.needs_right:
+        return found, None
+    asked = await approvals.asked_in(tx, [row.key])
+    request = people.view_inputs(
+        _asker(caller, release, row.key.tenant),
+        _facts(row, asked.get(row.key, frozenset())),
+        classification or Classification.PERSONAL,
+    )
+    return found, policies_of(release).decide(request)
+
+
+async def view_inputs(tx: Transaction, caller: Caller, row: RunRow) -> bool:
+    """Make sure of that, and write down that they look, where the class of the domain says so.
+
+    Returns:
+        Whether it was written down.
+
+    Raises:
+        NotPermitted: The policies deny it.
+    """
+    found, decision = await may_view_inputs(tx, caller, row)
+    if decision is not None and not decision.is_allowed:
+        raise _not_permitted(caller, "view_inputs", decision, ONLY_WITH_RIGHT, row.key)
+    if found.is_looking_recorded:
+        told = decision.told if decision is not None else {}
+        await audit.append(tx, row.key, [Fact(event=Event.INPUTS_VIEWED, actor=caller.actor, detail=told)])
+    return found.is_looking_recorded
 
 
 async def require_start(tx: Transaction, caller: Caller, tenant: str, workflow: str) -> Decision | None:

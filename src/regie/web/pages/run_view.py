@@ -39,7 +39,7 @@ from regie.store.steps import StepRecord
 from regie.web.identify import Caller
 from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
-from regie.web.permitting import may_steer
+from regie.web.permitting import may_steer, may_view_inputs
 from regie.web.seeing import children_for, is_id, parent_for, run_for
 from regie.web.step_times import StepTimes, times_of
 
@@ -132,6 +132,8 @@ class RunView:
         parent: The run whose child it is, if it is one and the visitor may see that.
         faults: What is wrong with the audit chain.
         paused: Who holds it up, whether a worker has taken that in or not.
+        is_plain: Addresses are shown in full.
+        may_view_inputs: Whether whoever looks may see the values of inputs and outputs, and they are still there.
         acts: What whoever looks may do with it: what a page asks about, and in words.
         reruns: The ids of the runs that repeat it.
         repeated_from: From which step on it repeats another.
@@ -153,6 +155,8 @@ class RunView:
     leaves: list[LeafView]
     faults: list[str]
     paused: Paused | None
+    may_view_inputs: bool
+    is_plain: bool
     acts: list[tuple[str, str]]
     reruns: list[str]
     repeated_from: str
@@ -196,14 +200,18 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
     tenant = release.tenants.get(row.key.tenant)
     paused = None if row.status.is_final else await runs.pause_of(tx, row.key)
     in_line = await quotas.in_line(tx, row.key)
+    data, right = await may_view_inputs(tx, caller, row)
+    is_plain = caller.is_operator and not data.is_masked
     return RunView(
         row=row,
+        is_plain=is_plain,
+        may_view_inputs=row.emptied_at is None and (right is None or right.is_allowed),
         queued=in_line.in_words() if in_line else "",
         parent=await parent_for(tx, caller, row),
         title=definition.title,
         tenant_title=tenant.title if tenant else row.key.tenant,
         failure=state.failure,
-        input=outline(dict(state.input), is_plain=caller.is_operator),
+        input=outline(dict(state.input), is_plain=is_plain),
         steps=_steps(
             state,
             records,
@@ -211,7 +219,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
             catalogue,
             times_of(records, asked, definition, started_at=row.started_at, now=row.changed_at),
             children={child.parent_place: child for child in await children_for(tx, caller, row)},
-            is_plain=caller.is_operator,
+            is_plain=is_plain,
         ),
         approvals=asked,
         changes=_changes(asked, ledger, catalogue, is_over=row.status.is_final),
