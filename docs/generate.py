@@ -170,6 +170,10 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
         "Somebody looked at the inputs and outputs of a run whose domain holds personal or financial data.",
         "`policy`, `closed_run` when it was over",
     ),
+    Event.SUBJECT_ERASED: (
+        "Nobody can tell any more whom entries of this log mean by a commitment.",
+        "`subject`: the commitment",
+    ),
     Event.DATA_KEY_ROTATED: (
         "What is sealed for this tenant in this domain from here on is sealed under a new data key.",
         "`data_key`: its version",

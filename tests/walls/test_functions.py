@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -266,6 +266,7 @@ class Asking:
             Sequence[AwaitEvent]: [AwaitEvent(place=mark, event="contract.sign")],
             Sequence[NewRecord]: [NewRecord(key=mark, state="s", value={})],
             Mapping[str, Any]: {},
+            Iterable[bytes]: [mark.encode()],
         }
         return values[hint]
 

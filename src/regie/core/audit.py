@@ -24,6 +24,9 @@ LEAF_LIMIT = 65_535
 SAFE_INTEGER = 2**53 - 1
 """Largest integer that every JSON reader keeps exact (RFC 7493, 2.2)."""
 
+PERSON = "person:"
+"""What a person is called in a leaf begins so: a commitment follows, never an address. See `subject`."""
+
 _WHERE = ("tenant", "domain", "corr", "ticket", "run", "run_prev")
 _KEY = re.compile(r"^[a-z][a-z0-9_]*$")
 
@@ -79,6 +82,8 @@ class Event(StrEnum):
     CAPABILITY_DENIED = "capability:denied"
     REQUEST_DENIED = "request:denied"
     """Somebody asked for something that the policies deny them."""
+    SUBJECT_ERASED = "subject:erased"
+    """Nobody can tell any more whom leaves of this log mean by a commitment."""
     DATA_KEY_ROTATED = "data_key:rotated"
     """What is sealed for this tenant in this domain from here on is sealed under a new key."""
     LOG_KEY_ROTATED = "log_key:rotated"
@@ -147,6 +152,8 @@ def encode_leaf(fact: Fact, place: Place) -> bytes:
     Raises:
         AuditBroken: The fact does not fit the profile or the size.
     """
+    if fact.actor.type == "person" and not fact.actor.id.startswith(PERSON):
+        raise AuditBroken("a leaf names a person by a commitment only")
     fields: dict[str, JsonValue] = {
         "v": 1,
         "event": fact.event.value,

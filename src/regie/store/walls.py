@@ -40,6 +40,7 @@ OF_SEALED: tuple[LiteralString, ...] = (
     "select (entry_id, log_id) on audit.intake",
     "select, insert on regie.data_key",
     "update (uses) on regie.data_key",
+    "select, insert on audit.subject",
 )
 """What everybody needs who writes about runs."""
 
