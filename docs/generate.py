@@ -66,7 +66,20 @@ TYPES: Mapping[Any, str] = {str: "text", int: "integer", float: "number", bool: 
 
 EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.RELEASE_LOADED: ("A workspace became the release that new runs get.", "`release`"),
-    Event.ACCOUNT_ADDED: ("Somebody may sign in.", "`account`: id, roles"),
+    Event.ACCOUNT_ADDED: ("Somebody may sign in.", "`account`: id, roles, groups"),
+    Event.ACCOUNT_CHANGED: (
+        "The identity provider tells another address, name or groups of somebody than before.",
+        "`account`, `before`: id, roles, groups",
+    ),
+    Event.ACCOUNT_DEACTIVATED: ("Somebody may not sign in any more; their sessions end.", "`account`: id"),
+    Event.ACCOUNT_ACTIVATED: ("Somebody may sign in again.", "`account`: id"),
+    Event.ACCOUNT_REMOVED: ("An account is forgotten.", "`account`: id"),
+    Event.SESSION_BEGUN: (
+        "Somebody has signed in on the pages.",
+        "`session`: by (`password`, `identity_provider`), amr",
+    ),
+    Event.TOKEN_MADE: ("A program may use the API.", "`token`: id, name, tenant, domain, acts, workflows"),
+    Event.TOKEN_REVOKED: ("A token counts no more.", "`token`: id, name, tenant, domain, acts, workflows"),
     Event.TRIGGER_ACCEPTED: ("Somebody or something asked for a run, and it starts.", "`trigger`"),
     Event.TRIGGER_REPEATED: ("The same trigger came again; nothing new starts.", "`trigger`"),
     Event.TRIGGER_REFUSED: (
@@ -127,8 +140,14 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
     ),
     Event.APPROVAL_ESCALATED: ("The next rung is asked as well.", "`approval`: id, rung, asked"),
     Event.APPROVAL_REMINDED: ("Those who were asked are reminded.", "`approval`: id, rung"),
-    Event.APPROVAL_GRANTED: ("Somebody said yes.", "`approval`: id, place, approver, decision, plan_sha256"),
-    Event.APPROVAL_REFUSED: ("Somebody said no.", "`approval`: id, place, approver, decision, plan_sha256"),
+    Event.APPROVAL_GRANTED: (
+        "Somebody said yes; `mfa_age_s` says how long ago they had shown a second factor, if they had.",
+        "`approval`: id, place, approver, decision, plan_sha256; `mfa_age_s`",
+    ),
+    Event.APPROVAL_REFUSED: (
+        "Somebody said no.",
+        "`approval`: id, place, approver, decision, plan_sha256; `mfa_age_s`",
+    ),
     Event.APPROVAL_EXPIRED: ("Nobody answered in time; that is a no.", "`approval`: id, decision"),
     Event.APPROVAL_WITHDRAWN: (
         "The run was cancelled or stopped as a whole; nobody needs to answer any more.",

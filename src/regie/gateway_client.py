@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx2
-from pydantic import BaseModel, ConfigDict, JsonValue, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from regie.core import errors
 from regie.core.capability import Capability, Record
@@ -133,6 +133,62 @@ class ProbeReply(Said):
     """The outside system answered, and took our credentials."""
 
     answers: Literal[True] = True
+
+
+class SignInQuestion(Said):
+    """Where to send a browser to sign in, and what to recognise it by when it comes back.
+
+    Attributes:
+        verifier: Of PKCE (RFC 7636, 4.1); only its challenge goes to the provider.
+    """
+
+    redirect_uri: str = Field(max_length=500)
+    state: Key
+    nonce: Key
+    verifier: Key
+
+
+class SignOutQuestion(Said):
+    """Where to send a browser to sign out at the provider, and where it comes back to."""
+
+    back_to: str = Field(max_length=500)
+
+
+class AddressReply(Said):
+    """A page of the provider; empty if it has none."""
+
+    address: str
+
+
+class IdentityQuestion(Said):
+    """What a browser came back with.
+
+    Attributes:
+        issuer: Who the answer says that it is from (RFC 9207), if it says so.
+    """
+
+    code: str = Field(min_length=1, max_length=8192)
+    issuer: str | None = Field(default=None, max_length=500)
+    redirect_uri: str = Field(max_length=500)
+    nonce: Key
+    verifier: Key
+
+
+class IdentityReply(Said):
+    """Whom the identity provider vouches for.
+
+    Attributes:
+        amr: How they have shown who they are (RFC 8176).
+        mfa_age_s: Seconds since they have shown more than one factor; none when they have not, or nobody knows.
+    """
+
+    issuer: str
+    subject: str
+    address: str
+    display_name: str
+    groups: tuple[str, ...]
+    amr: tuple[str, ...]
+    mfa_age_s: float | None
 
 
 class Problem(BaseModel):
@@ -301,6 +357,18 @@ class GatewayClient:
         """Have an outside system asked something harmless. Returns when it answered; changes nothing."""
         path = f"/v1/probe/{quote(tenant, safe='')}/{quote(connection, safe='')}"
         await self._send(self._http.build_request("POST", path), ProbeReply)
+
+    async def sign_in(self, asked: SignInQuestion) -> AddressReply:
+        """Where a browser is sent to sign in with the identity provider."""
+        return await self._ask("/v1/sign-in", asked, AddressReply)
+
+    async def sign_out(self, asked: SignOutQuestion) -> AddressReply:
+        """Where a browser is sent to sign out there."""
+        return await self._ask("/v1/sign-out", asked, AddressReply)
+
+    async def identity(self, asked: IdentityQuestion) -> IdentityReply:
+        """Who has signed in there."""
+        return await self._ask("/v1/identity", asked, IdentityReply)
 
     async def _ask(self, path: str, question: Said, reply: type[Reply]) -> Reply:
         content = question.model_dump_json()

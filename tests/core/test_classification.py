@@ -55,10 +55,6 @@ def test_a_class_never_decides_less_than_one_below_it() -> None:
     assert all(row.needs_right for row in rows if row.is_looking_recorded), "nobody looks unseen and unasked"
 
 
-def test_a_domain_that_is_gone_is_handled_as_personal() -> None:
-    assert handling(None) == HANDLING[Classification.PERSONAL]
-
-
 def test_a_domain_says_itself_how_long_its_values_are_kept() -> None:
     def domain(**more: str) -> Domain:
         return Domain.model_validate({"domain": "hr", "title": "HR", "owner": "team:hr", **more})

@@ -126,14 +126,17 @@ class Clone:
         return text
 
     def _newest_run(self) -> str:
-        """Its id, once it is over or waits: a reader is not faster than that."""
+        """Its id, once it is over or waits: a reader is not faster than that.
+
+        README.md makes the first one, so pages that speak of a run are tried with it: `-k "README or ..."`.
+        """
         found: list[dict[str, Any]] = []
 
         def is_settled() -> bool:
             found[:] = self.ask("/v1/runs?limit=1")["items"]
             return bool(found) and found[0]["status"] != "running"
 
-        self._until("the newest run is over or waits", is_settled)
+        self._until("the newest run is over or waits (README.md makes the first one)", is_settled)
         return str(found[0]["id"])
 
     def _until(self, what: str, holds: Any) -> None:

@@ -20,7 +20,7 @@ from regie.store.database import Database
 from regie.web.app import make_web
 from regie.web.pages.visitor import COOKIE
 
-from .stage import OPERATOR, PASSWORD, TOKEN, FakeGateway, Stage, make_release
+from .stage import LOCAL, OPERATOR, PASSWORD, TOKEN, FakeGateway, Stage, make_release
 
 ORIGIN = "https://web"
 
@@ -66,7 +66,7 @@ def gateway() -> FakeGateway:
 
 @pytest.fixture
 def app(web_database: Database, gateway: FakeGateway) -> FastAPI:
-    return make_web(web_database, gateway, operator_token=TOKEN)
+    return make_web(web_database, gateway, operator_token=TOKEN, ways_in=LOCAL)
 
 
 @pytest.fixture

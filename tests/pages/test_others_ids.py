@@ -12,19 +12,22 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
 from regie.core.audit import Actor
-from regie.store import approvals
+from regie.core.reach import Act, Scope
+from regie.store import api_tokens, approvals
 from regie.store.keys import RunKey
 
 from .conftest import Browser
-from .stage import ANA, OFFBOARD, PASSWORD, RIK, SAM, Stage
+from .stage import ANA, OFFBOARD, OPERATOR, PASSWORD, RIK, SAM, Stage
 
 pytestmark = pytest.mark.slow
 
 MARK = "ITSM-7f3a91"
-OPEN = {"/health", "/sign-in", "/sign-out", "/assets/{name}", "/metrics"}
+OPEN = {"/health", "/sign-in", "/sign-out", "/assets/{name}", "/metrics"} | {
+    f"/{each}" for each in ("sign-in/provider", "sign-in/answer", "sign-out/provider")
+}
 """Addresses about no tenant, that need no account or one of their own."""
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
-NAMING = ("{run}", "{approval}")
+NAMING = ("{run}", "{approval}", "{token}")
 """What names a row of a tenant: to others it is not there."""
 
 
@@ -46,13 +49,16 @@ async def acmes(stage: Stage) -> RunKey:
 
 
 async def test_nothing_is_told_and_nothing_done(stage: Stage, browser: Browser, app: FastAPI, acmes: RunKey) -> None:
-    async with stage.database.reading() as tx:
+    async with stage.database.transaction() as tx:
         [asked] = await approvals.of_run(tx, acmes)
+        scope = Scope(tenant=acmes.tenant, domain=acmes.domain, acts=frozenset({Act.LOOK}))
+        token, _ = await api_tokens.make(tx, name=MARK, scope=scope, lives_s=3600, by=OPERATOR, owner=RIK)
     before = await stage.state(acmes)
     await browser.sign_in(SAM)
     named = {
         "run": acmes.run,
         "approval": asked.id,
+        "token": token.id,
         "tenant": acmes.tenant,
         "domain": acmes.domain,
         "workflow": OFFBOARD,
@@ -72,7 +78,7 @@ async def test_nothing_is_told_and_nothing_done(stage: Stage, browser: Browser, 
             answer = await ask(browser, method, _PARAMETER.sub(lambda found: named[found[1]], route.path))
             told = (method, route.path, answer.status_code)
             assert answer.status_code < 500, told
-            for word in (MARK, acmes.run, asked.id, RIK, ANA, "Zoë Ünal"):
+            for word in (MARK, acmes.run, asked.id, token.id, RIK, ANA, "Zoë Ünal"):
                 assert word not in answer.text.replace(str(answer.request.url.path), ""), (*told, word)
             if any(each in route.path for each in NAMING):
                 assert answer.status_code in {403, 404}, told
@@ -83,6 +89,7 @@ async def test_nothing_is_told_and_nothing_done(stage: Stage, browser: Browser, 
     assert await stage.count_runs() == 1
     async with stage.database.reading() as tx:
         assert await approvals.of_run(tx, acmes) == [asked]
+        assert await api_tokens.list_tokens(tx) == [token]
 
 
 BODIES: dict[str, dict[str, object]] = {
@@ -93,12 +100,17 @@ BODIES: dict[str, dict[str, object]] = {
     "rerun": {"from": "close"},
     "runs": {"tenant": "acme", "workflow": OFFBOARD, "input": {"employee": "a@example.com"}},
     "events": {"tenant": "acme", "domain": "identity", "event": "contract.sign"},
+    "tokens": {"name": "x", "tenant": "acme", "domain": "identity", "acts": ["look"]},
+    "revoke": {},
     "decision": {"decision": "approved", "plan_sha256": "0" * 64},
 }
 """What is sent, by the last word of the address."""
 
 
-PAGES: dict[str, dict[str, object]] = {"rerun": {"from_step": "close", "release": "same"}}
+PAGES: dict[str, dict[str, object]] = {
+    "rerun": {"from_step": "close", "release": "same"},
+    "tokens": {"name": "x", "tenant": "acme", "domain": "identity", "act_look": "on", "days": "1"},
+}
 """What forms call otherwise."""
 
 
@@ -108,7 +120,7 @@ async def ask(browser: Browser, method: str, path: str) -> httpx2.Response:
     if not path.startswith("/v1/"):
         if method == "GET":
             return await browser.open(path)
-        fields = PAGES.get(word) or BODIES.get(word) or {"once": "k", "employee": "a@example.com"}
+        fields = PAGES.get(word, BODIES.get(word, {"once": "k", "employee": "a@example.com"}))
         return await browser.send("/", path, **{name: str(value) for name, value in fields.items()})
     return await browser.http.request(
         method,

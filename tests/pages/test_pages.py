@@ -82,7 +82,7 @@ async def test_errors_are_said_in_words(stage: Stage, browser: Browser, app: Fas
     for path, status, words in (
         ("/nothing", 404, "Nothing is here"),
         ("/runs/x", 404, "There is no such run."),
-        ("/workflows", 403, "role operator"),
+        ("/workflows", 403, "needs `look`"),
         ("/runs?status=odd", 422, "That cannot be used"),
         ("/breaks", 500, "Something went wrong here"),
         ("/away", 503, "The database does not answer."),

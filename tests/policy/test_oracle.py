@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from regie.core.definition import Definition
+from regie.core.reach import Act
 from regie.core.tenant import Tenant
 from regie.policy import people, steps
 from regie.policy.cedar import Policies, shipped
@@ -21,6 +22,7 @@ SEED = 20_231
 NAMES = ("eva@example.com", "EVA@example.com", "boss@example.com", "desk@example.com", "ops@example.com")
 CAPABILITIES = ("a.b", "c.d", "e.f")
 TENANTS = release().tenants
+TOKENS = ("0a0a0a0a0a0a", "1b1b1b1b1b1b")
 Drawn = tuple[Request, bool]
 
 
@@ -80,13 +82,15 @@ def a_change(draw: random.Random) -> Drawn:
 def an_asker(draw: random.Random) -> tuple[Asker, str]:
     """Somebody, and the tenant that it is about."""
     tenant = draw.choice(sorted(TENANTS))
-    is_person = draw.random() < 0.8
-    roles = frozenset({"operator"}) if draw.random() < 0.3 else frozenset[str]()
-    return Asker(draw.choice(NAMES), TENANTS[tenant], roles, is_person=is_person), tenant
+    kind: people.Kind = draw.choice(("person", "person", "person", "operator", "program"))
+    if kind == "program":
+        return Asker(draw.choice(TOKENS), TENANTS[tenant], kind=kind, acts=some(draw, tuple(Act))), tenant
+    roles = frozenset(draw.choices(("operator", "viewer", "globex/service-desk"), k=draw.choice((0, 0, 1))))
+    return Asker(draw.choice(NAMES), TENANTS[tenant], roles, kind), tenant
 
 
 def is_operator(asker: Asker) -> bool:
-    return not asker.is_person or "operator" in asker.roles
+    return asker.kind == "operator" or "operator" in asker.roles
 
 
 def a_start(draw: random.Random) -> Drawn:
@@ -95,8 +99,8 @@ def a_start(draw: random.Random) -> Drawn:
     by_form = draw.random() < 0.6
     whose: Tenant = TENANTS[tenant]
     holds = any(is_(asker.name, each) for each in whose.roles.get("service-desk", ()))
-    may_use = definition is REPORT or holds
-    expected = is_operator(asker) or (by_form and may_use and asker.is_person)
+    may_use = definition is REPORT or holds or f"{tenant}/service-desk" in asker.roles
+    expected = is_operator(asker) or "start" in asker.acts or (by_form and may_use and asker.kind == "person")
     return people.start(asker, whose, definition, by_form=by_form), expected
 
 
@@ -108,31 +112,35 @@ def about_a_run(draw: random.Random) -> Drawn:
         workflow="identity.offboard",
         requester=draw.choice(("", *NAMES)),
         starter=draw.choice(("", *NAMES)),
+        program=draw.choice(("", *TOKENS)),
         asked=some(draw, NAMES),
         paused_by=draw.choice(("", "the operator", *NAMES)),
     )
-    me = asker.name if asker.is_person else ""
+    me = asker.name if asker.kind == "person" else ""
     own = bool(me) and (is_(me, run.requester) or is_(me, run.starter))
+    told = asker.kind == "program" and asker.name == run.program
+    looks = is_operator(asker) or "viewer" in asker.roles or "look" in asker.acts
+    steers = is_operator(asker) or "steer" in asker.acts
     asked = bool(me) and any(is_(me, each) for each in run.asked)
     questions: dict[str, tuple[Callable[[], Request], bool]] = {
-        "view": (lambda: people.see(asker, run), is_operator(asker) or own or asked),
+        "view": (lambda: people.see(asker, run), looks or own or told or asked),
         "view_approval": (
             lambda: people.see_approval(asker, run),
-            is_operator(asker) or asked or (bool(me) and is_(me, run.requester)),
+            looks or asked or (bool(me) and is_(me, run.requester)),
         ),
         "view_inputs": (lambda: people.view_inputs(asker, run, "personal"), is_operator(asker)),
         "decide": (
             lambda: people.decide(asker, run, draw.choice(("approved", "refused"))),
             asked and not is_(me, run.requester),
         ),
-        "cancel": (lambda: people.steer(asker, run, "cancel"), is_operator(asker) or own),
-        "pause": (lambda: people.steer(asker, run, "pause"), is_operator(asker) or own),
+        "cancel": (lambda: people.steer(asker, run, "cancel"), steers or own or told),
+        "pause": (lambda: people.steer(asker, run, "pause"), steers or own or told),
         "resume": (
             lambda: people.steer(asker, run, "resume"),
-            is_operator(asker) or (own and is_(me, run.paused_by)),
+            steers or (own and is_(me, run.paused_by)),
         ),
-        "rerun": (lambda: people.steer(asker, run, "rerun"), is_operator(asker)),
-        "wake": (lambda: people.steer(asker, run, "wake"), is_operator(asker)),
+        "rerun": (lambda: people.steer(asker, run, "rerun"), is_operator(asker) or "start" in asker.acts),
+        "wake": (lambda: people.steer(asker, run, "wake"), steers),
     }
     ask, expected = questions[draw.choice(sorted(questions))]
     return ask(), expected

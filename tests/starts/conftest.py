@@ -24,7 +24,7 @@ from ..gateway.vendor import (  # noqa: TID252  tests are no installed package, 
     WEBHOOK_CANARY,
     Vendor,
 )
-from ..web.stage import OPERATOR, PASSWORD, PEOPLE, TOKEN, FakeGateway  # noqa: TID252  same
+from ..web.stage import LOCAL, OPERATOR, PASSWORD, PEOPLE, TOKEN, FakeGateway  # noqa: TID252  same
 from .stage import Starts
 
 
@@ -48,7 +48,7 @@ async def starts(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyP
     async with database.transaction() as tx:
         for address, roles in PEOPLE.items():
             await accounts.add(tx, address=address, display_name=address, password=PASSWORD, roles=roles, by=OPERATOR)
-    web = make_web(database, deliveries, operator_token=TOKEN)
+    web = make_web(database, deliveries, operator_token=TOKEN, ways_in=LOCAL)
     async with (
         gateway.router.lifespan_context(gateway),
         GatewayClient(

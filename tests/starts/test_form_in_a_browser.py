@@ -9,7 +9,7 @@ from regie.web.app import make_web
 
 from ..pages.conftest import listening  # noqa: TID252  tests are no installed package, so there is no absolute name
 from ..pages.test_browser import CHROMIUM, FLAGS, PHONE, fits, require_chromium  # noqa: TID252  same
-from ..web.stage import OLGA, PASSWORD, SAM, TOKEN, FakeGateway  # noqa: TID252  same
+from ..web.stage import LOCAL, OLGA, PASSWORD, SAM, TOKEN, FakeGateway  # noqa: TID252  same
 from .stage import WAYS, Starts
 
 pytestmark = pytest.mark.slow
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 async def test_a_form_on_a_phone_without_scripts(starts: Starts) -> None:
     require_chromium()
     await starts.load(WAYS)
-    app = make_web(starts.database, FakeGateway(), operator_token=TOKEN)
+    app = make_web(starts.database, FakeGateway(), operator_token=TOKEN, ways_in=LOCAL)
     async with listening(app) as address, async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--no-sandbox"])
         context = await chromium.new_context(

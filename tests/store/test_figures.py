@@ -12,6 +12,7 @@ import pytest
 from regie.store import figures
 from regie.store.database import Database
 from regie.store.figures import Asked, Promise, Spread
+from regie.store.sight import EVERYTHING, Sight
 
 pytestmark = pytest.mark.slow
 
@@ -136,11 +137,11 @@ async def test_a_person_sees_figures_of_their_own_runs(rows: Rows, database: Dat
         [run, [PERSON]],
     )
     async with database.reading() as tx:
-        asked = Asked(window_s=HOUR_S, seen_by=PERSON)
+        asked = Asked(window_s=HOUR_S, sight=Sight(person=PERSON))
         [ended] = await figures.ended(tx, asked, [])
         [standing] = await figures.standing(tx, asked, [])
         parts = await figures.by_time(tx, asked, 4)
-        nobody = Asked(window_s=HOUR_S, seen_by="sam@example.com")
+        nobody = Asked(window_s=HOUR_S, sight=Sight(person="sam@example.com"))
         assert await figures.ended(tx, nobody, []) == []
         assert await figures.standing(tx, nobody, []) == []
         assert await figures.by_time(tx, nobody, 4) == {}
@@ -180,8 +181,8 @@ async def test_a_hundred_thousand_runs(rows: Rows, database: Database) -> None:
     rows.execute("vacuum analyze regie.run, regie.step")
     began_s = time.monotonic()
     async with database.reading() as tx:
-        for seen_by in (None, "p7@example.com"):
-            asked = Asked(window_s=MANY / 2, seen_by=seen_by)
+        for sight in (EVERYTHING, Sight(person="p7@example.com")):
+            asked = Asked(window_s=MANY / 2, sight=sight)
             promises = [Promise(release, workflow, 0.5) for release, workflow in await figures.in_use(tx, asked)]
             ended = await figures.ended(tx, asked, promises)
             standing = await figures.standing(tx, asked, promises)
@@ -190,7 +191,7 @@ async def test_a_hundred_thousand_runs(rows: Rows, database: Database) -> None:
             counted = Counter[str]()
             for each in ended:
                 counted.update(each.by_outcome)
-            share = 1 if seen_by is None else 50
+            share = 1 if sight is EVERYTHING else 50
             # The window has moved on since they were written.
             assert counted.total() == pytest.approx((MANY / 2 - 2000) / share, rel=0.01)
             assert sum(each.late for each in ended) == counted.total()

@@ -125,7 +125,7 @@ async def test_who_works_while_a_domain_comes_into_use_is_in_no_deadlock(town_ur
         working.execute("lock table regie.run in row exclusive mode")
         building = asyncio.create_task(walls.build(town_url, [login]))
         async with asyncio.timeout(60):
-            while not owner.execute(waiting).fetchone() == (1,):
+            while owner.execute(waiting).fetchone() != (1,):
                 assert not building.done()
                 await asyncio.sleep(0.01)
         # What gets its policy before that table is not held any more.

@@ -57,7 +57,9 @@ AT = datetime(2026, 11, 29, 12, tzinfo=UTC)
 BY = Actor(type="operator", id="operator")
 OF_NO_TENANT = {
     "accounts": "the operator's own people",
-    "sessions": "their sign-ins",
+    "sessions": "their sessions",
+    "sign_ins": "nobody has signed in yet",
+    "api_tokens": "found by their secret, before it is known which tenants they are about",
     "rate_budgets": "shared by all tenants",
     "releases": "holds all tenants' definitions",
     "migrating": "about the tables",
@@ -93,10 +95,12 @@ OF_A_ROW = {
 OF_A_LOG = {
     f"logs.{name}"
     for name in ("checkpoints", "newest", "at_size", "span_of", "leaves", "tiles_of_tree", "edge_of", "proof")
-}
-"""Functions of `logs` that are given a log which `find` has read."""
+} | {"attesting.covering"}
+"""Functions that are given a log which `find` has read."""
 OF_ALL = {
     "approvals.find",
+    "attesting.asked",
+    "attesting.failing",
     "runs.find",
     "figures.in_use",
     "liveness.asleep",

@@ -13,7 +13,7 @@ from regie.store import accounts, releases
 from regie.store.database import Database
 from regie.web.app import make_web
 
-from .stage import OPERATOR, TOKEN, FakeGateway, Stage, definition, make_release
+from .stage import LOCAL, OPERATOR, TOKEN, FakeGateway, Stage, definition, make_release
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def gateway() -> FakeGateway:
 
 @pytest.fixture
 def app(web_database: Database, gateway: FakeGateway) -> FastAPI:
-    return make_web(web_database, gateway, operator_token=TOKEN)
+    return make_web(web_database, gateway, operator_token=TOKEN, ways_in=LOCAL)
 
 
 @pytest.fixture

@@ -27,10 +27,12 @@ from regie.store.effects import Intent
 from regie.store.keys import RunKey
 from regie.store.steps import StepRow
 from regie.store.workers import Worker
+from regie.web.identify import WaysIn
 
 TOKEN = "operator-token-of-this-installation"
 PASSWORD = "een lang wachtwoord: mét dubbele punt"
 OPERATOR = Actor(type="operator", id="operator")
+LOCAL = WaysIn(has_local_accounts=True)
 OFFBOARD = "identity.offboard_employee"
 AS_OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
 

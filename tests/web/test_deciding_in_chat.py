@@ -10,10 +10,10 @@ import pytest
 
 from regie.core.audit import Event
 from regie.core.plan import plan_digest
-from regie.store import approvals, audit
+from regie.store import accounts, approvals, audit
 from regie.store.keys import RunKey
 
-from .stage import ANA, BEN, PLAN, RIK, Stage
+from .stage import ANA, BEN, OPERATOR, PLAN, RIK, Stage
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +90,15 @@ async def test_what_would_not_count_on_the_pages_does_not_count_here(
     assert (answer.status_code, answer.text) == (200, "")
     assert await status_of(stage, approval) == ("open", None)
     assert await refused(stage) == [reason]
+
+
+async def test_who_is_deactivated_decides_nothing(stage: Stage, asked: tuple[RunKey, str]) -> None:
+    _, approval = asked
+    async with stage.database.transaction() as tx:
+        await accounts.set_active(tx, ANA, is_active=False, by=OPERATOR)
+    assert (await press(stage, approval)).status_code == 200
+    assert await status_of(stage, approval) == ("open", None)
+    assert await refused(stage) == ["no_account"]
 
 
 async def test_a_press_through_another_customer_decides_nothing(stage: Stage, asked: tuple[RunKey, str]) -> None:

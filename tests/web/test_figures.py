@@ -12,7 +12,7 @@ from regie.store import releases, workers
 from regie.store.database import Database
 from regie.web.app import make_web
 
-from .stage import ANA, AS_OPERATOR, OPERATOR, PASSWORD, RIK, SAM, FakeGateway, Stage
+from .stage import ANA, AS_OPERATOR, LOCAL, OPERATOR, PASSWORD, RIK, SAM, FakeGateway, Stage
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,11 @@ METRICS_TOKEN = "for Prometheus only"
 @pytest.fixture
 def app(database: Database, gateway: FakeGateway) -> FastAPI:
     return make_web(
-        database, gateway, operator_token=AS_OPERATOR["Authorization"][7:], metrics_token=lambda: METRICS_TOKEN
+        database,
+        gateway,
+        operator_token=AS_OPERATOR["Authorization"][7:],
+        ways_in=LOCAL,
+        metrics_token=lambda: METRICS_TOKEN,
     )
 
 

@@ -15,7 +15,7 @@ from regie.web.identify import REMEMBERED_S, Doorkeeper
 from regie.web.limits import ADDRESSES_KEPT, FAILURE_EVERY_S, FAILURES_AT_ONCE, SignInThrottle
 from regie.web.problems import Unidentified
 
-from .stage import ANA, OLGA, PASSWORD, TOKEN, FakeGateway, Stage
+from .stage import ANA, LOCAL, OLGA, PASSWORD, TOKEN, FakeGateway, Stage
 
 
 def basic(address: str, password: str = PASSWORD) -> str:
@@ -91,19 +91,19 @@ async def test_an_empty_token_would_let_everybody_in(database: Database) -> None
 
 
 async def test_an_operator_has_a_plain_name(database: Database) -> None:
-    keeper = Doorkeeper(database, TOKEN)
+    keeper = Doorkeeper(database, TOKEN, LOCAL)
     for name in ("", "Jan", "jan janssen", "x" * 65, "jan@example.com", "jan\n"):
         with pytest.raises(InvalidInput):
             await keeper.identify(f"Bearer {TOKEN}", name)
 
 
 async def test_an_operator_acts_under_the_given_name(database: Database) -> None:
-    caller = await Doorkeeper(database, TOKEN).identify(f"Bearer {TOKEN}", "jan-2.ops_x")
+    caller = await Doorkeeper(database, TOKEN, LOCAL).identify(f"Bearer {TOKEN}", "jan-2.ops_x")
     assert (caller.actor, caller.address, caller.is_operator) == (Actor(type="operator", id="jan-2.ops_x"), "", True)
 
 
 async def test_an_operator_of_no_given_name(database: Database) -> None:
-    caller = await Doorkeeper(database, TOKEN).identify(f"Bearer {TOKEN}", None)
+    caller = await Doorkeeper(database, TOKEN, LOCAL).identify(f"Bearer {TOKEN}", None)
     assert caller.actor.id == "operator"
 
 
@@ -130,7 +130,7 @@ async def test_who_is_signed_in_is_not_locked_out_by_others(stage: Stage) -> Non
 
 async def test_a_right_password_is_remembered_for_a_minute(stage: Stage) -> None:
     clock = Clock()
-    keeper = Doorkeeper(stage.database, TOKEN, clock)
+    keeper = Doorkeeper(stage.database, TOKEN, LOCAL, clock=clock)
     await keeper.identify(basic(ANA), None)
     async with stage.database.transaction() as tx:
         await tx.change("delete from regie.account where address = %(a)s", {"a": ANA})
@@ -144,7 +144,7 @@ async def test_a_right_password_is_remembered_for_a_minute(stage: Stage) -> None
 
 
 async def test_a_database_that_is_away_is_no_failed_sign_in(stage: Stage) -> None:
-    keeper = Doorkeeper(stage.database, TOKEN)
+    keeper = Doorkeeper(stage.database, TOKEN, LOCAL)
     await stage.database.close()
     for _ in range(FAILURES_AT_ONCE + 3):
         with pytest.raises(Unavailable):

@@ -27,7 +27,7 @@ from regie.store.keys import RunKey
 from regie.store.sealer import Sealer
 from regie.web.app import make_web
 
-from .stage import OFFBOARD, OPERATOR, TOKEN, FakeGateway, Stage, make_release, ticket_created
+from .stage import LOCAL, OFFBOARD, OPERATOR, TOKEN, FakeGateway, Stage, make_release, ticket_created
 
 GOOD = {"X-Hub-Signature": "good"}
 
@@ -224,7 +224,7 @@ async def test_a_jira_webhook_through_the_real_gateway(database: Database, seale
     vault.put("acme", SecretRef(domain="identity", name="hook"), secret)
     real = make_gateway(database, vault, Callers(lambda: {WEB: token}), connectors=connectors_in(connectors))
     gateway = GatewayClient("http://gateway", token, transport=httpx2.ASGITransport(real))
-    web = make_web(database, gateway, operator_token=TOKEN)
+    web = make_web(database, gateway, operator_token=TOKEN, ways_in=LOCAL)
     issue = {
         "key": "ITSM-7",
         "fields": {

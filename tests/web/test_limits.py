@@ -28,7 +28,6 @@ PROBLEMS = [
     ("GET", "/v1", 404, "NotFound"),
     ("GET", "/v1/runs/", 404, "NotFound"),
     ("GET", "/v1/docs", 404, "NotFound"),
-    ("GET", "/v1/openapi.json", 404, "NotFound"),
     ("GET", "/v1/nothing", 404, "NotFound"),
     ("DELETE", "/v1/runs", 405, "MethodNotAllowed"),
     ("GET", "/v1/inbound/acme/jira", 405, "MethodNotAllowed"),

@@ -19,10 +19,10 @@ from regie.cli.processes import Supervisor
 from regie.cli.worlds import find as find_world
 from regie.cli.worlds.world import Customer, Place, World
 from regie.core.errors import InvalidInput
+from regie.core.reach import OPERATOR
 from regie.gateway.keeping import keep_secrets
 from regie.settings import Settings
 from regie.store import accounts
-from regie.store.accounts import OPERATOR_ROLE
 
 TENANT = "example"
 """The demo's only tenant."""
@@ -103,14 +103,18 @@ async def _started(settings: Settings, say: Say, given: Remembered | None) -> As
         # What can be known to be wrong is told before anything is started for it.
         if given:
             # The imaginary world is told the port anew each time, so another one does as well.
-            settings = settings.model_copy(update={"port": free_port(given.web_port)})
+            settings = settings.model_copy(update={"port": free_port(given.web_port), "local_accounts": True})
             installation = Installation(settings, say)
         else:
             installation.read_release()
         require_free(settings.port)
         # How many workers there will be depends on the release; the first one's is known.
-        if settings.worker_metrics_port is not None:
-            require_free(settings.worker_metrics_port, "REGIE_WORKER_METRICS_PORT")
+        for port, name in (
+            (settings.worker_metrics_port, "REGIE_WORKER_METRICS_PORT"),
+            (settings.notary_metrics_port, "REGIE_NOTARY_METRICS_PORT"),
+        ):
+            if port is not None:
+                require_free(port, name)
         if given:
             outside, webhook_secret = find_world(given.domain), _webhook_secret(settings)
             place = Place(settings, supervisor, TENANT, given.sandbox_port)
@@ -198,7 +202,7 @@ async def _add_accounts(settings: Settings, database: Any, roles: dict[str, tupl
         for person in passwords.keys() - known:
             held = tuple(role for role, people in roles.items() if person in people)
             if person == LOOKING_AROUND:
-                held += (OPERATOR_ROLE,)
+                held += (OPERATOR,)
             await accounts.add(
                 tx,
                 address=person,

@@ -146,9 +146,16 @@ class Installation:
         }
         at_gateway = {"database_url": gateway_dsn, "gateway_port": str(gateway_port), "crash_at": settings.crash_at}
         gateway = Process("gateway", "regie.gateway", logs, environment={**common, **at_gateway})
-        at_web = {"database_url": web_dsn, "port": str(settings.port or free_port())}
+        at_web = {
+            "database_url": web_dsn,
+            "port": str(settings.port or free_port()),
+            "local_accounts": str(settings.local_accounts),
+        }
         web = Process("web", "regie.web", logs, environment={**common, **at_web})
         at_notary = {"database_url": "", "notary_database_url": settings.notary_database_url or notary_dsn}
+        if (port := settings.notary_metrics_port) is not None:
+            # As for the others: one that is started again tells them where it did before.
+            at_notary["notary_metrics_port"] = str(port or free_port())
         notary = Process("notary", "regie.notary", logs, environment={**common, **at_notary})
         pools = Pools(settings, supervisor, dsn, common)
         workers = await pools.more(database, crash_at=settings.crash_at)

@@ -11,6 +11,7 @@ from regie.cli.checking import checked_release, only_tenant
 from regie.cli.definitions import workspace_folder
 from regie.cli.terminal import Json, out, print_json
 from regie.core.errors import InvalidInput
+from regie.core.reach import Act
 from regie.policy.cedar import Decision, policies_of
 from regie.policy.golden import Question, in_words
 from regie.workspace.policies import golden_lines
@@ -18,6 +19,7 @@ from regie.workspace.policies import golden_lines
 program = typer.Typer(no_args_is_help=True, help="Who may do what, as the policies of the workspace say.")
 
 Addresses = list[str] | None
+Acts = list[Act] | None
 
 
 @program.callback()
@@ -60,13 +62,16 @@ def check(as_json: Json = False) -> None:
 
 @program.command("explain")
 def explain(
-    who: Annotated[str, typer.Argument(help="person:ADDRESS, operator, or step:PLACE such as step:close/0.")],
+    who: Annotated[
+        str, typer.Argument(help="person:ADDRESS, program:TOKEN, operator, or step:PLACE such as step:close/0.")
+    ],
     action: Annotated[
         str, typer.Argument(help="start, view, cancel, decide ...; of a step call, plan, apply, change.")
     ],
     workflow: Annotated[str, typer.Argument(help="Name of the workflow.")],
     tenant: Annotated[str, typer.Option(help="Customer it is about; may be left out when there is only one.")] = "",
-    role: Annotated[Addresses, typer.Option(help="A role of the person's account; may be repeated.")] = None,
+    role: Annotated[Addresses, typer.Option(help="A role of the person's account or group; may be repeated.")] = None,
+    act: Annotated[Acts, typer.Option(help="An act of the program's scope; may be repeated.")] = None,
     requester: Annotated[str, typer.Option(help="Address of who asked for the run.")] = "",
     starter: Annotated[str, typer.Option(help="Address of who started it by hand.")] = "",
     asked: Annotated[Addresses, typer.Option(help="Address of somebody asked to decide; may be repeated.")] = None,
@@ -90,6 +95,7 @@ def explain(
         "tenant": tenant or only_tenant(release),
         "workflow": workflow,
         "roles": tuple(role or ()),
+        "acts": tuple(act or ()),
         "about": "approval" if of_approval else "run",
         "requester": requester,
         "starter": starter,

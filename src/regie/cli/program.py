@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "refuse": (DOING, "approvals", "refuse"),
         "release": (DOING, "releases", "program"),
         "account": (DOING, "accounts", "program"),
+        "token": (DOING, "tokens", "program"),
         "secret": (DOING, "secrets", "program"),
         "keys": (DOING, "keys", "program"),
         "subject": (DOING, "subjects", "program"),

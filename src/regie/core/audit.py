@@ -36,6 +36,14 @@ class Event(StrEnum):
 
     RELEASE_LOADED = "release:loaded"
     ACCOUNT_ADDED = "account:added"
+    ACCOUNT_CHANGED = "account:changed"
+    """The identity provider tells another address, name or groups than before."""
+    ACCOUNT_DEACTIVATED = "account:deactivated"
+    ACCOUNT_ACTIVATED = "account:activated"
+    ACCOUNT_REMOVED = "account:removed"
+    SESSION_BEGUN = "session:begun"
+    TOKEN_MADE = "token:made"  # noqa: S105  a word of the log
+    TOKEN_REVOKED = "token:revoked"  # noqa: S105  same
     TRIGGER_ACCEPTED = "trigger:accepted"
     TRIGGER_REPEATED = "trigger:repeated"
     TRIGGER_REFUSED = "trigger:refused"
@@ -101,11 +109,11 @@ class Event(StrEnum):
 
 
 class Actor(BaseModel):
-    """Who did it. `id` is an address, a process name or a vendor's name for the caller."""
+    """Who did it. `id` is an address, a process name, the id of a program's token or a vendor's name for the caller."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    type: Literal["person", "operator", "worker", "gateway", "web", "engine", "ticket_system", "notary"]
+    type: Literal["person", "program", "operator", "worker", "gateway", "web", "engine", "ticket_system", "notary"]
     id: str
 
 

@@ -53,6 +53,6 @@ HANDLING: Final[Mapping[Classification, Handling]] = MappingProxyType(
 )
 
 
-def handling(classification: Classification | None) -> Handling:
-    """What a class decides; of a domain that is no longer in the release, what the strictest does."""
-    return HANDLING[classification or Classification.PERSONAL]
+def handling(classification: Classification) -> Handling:
+    """What a class decides."""
+    return HANDLING[classification]

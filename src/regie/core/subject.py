@@ -22,7 +22,13 @@ SALT_BYTES: Final = 32
 ERASED: Final = "erased"
 """What stands for a person of whom nothing is kept any more."""
 _IN_LEAF = re.compile(rb'"(' + PERSON.encode() + rb'[0-9a-f]{64})"')
-_PLACES: Final = (("approval", "approver"), ("approval", "requester"), ("told", "person"), ("account", "id"))
+_PLACES: Final = (
+    ("approval", "approver"),
+    ("approval", "requester"),
+    ("told", "person"),
+    ("account", "id"),
+    ("before", "id"),
+)
 """Where in the detail of a fact a person may stand, besides the actor."""
 
 

@@ -84,12 +84,25 @@ class Connection(Written):
     limits: dict[str, Annotated[int, Field(ge=1)]] = {}
 
 
+class GroupRole(Written):
+    """A role that the members of a group hold for a tenant.
+
+    Attributes:
+        role: `operator`, `viewer`, or one of the tenant's own.
+        domains: Where they are operators or viewers; in all domains of the tenant when there are none.
+    """
+
+    role: str
+    domains: tuple[str, ...] = ()
+
+
 class Tenant(Written):
     """An isolated customer: values and secret references, never code.
 
     Attributes:
         tenant: Its slug, part of every key of every row.
         roles: Who holds a role, as addresses, by role name.
+        groups: Roles that people hold by their groups at the identity provider, by the group's name there.
         settings: Values for the domains' settings, by domain.
         time_zone: IANA name; where a date without a time is meant.
     """
@@ -99,6 +112,7 @@ class Tenant(Written):
     domains: tuple[str, ...] = Field(min_length=1)
     connections: dict[Slug, Connection]
     roles: dict[str, tuple[Address, ...]] = {}
+    groups: dict[str, tuple[GroupRole, ...]] = {}
     settings: dict[str, dict[str, JsonValue]] = {}
     time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
 

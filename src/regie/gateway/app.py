@@ -44,16 +44,20 @@ from regie.gateway.connections import Connections, Serving
 from regie.gateway.effects import REREADS_S, Effects, innermost
 from regie.gateway.grants import Granted, Grants
 from regie.gateway.identify import WEB, Caller, Callers, Unidentified
+from regie.gateway.identity_provider import IdentityProvider
 from regie.gateway.inbound import LARGEST_BODY, Inbox
 from regie.gateway.records import Records
 from regie.gateway.vault import SecretBackend
 from regie.gateway_client import (
     INBOUND_PREFIX,
     PROBLEM_TYPE,
+    AddressReply,
     ApplyQuestion,
     ApplyReply,
     CallQuestion,
     CallReply,
+    IdentityQuestion,
+    IdentityReply,
     InboundEvent,
     PlanQuestion,
     PlanReply,
@@ -61,6 +65,8 @@ from regie.gateway_client import (
     ProbeReply,
     Problem,
     Question,
+    SignInQuestion,
+    SignOutQuestion,
 )
 from regie.kit.discovery import Found, connectors_in
 from regie.store import releases
@@ -231,6 +237,7 @@ def make_gateway(
     rereads_s: tuple[float, ...] = REREADS_S,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     metrics_token: Callable[[], str] = lambda: "",
+    identity_provider: IdentityProvider | None = None,
 ) -> FastAPI:
     """Build the gateway.
 
@@ -242,6 +249,7 @@ def make_gateway(
         rereads_s: Seconds between readings until a change must show.
         pause: Waits so many seconds.
         metrics_token: The token with which metrics are read; while it is empty nobody reads them.
+        identity_provider: Whom people sign in with, if there is one.
     """
     known = connectors_in(connector_folders) if connectors is None else connectors
     connections = Connections(vault, known, Budgets(database), database, transport_for)
@@ -306,7 +314,32 @@ def make_gateway(
     async def probe(caller: Asking, tenant: str, connection: str) -> ProbeReply:
         return await desk.probe(caller, tenant, connection)
 
+    _sign_people_in(app, identity_provider)
     return app
+
+
+def _sign_people_in(app: FastAPI, provider: IdentityProvider | None) -> None:
+    """The questions of the web about people who sign in elsewhere."""
+
+    @app.post("/v1/sign-in")
+    async def sign_in(caller: Asking, asked: SignInQuestion) -> AddressReply:
+        return await _provider_for(caller, provider).address(asked)
+
+    @app.post("/v1/sign-out")
+    async def sign_out(caller: Asking, asked: SignOutQuestion) -> AddressReply:
+        return await _provider_for(caller, provider).end_address(asked)
+
+    @app.post("/v1/identity")
+    async def identity(caller: Asking, asked: IdentityQuestion) -> IdentityReply:
+        return await _provider_for(caller, provider).identity(asked)
+
+
+def _provider_for(caller: Caller, provider: IdentityProvider | None) -> IdentityProvider:
+    if caller.name != WEB:
+        raise Denied(f"{caller.name} signs nobody in.")
+    if provider is None:
+        raise Denied("There is no identity provider here.", hint="Set REGIE_OIDC_ISSUER and REGIE_OIDC_CLIENT_ID.")
+    return provider
 
 
 class _Reticent:

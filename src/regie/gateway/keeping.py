@@ -9,8 +9,10 @@ from pathlib import Path
 from regie import connectors as connector_folders
 from regie.core.release import Release
 from regie.core.tenant import SecretRef
-from regie.gateway.vault import VaultFile
+from regie.gateway.vault import INSTALLATION, VaultFile
 from regie.kit.discovery import connectors_in
+
+__all__ = ["INSTALLATION", "MissingSecret", "keep_secrets", "missing_secrets"]
 
 
 def keep_secrets(path: Path, tenant: str, values: Mapping[SecretRef, str]) -> None:

@@ -4,23 +4,62 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import uvicorn
+from pydantic import TypeAdapter, ValidationError
 
 from regie import crashpoints
+from regie.core.errors import InvalidInput
+from regie.core.tenant import SecretRef, WrittenSecretRef
 from regie.gateway.access import TransportFor
 from regie.gateway.app import make_gateway
 from regie.gateway.identify import Callers, tokens_of
-from regie.gateway.vault import VaultFile
+from regie.gateway.identity_provider import IdentityProvider, ProviderSettings
+from regie.gateway.vault import INSTALLATION, SecretBackend, VaultFile
 from regie.settings import Settings, read_private
 from regie.store.database import Database
 from regie.store.sealer import Sealer
 from regie.telemetry import exporting
 
+_REFERENCE: TypeAdapter[SecretRef] = TypeAdapter(WrittenSecretRef)
 LOOPBACK = "127.0.0.1"
 CONNECTIONS_TO_DATABASE = 20
 FINISH_WITHIN_S = 20
 """Seconds for questions under way once the process is told to stop."""
+
+
+def provider_of(settings: Settings, vault: SecretBackend) -> IdentityProvider | None:
+    """The identity provider that the settings name, if they do.
+
+    Raises:
+        InvalidInput: They name half of one, or one that cannot be used.
+    """
+    if not settings.oidc_issuer and not settings.oidc_client_id:
+        return None
+    if not settings.oidc_issuer or not settings.oidc_client_id or not settings.public_url:
+        raise InvalidInput(
+            "An identity provider needs REGIE_OIDC_ISSUER, REGIE_OIDC_CLIENT_ID and REGIE_PUBLIC_URL: one lacks."
+        )
+    secret = None
+    if settings.oidc_client_secret:
+        try:
+            reference = _REFERENCE.validate_python(settings.oidc_client_secret)
+        except ValidationError:
+            raise InvalidInput(
+                "REGIE_OIDC_CLIENT_SECRET is no secret reference.", hint="Such as secret://installation/oidc-client."
+            ) from None
+        secret = partial(vault.get, INSTALLATION, reference)
+    return IdentityProvider(
+        ProviderSettings(
+            issuer=settings.oidc_issuer,
+            client_id=settings.oidc_client_id,
+            scopes=tuple(settings.oidc_scopes.split()),
+            address_claim=settings.oidc_address_claim,
+            groups_claim=settings.oidc_groups_claim,
+        ),
+        secret,
+    )
 
 
 async def serve(
@@ -60,6 +99,7 @@ async def serve(
                     callers,
                     transport_for=transport_for,
                     metrics_token=lambda: read_private(settings.metrics_token_file),
+                    identity_provider=provider_of(settings, vault),
                 ),
                 log_config=None,
                 access_log=False,
@@ -71,6 +111,8 @@ async def serve(
             # The door is open: what comes before the server runs waits in its queue.
             listening(f"http://{LOOPBACK}:{door.getsockname()[1]}")
             await uvicorn.Server(config).serve(sockets=[door])
+
+
 KEEP_S = 65
 """Seconds for which an idle connection is kept. Askers give one up after 5 s: if we did too, a question could meet it
 just as it closes."""

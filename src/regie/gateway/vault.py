@@ -24,6 +24,8 @@ from regie.core.tenant import SecretRef
 
 _PURPOSE = b"regie-vault/v1"
 _KEY_BYTES = 32
+INSTALLATION = ""
+"""In place of a tenant: what belongs to the installation itself."""
 _NONCE_BYTES = 12
 """96 bits, random for each write: NIST SP 800-38D, 8.2.2."""
 
@@ -110,9 +112,11 @@ class VaultFile:
         values = self._read()
         name = _name(tenant, reference)
         if name not in values:
+            whose, option = (
+                (f"tenant {tenant}", f"--tenant {tenant}") if tenant else ("the installation", "--installation")
+            )
             raise AuthFailed(
-                f"There is no secret {reference} for tenant {tenant}.",
-                hint=f"Put it: regie secret put --tenant {tenant} {reference}",
+                f"There is no secret {reference} for {whose}.", hint=f"Put it: regie secret put {option} {reference}"
             )
         return SecretText(values[name])
 

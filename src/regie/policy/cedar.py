@@ -58,6 +58,7 @@ class Decision:
         because, hint: Of the first of them that forbids, with the words of the question; empty when none does.
         errors: What could not be evaluated: then the answer is no, whatever else there is.
         set_sha256: Which policies were asked.
+        is_beyond_scope: No policy was asked, since a token's scope does not hold it.
     """
 
     is_allowed: bool
@@ -66,12 +67,15 @@ class Decision:
     hint: str
     errors: tuple[str, ...]
     set_sha256: str
+    is_beyond_scope: bool = False
 
     @property
     def reason(self) -> str:
         """Why not, as leaves have it."""
         if self.errors:
             return "policy_failed"
+        if self.is_beyond_scope:
+            return "beyond_scope"
         return self.policies[0] if self.policies else "no_policy_allows_it"
 
     @property
@@ -141,6 +145,12 @@ class Policies:
             hint=first.hint.format_map(_Words(request.words)) if first else "",
             errors=answer.errors,
             set_sha256=self.sha256,
+        )
+
+    def beyond_scope(self) -> Decision:
+        """The no for a program that asks for what its token's scope does not hold: no policy is asked about that."""
+        return Decision(
+            is_allowed=False, policies=(), because="", hint="", errors=(), set_sha256=self.sha256, is_beyond_scope=True
         )
 
     def _ask(self, principal: Ref, action: str, resource: Ref, context: str, entities: str) -> _Answer:

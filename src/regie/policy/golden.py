@@ -11,20 +11,21 @@ from pydantic import AfterValidator
 
 from regie.core.errors import InvalidInput
 from regie.core.needs import needs_at
+from regie.core.reach import Act
 from regie.core.release import Release
 from regie.core.tenant import Written
 from regie.policy import people, steps
 from regie.policy.cedar import Decision, Policies
-from regie.policy.people import Asker, RunFacts
+from regie.policy.people import Asker, Kind, RunFacts
 from regie.policy.request import Request
 from regie.policy.steps import StepFacts
 
-_WHO = re.compile(r"person:[^@\s]+@[^@\s]+|operator(:[a-z0-9._-]{1,64})?|step:\S+")
+_WHO = re.compile(r"person:[^@\s]+@[^@\s]+|program:[0-9a-z]+|operator(:[a-z0-9._-]{1,64})?|step:\S+")
 
 
 def _somebody(text: str) -> str:
     if not _WHO.fullmatch(text):
-        raise ValueError("write person:ADDRESS, operator or step:PLACE")
+        raise ValueError("write person:ADDRESS, program:TOKEN, operator or step:PLACE")
     return text
 
 
@@ -44,6 +45,7 @@ Action = Literal[
     "rerun",
     "decide",
 ]
+_KINDS: dict[str, Kind] = {"person": "person", "program": "program", "operator": "operator"}
 STEPS_ASK = ("call", "plan", "apply", "change")
 
 
@@ -51,10 +53,12 @@ class Question(Written):
     """A question as people write it. What is left out is as it is when nobody says anything.
 
     Attributes:
-        who: `person:ADDRESS`, `operator` or `step:PLACE`.
-        roles: Of the person's account; those that the tenant gives are known.
+        who: `person:ADDRESS`, `program:TOKEN`, `operator` or `step:PLACE`.
+        roles: Of the person's account or groups, `TENANT/ROLE` a tenant's own; what its file gives is known.
+        acts: What the scope of the program's token allows there.
         about: Of `view`: a run, or one of its approvals.
         requester, starter, asked, paused_by: Addresses of people around the run.
+        program: The token with which the run was started.
         by_form: Of `start`: with a form, not by the API.
         capability: What a step asks for.
         target, effect, connection, connector, approved_by: Of a change.
@@ -66,9 +70,11 @@ class Question(Written):
     tenant: str
     workflow: str
     roles: tuple[str, ...] = ()
+    acts: tuple[Act, ...] = ()
     about: Literal["run", "approval"] = "run"
     requester: str = ""
     starter: str = ""
+    program: str = ""
     asked: tuple[str, ...] = ()
     paused_by: str = ""
     by_form: bool = False
@@ -96,7 +102,7 @@ class Question(Written):
             raise InvalidInput(f"A {kind} never asks to {self.action}.", hint=f"Steps ask to {', '.join(STEPS_ASK)}.")
         if kind == "step":
             return self._of_step(release, name)
-        asker = Asker(name or "operator", tenant, frozenset(self.roles), is_person=kind == "person")
+        asker = Asker(name or "operator", tenant, frozenset(self.roles), _KINDS[kind], frozenset(self.acts))
         if self.action == "start":
             return people.start(asker, tenant, definition, by_form=self.by_form)
         run = RunFacts(
@@ -105,6 +111,7 @@ class Question(Written):
             workflow=self.workflow,
             requester=self.requester,
             starter=self.starter,
+            program=self.program,
             asked=frozenset(self.asked),
             paused_by=self.paused_by,
         )

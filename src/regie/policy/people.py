@@ -1,4 +1,4 @@
-"""What the web asks: may this person start, see, steer or decide that."""
+"""What the web asks: may this person or program start, see, steer or decide that."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from regie.core.tenant import Tenant
 from regie.policy.request import Entity, Ref, Request, Value, people, person_ref
 
 Steering = Literal["cancel", "pause", "resume", "wake", "rerun"]
+Kind = Literal["person", "program", "operator"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,21 +19,29 @@ class Asker:
     """Who asks.
 
     Attributes:
-        name: The address of a person, or under which name the operator's token is used.
-        tenant: Whom it is about: that tenant's roles count.
-        roles: Of the account.
+        name: The address of a person, the id of a program's token, or under which name the operator's token is used.
+        tenant: Whom it is about: the roles that its file gives to addresses count.
+        roles: Those held besides, by the account or by groups: `operator` and `viewer` of where they ask, and
+            `TENANT/ROLE`.
+        kind: What they are.
+        acts: What a program's scope allows where it asks.
+        called: What a program is called in a sentence.
     """
 
     name: str
     tenant: Tenant | None
     roles: frozenset[str] = frozenset()
-    is_person: bool = True
+    kind: Kind = "person"
+    acts: frozenset[str] = frozenset()
+    called: str = ""
 
     @property
     def entity(self) -> Entity:
-        """Them for Cedar, with the roles that they have by their account and by the tenant."""
-        if not self.is_person:
+        """Them for Cedar, with all their roles."""
+        if self.kind == "operator":
             return Entity(Ref("Operator", self.name), parents=frozenset({Ref("Role", "operator")}))
+        if self.kind == "program":
+            return Entity(Ref("Program", self.name), {"acts": self.acts})
         held = self.tenant.roles.items() if self.tenant else ()
         own = self.name.casefold()
         by_tenant = {
@@ -43,18 +52,25 @@ class Asker:
     @property
     def in_words(self) -> str:
         """Them in a sentence."""
-        return self.name if self.is_person else "The operator"
+        return {"person": self.name, "program": self.called or f"Token {self.name}", "operator": "The operator"}[
+            self.kind
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What policies may know of a run. Addresses of people; empty where there is nobody."""
+    """What policies may know of a run. Addresses of people; empty where there is nobody.
+
+    Attributes:
+        program: The id of the token with which it was started.
+    """
 
     tenant: str
     domain: str
     workflow: str
     requester: str = ""
     starter: str = ""
+    program: str = ""
     asked: frozenset[str] = frozenset()
     paused_by: str = ""
 
@@ -62,6 +78,8 @@ class RunFacts:
     def entity(self) -> Entity:
         """The run for Cedar."""
         about: dict[str, Value] = {"starter": person_ref(self.starter)} if self.starter else {}
+        if self.program:
+            about["program"] = Ref("Program", self.program)
         if "@" in self.paused_by:
             about["paused_by"] = person_ref(self.paused_by)
         return Entity(Ref("Run", self.workflow), {**self.common, **about})

@@ -1,6 +1,8 @@
-"""Local accounts of the operator's people, for installations without a directory. The CLI adds, web and CLI check.
+"""Accounts of the operator's people: those of the identity provider, and local ones for installations without one.
 
-Passwords are kept as scrypt hashes. A check takes as long for an unknown address as for a known one.
+An account of the provider is named for good by issuer and subject; its address, name and groups are what the provider
+told last. Passwords of local ones are kept as scrypt hashes. A check takes as long for an unknown address as for a
+known one. Whoever is deactivated is nobody from that moment on: no sign-in, no session, no token.
 """
 
 import asyncio
@@ -11,12 +13,13 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import LiteralString
 
 from psycopg.rows import DictRow
 from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
-from regie.core.errors import InvalidInput
+from regie.core.errors import InvalidInput, NotFound
 from regie.store import audit
 from regie.store.database import Transaction
 
@@ -24,18 +27,41 @@ COST, BLOCK, LANES = 2**15, 8, 3
 """scrypt parameters of equal strength to N=2^17, r=8, p=1 in 32 MiB (OWASP Password Storage Cheat Sheet)."""
 SALT_BYTES = 16
 LONGEST_PASSWORD = 1024
-OPERATOR_ROLE = "operator"
-"""The role of an account that may see and start everything."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody who may sign in."""
+    """Somebody who may sign in.
+
+    Attributes:
+        roles: Held here; what groups bring is looked up for each request.
+        groups: Those at the identity provider.
+        is_local: Signs in with a password kept here.
+    """
 
     address: str
     display_name: str
     roles: tuple[str, ...]
     added_at: datetime
+    groups: tuple[str, ...] = ()
+    is_local: bool = True
+    is_active: bool = True
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whom the identity provider vouches for.
+
+    Attributes:
+        issuer, subject: Name them for good (OpenID Connect Core 1.0, 2).
+        address: Their e-mail address, in lower case.
+    """
+
+    issuer: str
+    subject: str
+    address: str
+    display_name: str
+    groups: tuple[str, ...] = ()
 
 
 async def add(
@@ -61,31 +87,115 @@ async def add(
     )
     if row is None:
         raise InvalidInput(f"There is already an account for {address}.")
-    account = _account(row)
-    detail: dict[str, JsonValue] = {"account": {"id": account.address, "roles": list(account.roles)}}
-    await audit.append_outside(tx, "", "", [Fact(event=Event.ACCOUNT_ADDED, actor=by, detail=detail)])
+    account = account_of(row)
+    await _record(tx, Event.ACCOUNT_ADDED, by, {"account": _told(account)})
     return account
+
+
+async def welcome(tx: Transaction, who: Identity) -> Account:
+    """The account of somebody whom the identity provider vouches for, as the provider tells it now; made if need be.
+
+    Raises:
+        InvalidInput: The address is somebody else's here, or the account is deactivated.
+    """
+    values = {
+        "issuer": who.issuer,
+        "subject": who.subject,
+        "address": who.address.casefold(),
+        "name": who.display_name,
+        "groups": sorted(set(who.groups)),
+    }
+    # Two people who come at once with one address, or one who comes twice, take turns.
+    await tx.row("select pg_advisory_xact_lock(hashtextextended(%(address)s, 7238415004))", values)
+    found = await tx.rows(
+        """select * from regie.account
+           where address = %(address)s or (issuer, subject) = (%(issuer)s, %(subject)s) for update""",
+        values,
+    )
+    known = [row for row in found if (row["issuer"], row["subject"]) == (who.issuer, who.subject)]
+    # Whoever was announced beforehand has no subject yet, and is linked when they first come.
+    announced = [row for row in found if row["subject"] is None and row["password_hash"] is None]
+    if len(found) > 1 or (found and not known and not announced):
+        raise InvalidInput(
+            f"There is another account for {who.address} here.",
+            hint="An operator removes it first: regie account remove.",
+        )
+    before = account_of(found[0]) if found else None
+    if before is not None and not before.is_active:
+        raise InvalidInput("This account is deactivated.", hint="An operator activates it again.")
+    written: LiteralString = (
+        """update regie.account set address = %(address)s, display_name = %(name)s, groups = %(groups)s::text[],
+                  issuer = %(issuer)s, subject = %(subject)s
+           where address = %(before)s returning *"""
+        if before
+        else """insert into regie.account (address, display_name, issuer, subject, groups)
+                values (%(address)s, %(name)s, %(issuer)s, %(subject)s, %(groups)s::text[]) returning *"""
+    )
+    [row] = await tx.rows(written, {**values, "before": before.address if before else ""})
+    account = account_of(row)
+    by = Actor(type="person", id=account.address)
+    if before is None:
+        await _record(tx, Event.ACCOUNT_ADDED, by, {"account": _told(account)})
+    elif before != account:
+        await _record(tx, Event.ACCOUNT_CHANGED, by, {"account": _told(account), "before": _told(before)})
+    return account
+
+
+async def set_active(tx: Transaction, address: str, *, is_active: bool, by: Actor) -> Account:
+    """Deactivate an account, which ends its sessions, or activate it again.
+
+    Raises:
+        NotFound: There is none for this address.
+    """
+    row = await tx.row(
+        "update regie.account set is_active = %(on)s where address = lower(%(a)s) returning *",
+        {"a": address.casefold(), "on": is_active},
+    )
+    if row is None:
+        raise NotFound(f"There is no account for {address}.")
+    account = account_of(row)
+    if not is_active:
+        await tx.change("delete from regie.session where address = %(a)s", {"a": account.address})
+    event = Event.ACCOUNT_ACTIVATED if is_active else Event.ACCOUNT_DEACTIVATED
+    await _record(tx, event, by, {"account": {"id": account.address}})
+    return account
+
+
+async def remove(tx: Transaction, address: str, *, by: Actor) -> None:
+    """Forget an account, its sessions with it. What it did stays in the logs under its address.
+
+    Raises:
+        NotFound: There is none for this address.
+    """
+    row = await tx.row("delete from regie.account where address = lower(%(a)s) returning *", {"a": address.casefold()})
+    if row is None:
+        raise NotFound(f"There is no account for {address}.")
+    await _record(tx, Event.ACCOUNT_REMOVED, by, {"account": {"id": row["address"]}})
 
 
 async def verify(tx: Transaction, address: str, password: str) -> Account | None:
     """The account, if the password is its; None for a wrong password and for an unknown address alike."""
-    row = await tx.row("select * from regie.account where address = lower(%(a)s)", {"a": address.casefold()})
+    row = await tx.row(
+        """select * from regie.account
+           where address = lower(%(a)s) and password_hash is not null and is_active""",
+        {"a": address.casefold()},
+    )
     expected = row["password_hash"] if row is not None else _NOBODY
     salt = base64.b64decode(expected.partition("$")[0])
     given = await asyncio.to_thread(_hashed, password[:LONGEST_PASSWORD], salt)
     fits = hmac.compare_digest(given, expected)
-    return _account(row) if fits and row is not None and len(password) <= LONGEST_PASSWORD else None
+    return account_of(row) if fits and row is not None and len(password) <= LONGEST_PASSWORD else None
 
 
 async def get(tx: Transaction, address: str) -> Account | None:
     """The account of that address."""
     row = await tx.row("select * from regie.account where address = lower(%(a)s)", {"a": address.casefold()})
-    return None if row is None else _account(row)
+    return None if row is None else account_of(row)
 
 
 async def list_accounts(tx: Transaction) -> list[Account]:
     """Every account, by address."""
-    return [_account(row) for row in await tx.rows("select * from regie.account order by address")]
+    return [account_of(row) for row in await tx.rows("select * from regie.account order by address")]
 
 
 def _hashed(password: str, salt: bytes) -> str:
@@ -98,5 +208,24 @@ _NOBODY = f"{base64.b64encode(bytes(SALT_BYTES)).decode()}${base64.b64encode(byt
 """Compared with when there is no such account; no password has this hash."""
 
 
-def _account(row: DictRow) -> Account:
-    return Account(row["address"], row["display_name"], tuple(row["roles"]), row["added_at"])
+def _told(account: Account) -> dict[str, JsonValue]:
+    """An account as a leaf tells it."""
+    told: dict[str, JsonValue] = {"id": account.address, "roles": list(account.roles)}
+    return {**told, "groups": list(account.groups)} if account.groups else told
+
+
+async def _record(tx: Transaction, event: Event, by: Actor, detail: dict[str, JsonValue]) -> None:
+    await audit.append_outside(tx, "", "", [Fact(event=event, actor=by, detail=detail)])
+
+
+def account_of(row: DictRow) -> Account:
+    """An account from its row."""
+    return Account(
+        address=row["address"],
+        display_name=row["display_name"],
+        roles=tuple(row["roles"]),
+        added_at=row["added_at"],
+        groups=tuple(row["groups"]),
+        is_local=row["password_hash"] is not None,
+        is_active=row["is_active"],
+    )

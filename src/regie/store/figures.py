@@ -13,20 +13,26 @@ from typing import Final, LiteralString, NamedTuple
 from psycopg.rows import DictRow
 
 from regie.store.database import Transaction
+from regie.store.sight import ASKED_FOR, EVERYTHING, SEEN_PLACE, Sight
 
 SAMPLE: Final = 500
 """So many of the runs that ended last, of each tenant in each domain, are looked at for the times of their steps."""
 AT_RISK: Final = 0.75
 """Part of the promised time after which an unfinished run is at risk of being late."""
 
-_SEEN: LiteralString = """
+_SEEN: LiteralString = (
+    """
     not r.dry and (%(tenant)s::text is null or r.tenant = %(tenant)s)
-    and (%(seen_by)s::text is null or lower(r.requester) = lower(%(seen_by)s)
-         or (r.started_by->>'type' = 'person' and lower(r.started_by->>'id') = lower(%(seen_by)s))
+    and ("""
+    + SEEN_PLACE
+    + " or "
+    + ASKED_FOR
+    + """
          or (r.tenant, r.domain, r.id) in (
              select a.tenant, a.domain, a.run from regie.approval a
-             where %(seen_by)s::text is not null
-               and exists (select from unnest(a.approvers) p where lower(p) = lower(%(seen_by)s))))"""
+             where %(person)s::text is not null
+               and exists (select from unnest(a.approvers) p where lower(p) = lower(%(person)s::text))))"""
+)
 _LATELY: LiteralString = "r.ended_at >= now() - make_interval(secs => %(window_s)s::float8) and " + _SEEN
 _PROMISED: LiteralString = """
     left join unnest(%(releases)s::text[], %(workflows)s::text[], %(finish_s)s::float8[])
@@ -49,19 +55,19 @@ class Asked:
     Attributes:
         window_s: How far back.
         tenant: Of this one only.
-        seen_by: Those that concern this person only, see `run_lists.list_runs`.
+        sight: Those that somebody sees.
     """
 
     window_s: float
     tenant: str | None = None
-    seen_by: str | None = None
+    sight: Sight = EVERYTHING
 
     def values(self, promises: Sequence[Promise] = ()) -> dict[str, object]:
         """For a statement."""
         return {
             "window_s": self.window_s,
             "tenant": self.tenant,
-            "seen_by": self.seen_by,
+            **self.sight.values(),
             "releases": [promise.release for promise in promises],
             "workflows": [promise.workflow for promise in promises],
             "finish_s": [promise.finish_s for promise in promises],

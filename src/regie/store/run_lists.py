@@ -1,4 +1,5 @@
 """Lists of runs, for people and for whoever looks after several: newest first, of a run, of a ticket, of triggers."""
+# ruff: noqa: S608  statements are put together from constants of the store, as LiteralString proves
 
 from collections.abc import Sequence
 from typing import LiteralString
@@ -7,21 +8,27 @@ from regie.core.run import RunStatus
 from regie.store.database import Transaction
 from regie.store.keys import Cursor, RunKey
 from regie.store.runs import BARE, RunRow, row_of
+from regie.store.sight import ASKED_FOR, EVERYTHING, SEEN_PLACE, Sight
 
-_LISTED: LiteralString = """
+_LISTED: LiteralString = (
+    """
     (%(tenant)s::text is null or tenant = %(tenant)s)
     and (%(domain)s::text is null or domain = %(domain)s)
     and (%(status)s::text is null or status = %(status)s)
     and (%(workflow)s::text is null or workflow = %(workflow)s)
     and (%(ticket)s::text is null or ticket = %(ticket)s)
     and (not %(late)s or finish_by < coalesce(ended_at, clock_timestamp()))
-    and (%(seen_by)s::text is null or lower(requester) = lower(%(seen_by)s)
-         or (started_by->>'type' = 'person' and lower(started_by->>'id') = lower(%(seen_by)s))
+    and ("""
+    + SEEN_PLACE
+    + " or "
+    + ASKED_FOR
+    + """
          or exists (select from regie.approval a
-                    where a.tenant = run.tenant and a.domain = run.domain and a.run = run.id
-                      and exists (select from unnest(a.approvers) p where lower(p) = lower(%(seen_by)s))))
+                    where a.tenant = r.tenant and a.domain = r.domain and a.run = r.id
+                      and exists (select from unnest(a.approvers) p where lower(p) = lower(%(person)s::text))))
     and (%(at)s::timestamptz is null or (started_at, id) < (%(at)s, %(id)s::uuid))
     order by started_at desc, id desc limit %(limit)s"""
+)
 
 
 async def list_runs(
@@ -33,14 +40,13 @@ async def list_runs(
     workflow: str | None = None,
     ticket: str | None = None,
     is_late: bool = False,
-    seen_by: str | None = None,
+    sight: Sight = EVERYTHING,
     limit: int = 50,
     before: Cursor | None = None,
 ) -> list[RunRow]:
     """Runs, newest first, from behind `before`.
 
-    `is_late` leaves those that are or were not finished when they should have been, `seen_by` those that concern a
-    person: asked for by them, or with an approval they were asked for.
+    `is_late` leaves those that are or were not finished when they should have been, `sight` those that somebody sees.
     """
     rows = await tx.rows(
         BARE + _LISTED,
@@ -51,7 +57,7 @@ async def list_runs(
             "workflow": workflow,
             "ticket": ticket,
             "late": is_late,
-            "seen_by": seen_by,
+            **sight.values(),
             "at": before and before.at,
             "id": before and before.id,
             "limit": limit,

@@ -27,7 +27,7 @@ BARE: LiteralString = """
     requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n, parent, parent_place,
     lineage, first_run, rerun_of, finish_by, finish_by < coalesce(ended_at, clock_timestamp()) as is_late,
     emptied_at
-    from regie.run where """
+    from regie.run r where """
 """What a list shows: everything but the sealed state."""
 _STATE: LiteralString = "select state, format from regie.run where "
 

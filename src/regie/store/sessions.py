@@ -1,4 +1,4 @@
-"""Sign-ins of people in a browser: begun with a password, found by a cookie, over after a while. The pages use it.
+"""Sessions of people in a browser: begun by signing in, found by a cookie, over after a while. The pages use it.
 
 The cookie holds a random token; the table holds its digest, so whoever reads the table cannot sign in with it. Times
 are the database's.
@@ -7,10 +7,14 @@ are the database's.
 import hashlib
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Literal
 
+from pydantic import JsonValue
+
+from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import InvalidInput
-from regie.store.accounts import Account
+from regie.store import audit
+from regie.store.accounts import Account, account_of
 from regie.store.database import Transaction
 
 IDLE_S = 30 * 60
@@ -23,20 +27,40 @@ TOKEN_BYTES = 32
 
 
 @dataclass(frozen=True)
+class SignedInBy:
+    """How somebody has shown who they are.
+
+    Attributes:
+        amr: The methods, as the identity provider calls them (RFC 8176).
+        mfa_age_s: Seconds since more than one factor was shown; none when only one was.
+    """
+
+    amr: tuple[str, ...] = ()
+    mfa_age_s: float | None = None
+
+
+NO_FACTOR = SignedInBy()
+
+
+@dataclass(frozen=True)
 class Session:
     """A sign-in that is not over.
 
     Attributes:
         left_s: Seconds until it is over if no page is seen meanwhile.
         is_due: It is worth writing down that it was seen again.
+        mfa_age_s: Seconds since a second factor was shown in it; none when that never happened.
     """
 
     account: Account
     left_s: float
     is_due: bool
+    mfa_age_s: float | None = None
 
 
-async def begin(tx: Transaction, address: str) -> str:
+async def begin(
+    tx: Transaction, address: str, *, by: Literal["password", "identity_provider"], how: SignedInBy = NO_FACTOR
+) -> str:
     """Begin a session of an account and give its token: the cookie's value. Sessions that are over are forgotten.
 
     Raises:
@@ -50,33 +74,36 @@ async def begin(tx: Transaction, address: str) -> str:
         {"idle": IDLE_S, "longest": LONGEST_S},
     )
     begun = await tx.change(
-        """insert into regie.session (token_sha256, address)
-           select %(token)s, address from regie.account where address = %(address)s""",
-        {"token": _digest(token), "address": address},
+        """insert into regie.session (token_sha256, address, mfa_at)
+           select %(token)s, address, clock_timestamp() - make_interval(secs => %(mfa_age_s)s::float8)
+           from regie.account where address = %(address)s and is_active""",
+        {"token": _digest(token), "address": address, "mfa_age_s": how.mfa_age_s},
     )
     if begun == 0:
         raise InvalidInput(f"There is no account for {address}.")
+    detail: dict[str, JsonValue] = {"session": {"by": by, "amr": list(how.amr)}}
+    fact = Fact(event=Event.SESSION_BEGUN, actor=Actor(type="person", id=address), detail=detail)
+    await audit.append_outside(tx, "", "", [fact])
     return token
 
 
 async def find(tx: Transaction, token: str) -> Session | None:
     """The session of a token, with the account as it is now; none when it is over or never was."""
     row = await tx.row(
-        """select a.*, s.left_s, s.seen_at < s.now - make_interval(secs => %(every)s) as is_due
+        """select a.*, s.left_s, extract(epoch from s.now - s.mfa_at)::float8 as mfa_age_s,
+                  s.seen_at < s.now - make_interval(secs => %(every)s) as is_due
            from (select *, clock_timestamp() as now,
                         extract(epoch from least(seen_at + make_interval(secs => %(idle)s),
                                                  created_at + make_interval(secs => %(longest)s))
                                            - clock_timestamp())::float8 as left_s
                  from regie.session where token_sha256 = %(token)s) s
            join regie.account a using (address)
-           where s.left_s > 0""",
+           where s.left_s > 0 and a.is_active""",
         {"token": _digest(token), "idle": IDLE_S, "longest": LONGEST_S, "every": SEEN_EVERY_S},
     )
     if row is None:
         return None
-    added_at: datetime = row["added_at"]
-    account = Account(row["address"], row["display_name"], tuple(row["roles"]), added_at)
-    return Session(account, row["left_s"], row["is_due"])
+    return Session(account_of(row), row["left_s"], row["is_due"], row["mfa_age_s"])
 
 
 async def see(tx: Transaction, token: str) -> None:

@@ -80,8 +80,12 @@ RIGHTS: Final = MappingProxyType[Process, tuple[LiteralString, ...]](
             "select, insert, update on regie.run, regie.inbox",
             "select, update on regie.approval",
             "select on regie.step, regie.effect, regie.schedule, regie.poll, regie.record, regie.worker, regie.account",
+            # Who somebody is follows from the identity provider; what they may do here, only the owner writes.
+            "insert (address, display_name, issuer, subject, groups) on regie.account",
+            "update (address, display_name, issuer, subject, groups) on regie.account",
             "select, insert, update, delete on regie.timer, regie.event, regie.event_mark, regie.event_wait",
-            "select, insert, update, delete on regie.start_slot, regie.session",
+            "select, insert, update, delete on regie.start_slot, regie.session, regie.sign_in",
+            "select, insert, update on regie.api_token",
             "update (domain) on regie.quota",
             "select on audit.intake, audit.leaf, audit.entry, audit.tile, audit.checkpoint",
         ),
@@ -90,6 +94,8 @@ RIGHTS: Final = MappingProxyType[Process, tuple[LiteralString, ...]](
             "select on audit.log",
             "select, delete on audit.intake",
             "select, insert on audit.leaf, audit.tile, audit.checkpoint, audit.cosignature, audit.signing_key",
+            "select, insert on audit.attestation",
+            "select, insert, update, delete on audit.attester",
         ),
     }
 )

@@ -25,6 +25,7 @@ from regie.store.database import Database
 from regie.store.sealer import Sealer
 from regie.telemetry import exporting
 from regie.web.app import make_web
+from regie.web.identify import ANSWER_AT, WaysIn
 
 LOOPBACK = "127.0.0.1"
 STOP_WITHIN_S = 8
@@ -65,6 +66,15 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _ways_in(settings: Settings) -> WaysIn:
+    has_provider = bool(settings.oidc_issuer and settings.public_url)
+    return WaysIn(
+        has_local_accounts=settings.local_accounts,
+        answer_address=f"{settings.public_url}{ANSWER_AT}" if has_provider else "",
+        operator_group=settings.operator_group,
+    )
+
+
 async def serve(settings: Settings) -> None:
     """Serve until told to stop.
 
@@ -96,6 +106,7 @@ async def serve(settings: Settings) -> None:
                 database,
                 gateway,
                 operator_token=read_or_make_token(settings.operator_token_file),
+                ways_in=_ways_in(settings),
                 metrics_token=lambda: read_private(settings.metrics_token_file),
             )
             # The server hears the signals and raises them again when it has stopped: they must not kill us then.

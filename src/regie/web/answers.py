@@ -15,7 +15,6 @@ from regie.core.definition import Definition, InputField
 from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
-from regie.core.release import Release
 from regie.core.run import Cause, EffectNote, Pause, RunState, RunStatus, StepState, StepStatus, written_place
 from regie.core.starts import Start
 from regie.store.approvals import Approval
@@ -423,7 +422,7 @@ class RunAudit(Answer):
 
 
 class WorkflowLine(Answer):
-    """A workflow of the current release. `tenants` are those that have its domain."""
+    """A workflow of the current release. `tenants` are those that have its domain and that the caller looks after."""
 
     workflow: str
     domain: str
@@ -439,9 +438,8 @@ class WorkflowLine(Answer):
     definition_digest: str
 
     @classmethod
-    def of(cls, definition: Definition, release: Release) -> Self:
-        """A definition with what stands around it."""
-        having = sorted(slug for slug, tenant in release.tenants.items() if definition.domain in tenant.domains)
+    def of(cls, definition: Definition, tenants: Iterable[str]) -> Self:
+        """A definition with who has it."""
         return cls(
             workflow=definition.workflow,
             domain=definition.domain,
@@ -453,7 +451,7 @@ class WorkflowLine(Answer):
             limit=definition.limit,
             start=definition.start,
             input=definition.input,
-            tenants=having,
+            tenants=sorted(tenants),
             definition_digest=definition.digest,
         )
 

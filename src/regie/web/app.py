@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -13,17 +15,48 @@ from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient
 from regie.store.database import Database
 from regie.telemetry.counting import Counted
-from regie.web import approvals, audit_logs, events, figures, inbound, runs, schedules, steering, why, workflows
-from regie.web.identify import Doorkeeper
+from regie.web import (
+    approvals,
+    audit_logs,
+    contract,
+    events,
+    figures,
+    inbound,
+    runs,
+    schedules,
+    steering,
+    tokens,
+    why,
+    workflows,
+)
+from regie.web.identify import NOBODY, Doorkeeper, WaysIn
 from regie.web.limits import Entrance
 from regie.web.means import Means
 from regie.web.pages import approvals as approval_pages
-from regie.web.pages import assets, catalogue, errors, forms, live, load, signing_in
+from regie.web.pages import assets, catalogue, errors, forms, identity_provider, live, load, signing_in
 from regie.web.pages import records as record_pages
 from regie.web.pages import runs as run_pages
 from regie.web.pages import schedules as schedule_pages
 from regie.web.pages import steering as steering_pages
+from regie.web.pages import tokens as token_pages
 from regie.web.problems import Told, answer_errors, document
+
+API = (inbound, runs, why, steering, approvals, events, workflows, schedules, figures, tokens, audit_logs, contract)
+
+PAGES = (
+    assets,
+    signing_in,
+    identity_provider,
+    catalogue,
+    run_pages,
+    steering_pages,
+    approval_pages,
+    forms,
+    schedule_pages,
+    load,
+    record_pages,
+    token_pages,
+)
 
 
 def make_web(
@@ -31,6 +64,7 @@ def make_web(
     gateway: GatewayClient,
     *,
     operator_token: str,
+    ways_in: WaysIn = NOBODY,
     metrics_token: Callable[[], str] = lambda: "",
 ) -> FastAPI:
     """Build the web.
@@ -39,6 +73,7 @@ def make_web(
         database: Open; whoever opened it closes it.
         gateway: Where deliveries are checked.
         operator_token: Whoever has it may see everything and start runs.
+        ways_in: How people sign in; nobody does when nothing is said.
         metrics_token: The token with which metrics are read; while it is empty nobody reads them.
 
     Raises:
@@ -49,9 +84,11 @@ def make_web(
         database=database,
         gateway=gateway,
         engine=PostgresEngine(database),
-        doorkeeper=Doorkeeper(database, operator_token),
+        doorkeeper=Doorkeeper(database, operator_token, ways_in),
+        ways_in=ways_in,
         catalogue=load_catalogue(),
         metrics_token=metrics_token,
+        contract=cache(lambda: contract.document_of(route for each in API for route in each.router.routes)),
     )
     app.state.waiting = runs.Waiting()
     app.state.watching = live.Watching(database)
@@ -59,11 +96,11 @@ def make_web(
     errors.answer_errors(app)
     app.add_middleware(Entrance, answer=_answer)
     app.add_middleware(Counted)
-    for routes in (inbound, runs, why, steering, approvals, events, workflows, schedules, figures, audit_logs):
+    for routes in (*API, *PAGES):
         app.include_router(routes.router)
-    of_runs = (run_pages, steering_pages, approval_pages, forms, schedule_pages, load, record_pages)
-    for shown in (assets, signing_in, catalogue, *of_runs):
-        app.include_router(shown.router)
+    app.state.every_route = [
+        route for each in (*API, *PAGES) for route in each.router.routes if isinstance(route, APIRoute)
+    ]
     return app
 
 

@@ -12,8 +12,8 @@ from regie.store import approvals
 from regie.store.approvals import Approval
 from regie.store.keys import Cursor
 from regie.web.answers import ApprovalLine, Page
-from regie.web.means import Asking, Having, body_of
-from regie.web.permitting import noting, require_decide, seen_approvals
+from regie.web.means import Asking, BodyOf, Having
+from regie.web.permitting import noting, require_decide, seen_approvals, sight_of
 from regie.web.problems import Conflict
 from regie.web.seeing import approval_for
 
@@ -40,11 +40,11 @@ async def list_approvals(
     limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 50,
     before: str | None = None,
 ) -> Page[ApprovalLine]:
-    """Approvals, newest first: those a person was asked for; all of them for the operator."""
+    """Approvals, newest first: those a person was asked for, and those within the caller's reach."""
     async with means.database.reading() as tx:
         found = await approvals.list_approvals(
             tx,
-            approver=None if caller.is_operator else caller.address,
+            sight=await sight_of(tx, caller),
             status="open" if status == "open" else None,
             limit=limit,
             before=Cursor.parse(before.replace(" ", "+")) if before else None,
@@ -63,7 +63,7 @@ async def show_approval(means: Having, caller: Asking, approval: str) -> Approva
 
 @router.post("/{approval}/decision")
 async def decide(
-    means: Having, caller: Asking, approval: str, said: Annotated[Decision, Depends(body_of(Decision))]
+    means: Having, caller: Asking, approval: str, said: Annotated[Decision, Depends(BodyOf(Decision))]
 ) -> ApprovalLine:
     """Say yes or no to the plan one has seen. Once, and only as a person who was asked."""
     async with noting(means.database), means.database.transaction() as tx:
@@ -71,7 +71,8 @@ async def decide(
         if caller.address:
             _require_open(shown)
             _require_seen(shown, said)
-        decision = await require_decide(tx, caller, shown, said.decision)
+        permitted = await require_decide(tx, caller, shown, said.decision)
+        about = permitted.told if caller.mfa_age_s is None else {**permitted.told, "mfa_age_s": int(caller.mfa_age_s)}
         try:
             await approvals.decide(
                 tx,
@@ -80,7 +81,7 @@ async def decide(
                 person=caller.address,
                 decision=said.decision,
                 comment=said.comment,
-                told=decision.told,
+                told=about,
             )
         except Denied:
             # Somebody may have been faster: then that is the reason, and who it was.

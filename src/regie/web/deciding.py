@@ -16,7 +16,7 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import Denied
 from regie.store import accounts, approvals, audit
 from regie.store.database import Transaction
-from regie.web.identify import caller_of
+from regie.web.identify import Doorkeeper
 from regie.web.permitting import may_decide
 
 
@@ -33,7 +33,13 @@ class Pressed(BaseModel):
 
 
 async def decide_for(
-    tx: Transaction, place: tuple[str, str], domains: Sequence[str], delivery: str, pressed: Pressed
+    tx: Transaction,
+    place: tuple[str, str],
+    domains: Sequence[str],
+    delivery: str,
+    pressed: Pressed,
+    *,
+    doorkeeper: Doorkeeper,
 ) -> str:
     """Take a decision; give the reason why it does not count, or nothing when it does. What does not count is noted.
 
@@ -42,6 +48,7 @@ async def decide_for(
     Args:
         place: The tenant, and its connection that the delivery came in by.
         domains: Those that may use the connection.
+        doorkeeper: Knows what roles somebody has by their groups.
     """
     tenant, connection = place
     found = await approvals.find(tx, pressed.approval)
@@ -50,12 +57,12 @@ async def decide_for(
         return "there is no such approval"
     account = await accounts.get(tx, pressed.by)
     told: dict[str, JsonValue] = {"connection": connection, "delivery": delivery, "person": pressed.by_id}
-    reason = "" if account else "no_account"
+    reason = "" if account and account.is_active else "no_account"
     if found.plan_sha256 != pressed.plan_sha256:
         reason = "another_plan"
     if account and not reason:
         try:
-            permitted = await may_decide(tx, caller_of(account), found, pressed.decision)
+            permitted = await may_decide(tx, await doorkeeper.caller_of(tx, account), found, pressed.decision)
             if found.status == "open" and not permitted.is_allowed:
                 raise permitted.denied("No policy allows this decision.")
             # A plan never changes while its approval is open, and this closes it under the run's lock.

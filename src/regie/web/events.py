@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from regie.core.errors import InvalidInput
 from regie.core.event_starts import OF_A_RUN
 from regie.core.outside_event import OutsideEvent
+from regie.core.reach import Act
 from regie.web.answers import EventTaken
-from regie.web.means import Asking, Having, body_of
+from regie.web.means import Asking, BodyOf, Having
 from regie.web.problems import faults_of
 
 router = APIRouter(prefix="/v1/events")
@@ -28,16 +29,20 @@ class TellEvent(BaseModel):
     data: dict[str, JsonValue] = {}
 
 
-@router.post("", status_code=status.HTTP_202_ACCEPTED)
+@router.post(
+    "",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses={200: {"model": EventTaken, "description": "It was there already"}},
+)
 async def tell_event(
     means: Having,
     caller: Asking,
-    told: Annotated[TellEvent, Depends(body_of(TellEvent))],
+    told: Annotated[TellEvent, Depends(BodyOf(TellEvent))],
     response: Response,
     idempotency_key: Annotated[str, Header(min_length=1, max_length=200)],
 ) -> EventTaken:
     """Take an event; the `Idempotency-Key` is its id, and the same one in the same domain is the same event."""
-    caller.require_operator()
+    caller.require(Act.TELL, told.tenant, told.domain)
     if idempotency_key.startswith(OF_A_RUN):
         raise InvalidInput(f"An event's id does not begin with {OF_A_RUN}: so begin those of events of runs.")
     try:

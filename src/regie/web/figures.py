@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from regie.core.errors import InvalidInput, Unavailable
-from regie.store import figures, releases, workers
+from regie.store import figures, logs, releases, workers
 from regie.store.database import Transaction
 from regie.store.figures import Asked, Ended, Promise, Standing, StepTimes
 from regie.telemetry import metrics
 from regie.web.answers import Answer, Moment
-from regie.web.identify import Caller
+from regie.web.caller import Caller
 from regie.web.means import Asking, Having, Means, current_release
 from regie.web.problems import Unidentified
 
@@ -119,8 +119,7 @@ async def show_figures(means: Having, caller: Asking, wanted: Annotated[Window, 
 
 def asked_by(caller: Caller, wanted: Window) -> Asked:
     """About which runs a caller may ask."""
-    seen_by = None if caller.is_operator else caller.address
-    return Asked(window_s=wanted.window_s, tenant=wanted.tenant, seen_by=seen_by)
+    return Asked(window_s=wanted.window_s, tenant=wanted.tenant, sight=caller.sight)
 
 
 async def read_figures(tx: Transaction, caller: Caller, wanted: Window) -> Figures:
@@ -199,15 +198,13 @@ def _reading(means: Having, request: Request) -> Means:
 @router.get("/metrics")
 async def tell_metrics(means: Annotated[Means, Depends(_reading)]) -> Response:
     """What Prometheus reads."""
-    for gauge in metrics.OF_THE_DATABASE:
-        gauge.clear()
+    metrics.forget_the_database()
     try:
         async with means.database.reading() as tx:
             await _count(tx)
     except Unavailable:
         # What this process knows by itself is told all the same; the others are missing, which Prometheus can see.
-        for gauge in metrics.OF_THE_DATABASE:
-            gauge.clear()
+        metrics.forget_the_database()
     return Response(metrics.text("web"), media_type=metrics.MEDIA_TYPE)
 
 
@@ -231,6 +228,9 @@ async def _count(tx: Transaction) -> None:
     for domain, wait_s in oldest.items():
         metrics.OLDEST_WAIT.labels(domain).set(wait_s)
         metrics.WORKERS.labels(domain).set(0)
+    waiting, oldest_s = await logs.waiting(tx)
+    metrics.INTAKE_WAITING.set(waiting)
+    metrics.INTAKE_OLDEST.set(oldest_s)
     for worker in await workers.list_workers(tx):
         for domain in worker.domains:
             metrics.WORKERS.labels(domain).inc()

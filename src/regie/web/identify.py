@@ -1,4 +1,4 @@
-"""Who asks: the operator by the installation's token, or a person by address and password. API and pages call it."""
+"""Who asks: the operator or a program by a token, a person by address and password. API and pages call it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from regie.core.audit import Actor
-from regie.core.errors import Denied, InvalidInput
-from regie.store import accounts
-from regie.store.accounts import OPERATOR_ROLE, Account
-from regie.store.database import Database
+from regie.core.errors import InvalidInput
+from regie.core.reach import EVERYTHING, Reach
+from regie.store import accounts, api_tokens, releases
+from regie.store.accounts import Account
+from regie.store.database import Database, Transaction
+from regie.web.caller import Caller, caller_of
 from regie.web.limits import SignInThrottle
 from regie.web.problems import Unidentified
 
@@ -26,41 +28,31 @@ REMEMBERED_S = 60.0
 REMEMBERED = 1_000
 CHECKS_AT_ONCE = 2
 
-_OPERATOR = re.compile(r"[a-z0-9._-]{1,64}")
+ANSWER_AT = "/sign-in/answer"
+"""Where browsers come back to from the identity provider."""
+
+OPERATOR_NAME = r"^[a-z0-9._-]{1,64}$"
+"""Under which names the operator's token may be used."""
+_OPERATOR = re.compile(OPERATOR_NAME)
 _LONGEST_ADDRESS = 254
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Whoever asks.
+class WaysIn:
+    """How people sign in. Nothing said, nobody does.
 
     Attributes:
-        actor: How the audit log calls them.
-        address: Of the account signed in with; empty for the operator's token, which is nobody in person.
-        is_operator: May see every run and approval, and start runs.
+        has_local_accounts: Accounts with a password kept here may.
+        answer_address: Where the identity provider sends browsers back to; empty when there is no provider.
+        operator_group: Its group whose members are operators; empty for none.
     """
 
-    actor: Actor
-    address: str
-    is_operator: bool
-
-    def is_person(self, address: str) -> bool:
-        """Whether that is this caller's address."""
-        return bool(self.address) and self.address.casefold() == address.casefold()
-
-    def require_operator(self) -> None:
-        """Make sure that the caller is the operator.
-
-        Raises:
-            Denied: It is somebody else.
-        """
-        if not self.is_operator:
-            raise Denied("This needs the operator's token or an account with the role operator.")
+    has_local_accounts: bool = False
+    answer_address: str = ""
+    operator_group: str = ""
 
 
-def caller_of(account: Account) -> Caller:
-    """Whoever has signed in with an account."""
-    return Caller(Actor(type="person", id=account.address), account.address, is_operator=OPERATOR_ROLE in account.roles)
+NOBODY = WaysIn()
 
 
 class Doorkeeper:
@@ -68,14 +60,23 @@ class Doorkeeper:
 
     Args:
         operator_token: Not empty.
+        ways_in: How people sign in.
         clock: Seconds that only go forward.
     """
 
-    def __init__(self, database: Database, operator_token: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database,
+        operator_token: str,
+        ways_in: WaysIn,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         if not operator_token:
             raise InvalidInput("The operator's token is empty: everybody would have it.")
         self._database = database
         self._operator = _digest(operator_token)
+        self._ways_in = ways_in
         self._clock = clock
         self._throttle = SignInThrottle(clock)
         self._checking = asyncio.Semaphore(CHECKS_AT_ONCE)
@@ -98,11 +99,15 @@ class Doorkeeper:
         scheme, _, credentials = (authorization or "").partition(" ")
         match scheme.lower():
             case "bearer":
-                return self._by_token(credentials.strip(), operator)
+                token = credentials.strip()
+                is_of_program = token.startswith(api_tokens.PREFIX)
+                return await self._by_api_token(token) if is_of_program else self._by_token(token, operator)
             case "basic":
                 return await self._by_password(*_read_basic(credentials.strip()))
             case _:
-                raise Unidentified("Say who you are: an account's address and password, or the operator's token.")
+                raise Unidentified(
+                    "Say who you are: with an API token, the operator's token, or an account's address and password."
+                )
 
     async def sign_in(self, address: str, password: str) -> Account:
         """The account that somebody wants to sign in to a browser with; the password is always worked out.
@@ -113,13 +118,48 @@ class Doorkeeper:
         """
         return await self._check(_read_address(address), password)
 
+    async def caller_of(self, tx: Transaction, account: Account) -> Caller:
+        """What somebody who has signed in may do, by their roles and by what the current release gives their groups."""
+        if not account.groups:
+            return caller_of(account, {})
+        try:
+            tenants = (await releases.current(tx)).tenants
+        except InvalidInput:
+            # None is loaded yet.
+            tenants = {}
+        return caller_of(account, tenants, self._ways_in.operator_group)
+
+    async def _by_api_token(self, token: str) -> Caller:
+        """A program, which may do what its token says, and never more than who made it may now."""
+        async with self._database.reading() as tx:
+            shown = await api_tokens.find(tx, token)
+            owner = await self.caller_of(tx, shown.owner) if shown and shown.owner else None
+        if shown is None:
+            raise Unidentified("There is no such API token.")
+        if shown.token.stands != "valid":
+            at = shown.token.expires_at.strftime("%Y-%m-%d %H:%M UTC")
+            reason = "was revoked" if shown.token.stands == "revoked" else f"expired at {at}"
+            raise Unidentified(f"This API token {reason}.", hint="Whoever gave it to you can make another one.")
+        if shown.owner is not None and not shown.owner.is_active:
+            raise Unidentified("Whoever made this API token is deactivated.", hint="Others can make another one.")
+        if shown.is_due:
+            async with self._database.transaction() as tx:
+                await api_tokens.use(tx, shown.token.id)
+        reach = Reach(scopes=(shown.token.scope,))
+        return Caller(
+            Actor(type="program", id=shown.token.id),
+            "",
+            reach if owner is None else reach.within(owner.reach),
+            named=f"The token {shown.token.name}",
+        )
+
     def _by_token(self, token: str, operator: str | None) -> Caller:
         if not hmac.compare_digest(_digest(token), self._operator):
             raise Unidentified("This is not the operator's token.")
         name = "operator" if operator is None else operator
         if not _OPERATOR.fullmatch(name):
             raise InvalidInput("Regie-Operator holds a name of 1 to 64 letters a-z, digits, dots, dashes, underscores.")
-        return Caller(Actor(type="operator", id=name), "", is_operator=True)
+        return Caller(Actor(type="operator", id=name), "", EVERYTHING, named="The operator's token")
 
     async def _by_password(self, address: str, password: str) -> Caller:
         digest = hmac.digest(self._memory_key, f"{len(address)}:{address}:{password}".encode(), "sha256")
@@ -129,7 +169,8 @@ class Doorkeeper:
             while len(self._remembered) >= REMEMBERED:
                 del self._remembered[next(iter(self._remembered))]
             self._remembered[digest] = (self._clock() + REMEMBERED_S, account)
-        return caller_of(account)
+        async with self._database.reading() as tx:
+            return await self.caller_of(tx, account)
 
     def _recall(self, digest: bytes) -> Account | None:
         until, account = self._remembered.get(digest, (0.0, None))
@@ -139,6 +180,11 @@ class Doorkeeper:
         return account
 
     async def _check(self, address: str, password: str) -> Account:
+        if not self._ways_in.has_local_accounts:
+            raise Unidentified(
+                "Nobody signs in with a password here.",
+                hint="Programs use an API token; people sign in on the pages, through the identity provider.",
+            )
         self._throttle.take(address)
         try:
             async with self._checking, self._database.reading() as tx:

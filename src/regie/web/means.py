@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel, ValidationError
@@ -17,7 +17,8 @@ from regie.engine.postgres import PostgresEngine
 from regie.gateway_client import GatewayClient
 from regie.store import releases
 from regie.store.database import Database, Transaction
-from regie.web.identify import Caller, Doorkeeper
+from regie.web.caller import Caller
+from regie.web.identify import OPERATOR_NAME, Doorkeeper, WaysIn
 from regie.web.problems import WrongMedia, faults_of
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -29,6 +30,7 @@ class Means:
 
     Attributes:
         metrics_token: The token with which metrics are read, as it is now.
+        contract: The API as an OpenAPI document.
         stopping: Set when the process is about to end: whoever waits for something answers now.
     """
 
@@ -36,8 +38,10 @@ class Means:
     gateway: GatewayClient
     engine: PostgresEngine
     doorkeeper: Doorkeeper
+    ways_in: WaysIn
     catalogue: Catalogue
     metrics_token: Callable[[], str]
+    contract: Callable[[], dict[str, Any]]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -52,7 +56,7 @@ Having = Annotated[Means, Depends(_means)]
 async def _caller(
     means: Having,
     authorization: Annotated[str | None, Header()] = None,
-    regie_operator: Annotated[str | None, Header()] = None,
+    regie_operator: Annotated[str | None, Header(json_schema_extra={"pattern": OPERATOR_NAME})] = None,
 ) -> Caller:
     return await means.doorkeeper.identify(authorization, regie_operator)
 
@@ -60,23 +64,29 @@ async def _caller(
 Asking = Annotated[Caller, Depends(_caller)]
 
 
-def body_of(model: type[Body]) -> Callable[..., Awaitable[Body]]:
+class BodyOf(Generic[Body]):
     """A dependency that reads the body as a record, after it is known who sends it.
 
     Only `application/json` is read: a page of another site cannot send that without asking first, so it cannot use the
     sign-in that a browser remembers.
     """
 
-    async def read(request: Request, _: Asking) -> Body:
+    def __init__(self, model: type[Body]) -> None:
+        self.model = model
+
+    async def __call__(self, request: Request, _: Asking) -> Body:
+        """Read it.
+
+        Raises:
+            WrongMedia, InvalidInput: It cannot be read as that record.
+        """
         media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type != "application/json":
             raise WrongMedia("The body must be application/json.")
         try:
-            return model.model_validate_json(await request.body())
+            return self.model.model_validate_json(await request.body())
         except ValidationError as error:
             raise InvalidInput(f"The body cannot be used: {faults_of(error)}.") from None
-
-    return read
 
 
 async def current_release(tx: Transaction) -> Release:

@@ -1,47 +1,63 @@
 """What a caller may do, as the policies of the current release say. What is denied to somebody is written down.
 
+The caller's reach feeds the policies: it gives people their roles where they ask, and programs their acts. What is
+beyond the scope of a program's token is denied before any policy is asked, so that none can widen it.
+
 Looking is not written down: what one may not see does not exist for one, and asking for it says nothing about a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from pydantic import JsonValue
 
 from regie.core.audit import Event, Fact
 from regie.core.classification import Classification, Handling, handling
+from regie.core.definition import Definition
 from regie.core.errors import Denied
+from regie.core.reach import OPERATOR, VIEWER, Act
 from regie.core.release import Release
+from regie.core.tenant import Tenant
 from regie.policy import people
-from regie.policy.cedar import Decision, policies_of
-from regie.policy.people import Asker, RunFacts, Steering
+from regie.policy.cedar import Decision, policies_of, shipped
+from regie.policy.people import Asker, Kind, RunFacts, Steering
+from regie.policy.request import Request
 from regie.store import approvals, audit, runs
-from regie.store.accounts import OPERATOR_ROLE
 from regie.store.approvals import Approval
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 from regie.store.runs import RunRow
-from regie.web.identify import Caller
+from regie.store.sight import Sight
+from regie.web.caller import Caller
 from regie.web.means import current_release
+from regie.web.problems import OutOfReach
 
 ONLY_WITH_RIGHT = "What runs of this domain hold is shown to who has the right to view inputs."
-ONLY_OPERATORS = "This needs the operator's token or an account with the role operator."
+_ACTS: dict[Steering, Act] = {
+    "cancel": Act.STEER,
+    "pause": Act.STEER,
+    "resume": Act.STEER,
+    "wake": Act.STEER,
+    "rerun": Act.START,
+}
+"""Which act a scope must allow for it."""
 
 
 class NotPermitted(Denied):
     """Somebody asked for something that the policies deny, and it is to be written down.
 
     Args:
-        place: Tenant and domain that it is about.
-        run: The run that it is about; empty when it is about none.
+        denied: What whoever asked is told.
+        key: What it is about; the run is empty when it is about none.
     """
 
-    def __init__(self, denied: Denied, place: tuple[str, str], run: str, fact: Fact) -> None:
+    def __init__(self, denied: Denied, key: RunKey, fact: Fact) -> None:
         super().__init__(denied.message, hint=denied.hint)
-        self.place = place
-        self.run = run
+        self.denied = denied
+        self.key = key
         self.fact = fact
 
 
@@ -55,13 +71,33 @@ async def noting(database: Database) -> AsyncIterator[None]:
     try:
         yield
     except NotPermitted as error:
-        tenant, domain = error.place
         async with database.transaction() as tx:
-            if error.run:
-                await audit.append(tx, RunKey(tenant, domain, error.run), [error.fact])
+            if error.key.run:
+                await audit.append(tx, error.key, [error.fact])
             else:
-                await audit.append_outside(tx, tenant, domain, [error.fact])
-        raise Denied(error.message, hint=error.hint) from None
+                await audit.append_outside(tx, error.key.tenant, error.key.domain, [error.fact])
+        raise error.denied from None
+
+
+async def sight_of(tx: Transaction, caller: Caller) -> Sight:
+    """What of all runs lists look through for a caller; what they find is asked of the policies as well.
+
+    To what the caller's reach and the shipped policies show, it adds the places that policies of the workspace show
+    somebody, whoever is around a run.
+    """
+    release = await current_release(tx)
+    own = [text for name, text in release.policies.items() if text != shipped().get(name)]
+    if not caller.address or caller.is_operator or not any("permit" in text for text in own):
+        return caller.sight
+    shown = [
+        (slug, definition.domain, name)
+        for slug, tenant in release.tenants.items()
+        for name, definition in release.definitions.items()
+        if definition.domain in tenant.domains
+        and not caller.may(Act.LOOK, slug, definition.domain, name)
+        and _sees(release, caller, RunFacts(tenant=slug, domain=definition.domain, workflow=name))
+    ]
+    return replace(caller.sight, places=(*caller.sight.places, *shown))
 
 
 async def may_see(tx: Transaction, caller: Caller, rows: Sequence[RunRow]) -> list[bool]:
@@ -70,14 +106,13 @@ async def may_see(tx: Transaction, caller: Caller, rows: Sequence[RunRow]) -> li
         return []
     release = await current_release(tx)
     asked = await approvals.asked_in(tx, [row.key for row in rows])
-    known: dict[tuple[str, RunFacts], bool] = {}
+    known: dict[RunFacts, bool] = {}
     answers = []
     for row in rows:
         facts = _facts(row, asked.get(row.key, frozenset()))
-        if (row.key.tenant, facts) not in known:
-            request = people.see(_asker(caller, release, row.key.tenant), facts)
-            known[row.key.tenant, facts] = policies_of(release).decide(request).is_allowed
-        answers.append(known[row.key.tenant, facts])
+        if facts not in known:
+            known[facts] = _sees(release, caller, facts)
+        answers.append(known[facts])
     return answers
 
 
@@ -90,9 +125,7 @@ async def seen_approvals(tx: Transaction, caller: Caller, found: Sequence[Approv
     return [
         each
         for each in found
-        if policies_of(release)
-        .decide(people.see_approval(_asker(caller, release, each.key.tenant), _around(each, workflows[each.key])))
-        .is_allowed
+        if _decide(release, caller, Act.LOOK, _around(each, workflows[each.key]), people.see_approval).is_allowed
     ]
 
 
@@ -107,24 +140,31 @@ async def may_steer(
     release = await current_release(tx)
     asked = await approvals.asked_in(tx, [row.key])
     facts = _facts(row, asked.get(row.key, frozenset()), paused_by)
-    return policies_of(release).decide(people.steer(_asker(caller, release, row.key.tenant), facts, steering))
+    return _decide(release, caller, _ACTS[steering], facts, lambda asker, run: people.steer(asker, run, steering))
 
 
 async def require_steer(
-    tx: Transaction, caller: Caller, row: RunRow, steering: Steering, otherwise: str, *, paused_by: str = ""
+    tx: Transaction, caller: Caller, row: RunRow, steering: Steering, otherwise: str = "", *, paused_by: str = ""
 ) -> Decision:
     """Make sure of that.
 
     Args:
-        otherwise: Why not, when no policy says so itself.
+        otherwise: Why not, when no policy says so itself; empty to say what is missing.
 
     Raises:
         NotPermitted: The policies deny it.
     """
     decision = await may_steer(tx, caller, row, steering, paused_by=paused_by)
     if not decision.is_allowed:
-        raise _not_permitted(caller, steering, decision, otherwise, row.key)
+        raise _not_permitted(
+            caller, steering, decision, refused_steer(caller, row, steering, decision, otherwise), row.key
+        )
     return decision
+
+
+def refused_steer(caller: Caller, row: RunRow, steering: Steering, decision: Decision, otherwise: str = "") -> Denied:
+    """What a caller is told who may not do something with a run; see `require_steer`."""
+    return _refused(caller, _ACTS[steering], (row.key.tenant, row.key.domain, row.workflow), decision, otherwise)
 
 
 async def may_view_inputs(tx: Transaction, caller: Caller, row: RunRow) -> tuple[Handling, Decision | None]:
@@ -134,17 +174,14 @@ async def may_view_inputs(tx: Transaction, caller: Caller, row: RunRow) -> tuple
     """
     release = await current_release(tx)
     domain = release.domains.get(row.key.domain)
-    classification = domain.classification if domain else None
+    classification = domain.classification if domain else Classification.PERSONAL
     found = handling(classification)
     if not found.needs_right:
         return found, None
-    asked = await approvals.asked_in(tx, [row.key])
-    request = people.view_inputs(
-        _asker(caller, release, row.key.tenant),
-        _facts(row, asked.get(row.key, frozenset())),
-        classification or Classification.PERSONAL,
+    facts = _facts(row, (await approvals.asked_in(tx, [row.key])).get(row.key, frozenset()))
+    return found, _decide(
+        release, caller, Act.VALUES, facts, lambda asker, run: people.view_inputs(asker, run, classification)
     )
-    return found, policies_of(release).decide(request)
 
 
 async def view_inputs(tx: Transaction, caller: Caller, row: RunRow) -> bool:
@@ -158,7 +195,7 @@ async def view_inputs(tx: Transaction, caller: Caller, row: RunRow) -> bool:
     """
     found, decision = await may_view_inputs(tx, caller, row)
     if decision is not None and not decision.is_allowed:
-        raise _not_permitted(caller, "view_inputs", decision, ONLY_WITH_RIGHT, row.key)
+        raise _not_permitted(caller, "view_inputs", decision, decision.denied(ONLY_WITH_RIGHT), row.key)
     if found.is_looking_recorded:
         told = decision.told if decision is not None else {}
         await audit.append(tx, row.key, [Fact(event=Event.INPUTS_VIEWED, actor=caller.actor, detail=told)])
@@ -169,35 +206,32 @@ async def require_start(tx: Transaction, caller: Caller, tenant: str, workflow: 
     """Make sure that a caller may start a run by the API; none when there is nothing to start, which is told elsewhere.
 
     Raises:
-        Denied: There is nothing to start, and the caller does not get to know that.
+        OutOfReach: There is nothing to start, and the caller does not get to know that.
         NotPermitted: The policies deny it.
     """
     release = await current_release(tx)
     whose, definition = release.tenants.get(tenant), release.definitions.get(workflow)
     if whose is None or definition is None or definition.domain not in whose.domains:
-        caller.require_operator()
+        caller.require(Act.START, tenant, workflow.partition(".")[0], workflow)
         return None
-    request = people.start(_asker(caller, release, tenant), whose, definition, by_form=False)
-    decision = policies_of(release).decide(request)
+    decision = _may_start(release, caller, whose, definition, by_form=False)
     if not decision.is_allowed:
-        raise _not_permitted(caller, "start", decision, ONLY_OPERATORS, RunKey(tenant, definition.domain, ""))
+        denied = _refused(caller, Act.START, (tenant, definition.domain, workflow), decision)
+        raise _not_permitted(caller, "start", decision, denied, RunKey(tenant, definition.domain, ""))
     return decision
 
 
 def may_start_by_form(release: Release, caller: Caller, tenant: str, workflow: str) -> Decision:
     """Whether a caller may start a run by one of the workflow's forms."""
-    request = people.start(
-        _asker(caller, release, tenant), release.tenant(tenant), release.definition(workflow), by_form=True
-    )
-    return policies_of(release).decide(request)
+    return _may_start(release, caller, release.tenant(tenant), release.definition(workflow), by_form=True)
 
 
 async def may_decide(tx: Transaction, caller: Caller, approval: Approval, decision: str) -> Decision:
     """Whether somebody may say yes or no."""
     release = await current_release(tx)
-    asker = _asker(caller, release, approval.key.tenant)
     workflows = await runs.workflows_of(tx, [approval.key])
-    return policies_of(release).decide(people.decide(asker, _around(approval, workflows[approval.key]), decision))
+    facts = _around(approval, workflows[approval.key])
+    return policies_of(release).decide(people.decide(_asker(caller, release, facts), facts, decision))
 
 
 async def require_decide(tx: Transaction, caller: Caller, approval: Approval, decision: str) -> Decision:
@@ -208,23 +242,62 @@ async def require_decide(tx: Transaction, caller: Caller, approval: Approval, de
     """
     found = await may_decide(tx, caller, approval, decision)
     if not found.is_allowed:
-        raise _not_permitted(caller, "decide", found, "No policy allows this decision.", approval.key)
+        denied = found.denied("No policy allows this decision.")
+        raise _not_permitted(caller, "decide", found, denied, approval.key)
     return found
 
 
-def _not_permitted(caller: Caller, action: str, decision: Decision, otherwise: str, key: RunKey) -> NotPermitted:
-    detail: dict[str, JsonValue] = {"action": action, "reason": decision.reason, **decision.told}
-    fact = Fact(event=Event.REQUEST_DENIED, actor=caller.actor, detail=detail)
-    return NotPermitted(decision.denied(otherwise), (key.tenant, key.domain), key.run, fact)
+def _sees(release: Release, caller: Caller, run: RunFacts) -> bool:
+    return _decide(release, caller, Act.LOOK, run, people.see).is_allowed
 
 
-def _asker(caller: Caller, release: Release, tenant: str) -> Asker:
-    return Asker(
-        caller.address or caller.actor.id,
-        release.tenants.get(tenant),
-        frozenset({OPERATOR_ROLE} if caller.is_operator else ()),
-        is_person=bool(caller.address),
+def _may_start(release: Release, caller: Caller, tenant: Tenant, definition: Definition, *, by_form: bool) -> Decision:
+    run = RunFacts(tenant=tenant.tenant, domain=definition.domain, workflow=definition.workflow)
+    return _decide(
+        release, caller, Act.START, run, lambda asker, _: people.start(asker, tenant, definition, by_form=by_form)
     )
+
+
+def _decide(
+    release: Release, caller: Caller, act: Act, run: RunFacts, ask: Callable[[Asker, RunFacts], Request]
+) -> Decision:
+    """What the policies say to a question, unless it is beyond the scope of a token: then nobody is asked.
+
+    Args:
+        act: What the scope must allow. A run that a token has started is its own: it may see and steer it.
+    """
+    asker = _asker(caller, release, run)
+    policies = policies_of(release)
+    is_own = run.program == asker.name and act is not Act.START
+    if asker.kind == "program" and act not in asker.acts and not is_own:
+        return policies.beyond_scope()
+    return policies.decide(ask(asker, run))
+
+
+def _refused(caller: Caller, act: Act, place: tuple[str, str, str], decision: Decision, otherwise: str = "") -> Denied:
+    """What whoever asked is told: why a policy forbids it, or what they lack."""
+    if decision.because or decision.errors or caller.may(act, *place):
+        return decision.denied(otherwise or "No policy allows this.")
+    lacking = caller.out_of_reach(act, *place)
+    return OutOfReach(otherwise, missing=lacking.missing, hint=lacking.hint) if otherwise else lacking
+
+
+def _not_permitted(caller: Caller, action: str, decision: Decision, denied: Denied, key: RunKey) -> NotPermitted:
+    detail: dict[str, JsonValue] = {"action": action, "reason": decision.reason, **decision.told}
+    return NotPermitted(denied, key, Fact(event=Event.REQUEST_DENIED, actor=caller.actor, detail=detail))
+
+
+def _asker(caller: Caller, release: Release, run: RunFacts) -> Asker:
+    """The caller as policies know them where that run is."""
+    place = (run.tenant, run.domain, run.workflow)
+    acts = frozenset(act for act in Act if caller.may(act, *place))
+    tenant = release.tenants.get(run.tenant)
+    if caller.address:
+        held = {f"{slug}/{role}" for slug, role in caller.roles if slug == run.tenant}
+        by_reach = {OPERATOR} if acts == frozenset(Act) else {VIEWER} if Act.LOOK in acts else set[str]()
+        return Asker(caller.address, tenant, frozenset(held | by_reach))
+    kind: Kind = "program" if caller.actor.type == "program" else "operator"
+    return Asker(caller.actor.id, tenant, kind=kind, acts=frozenset(acts), called=caller.named)
 
 
 def _facts(row: RunRow, asked: frozenset[str], paused_by: str = "") -> RunFacts:
@@ -234,6 +307,7 @@ def _facts(row: RunRow, asked: frozenset[str], paused_by: str = "") -> RunFacts:
         workflow=row.workflow,
         requester=row.requester,
         starter=row.started_by.id if row.started_by.type == "person" else "",
+        program=row.started_by.id if row.started_by.type == "program" else "",
         asked=asked,
         paused_by=paused_by,
     )

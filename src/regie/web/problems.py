@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -11,8 +11,11 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
 
 from regie.core.errors import (
     AuthFailed,
@@ -40,6 +43,18 @@ log = structlog.get_logger(__name__)
 
 class Unidentified(Denied):
     """Nobody we know asks: no credentials, or wrong ones."""
+
+
+class OutOfReach(Denied):
+    """Whoever asks is known, and may not do this there. The document says what is missing.
+
+    Args:
+        missing: The act and the place that would be needed, by name.
+    """
+
+    def __init__(self, message: str, *, missing: Mapping[str, str], hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.missing = missing
 
 
 class Conflict(Denied):
@@ -93,6 +108,7 @@ class Problem(BaseModel):
     Attributes:
         type: A URN of the kind.
         kind: Class name of the error: what programs decide by.
+        missing: Of a refusal for lack of reach: the act and the place that would be needed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -103,6 +119,7 @@ class Problem(BaseModel):
     detail: str
     kind: str
     hint: str | None = None
+    missing: dict[str, str] | None = None
 
 
 def status_of(error: RegieError) -> HTTPStatus:
@@ -142,18 +159,30 @@ def told(error: RegieError) -> Told:
     return Told(status, type(error).__name__, error.message, error.hint, headers)
 
 
-def told_http(error: HTTPException, method: str) -> Told:
-    """What an error of the router tells."""
+def told_http(error: HTTPException, scope: Scope) -> Told:
+    """What an error of the router tells. Of the methods of an address it names all (RFC 9110, 15.5.6)."""
     status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods_at(scope))
     detail = {
         HTTPStatus.NOT_FOUND: "There is nothing at this address.",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{method} is not possible here.",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{scope['method']} is not possible here.",
     }.get(status, f"{status.phrase}.")
-    return Told(status, status.phrase.title().replace(" ", ""), detail, headers=error.headers or {})
+    return Told(status, status.phrase.title().replace(" ", ""), detail, headers=headers)
+
+
+def _methods_at(scope: Scope) -> list[str]:
+    """The methods that there are at an address; each may have a route of its own."""
+    routes: Sequence[APIRoute] = scope["app"].state.every_route
+    fitting = [route for route in routes if route.matches(scope)[0] is not Match.NONE]
+    return sorted({method for route in fitting for method in route.methods or ()})
 
 
 def problem(error: RegieError, **also: JsonValue) -> JSONResponse:
     """The document that tells an error. `also` are further members of it."""
+    if isinstance(error, OutOfReach):
+        also["missing"] = dict(error.missing)
     return document(told(error), **also)
 
 
@@ -179,7 +208,7 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> JSONResponse:
-        return document(told_http(error, request.method))
+        return document(told_http(error, request.scope))
 
 
 def _where(path: tuple[int | str, ...]) -> str:

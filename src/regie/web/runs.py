@@ -32,14 +32,12 @@ from regie.web.answers import (
     RunWaited,
     run_detail,
 )
-from regie.web.identify import Caller
-from regie.web.means import Asking, Having, Means, body_of, current_release
-from regie.web.permitting import noting, require_start
+from regie.web.caller import Caller
+from regie.web.means import Asking, BodyOf, Having, Means, current_release
+from regie.web.permitting import noting, require_start, sight_of
 from regie.web.seeing import children_for, parent_for, run_for, seen_of
 
 LARGEST_PAGE = 200
-PAGES_SEARCHED = 10
-"""How many pages are searched for the runs that a person may see; then the answer says where to go on."""
 LONGEST_WAIT_S = 25.0
 LOOK_EVERY_S = 0.25
 MOST_WAITING = 50
@@ -103,11 +101,15 @@ class Waiting:
             self.now -= 1
 
 
-@router.post("", status_code=status.HTTP_201_CREATED)
+@router.post(
+    "",
+    status_code=status.HTTP_201_CREATED,
+    responses={200: {"model": RunStarted, "description": "It was there already"}},
+)
 async def start_run(  # noqa: PLR0917  FastAPI hands in parts of the request by name
     means: Having,
     caller: Asking,
-    wanted: Annotated[StartRun, Depends(body_of(StartRun))],
+    wanted: Annotated[StartRun, Depends(BodyOf(StartRun))],
     response: Response,
     traceparent: Annotated[str | None, Header()] = None,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
@@ -170,17 +172,7 @@ async def _require_same(tx: Transaction, key: RunKey, request: StartRequest) -> 
 async def list_runs(means: Having, caller: Asking, wanted: Annotated[Filter, Query()]) -> Page[RunLine]:
     """Runs, newest first."""
     async with means.database.reading() as tx:
-        rows, cursor = await _rows(tx, caller, wanted)
-    return Page(items=[RunLine.of(row) for row in rows], next=str(cursor) if cursor else None)
-
-
-async def _rows(tx: Transaction, caller: Caller, wanted: Filter) -> tuple[list[RunRow], Cursor | None]:
-    """One page of what a caller may see, and where the next one begins."""
-    seen: list[RunRow] = []
-    cursor = wanted.cursor
-    for _ in range(PAGES_SEARCHED):
-        size = wanted.limit if caller.is_operator else LARGEST_PAGE
-        page = await run_lists.list_runs(
+        rows = await run_lists.list_runs(
             tx,
             tenant=wanted.tenant,
             domain=wanted.domain,
@@ -188,19 +180,14 @@ async def _rows(tx: Transaction, caller: Caller, wanted: Filter) -> tuple[list[R
             workflow=wanted.workflow,
             ticket=wanted.ticket,
             is_late=wanted.late,
-            limit=size,
-            before=cursor,
+            sight=await sight_of(tx, caller),
+            limit=wanted.limit + 1,
+            before=wanted.cursor,
         )
-        there = {row.key for row in await seen_of(tx, caller, page)}
-        for row in page:
-            if row.key in there:
-                seen.append(row)
-            cursor = row.cursor
-            if len(seen) == wanted.limit:
-                return seen, cursor
-        if len(page) < size:
-            return seen, None
-    return seen, cursor
+        shown = rows[: wanted.limit]
+        seen = await seen_of(tx, caller, shown)
+    following = str(shown[-1].cursor) if len(rows) > wanted.limit else None
+    return Page(items=[RunLine.of(row) for row in seen], next=following)
 
 
 @router.get("/{run}")

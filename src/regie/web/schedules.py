@@ -8,6 +8,7 @@ from typing import Literal
 from fastapi import APIRouter
 
 from regie.core.errors import Failure
+from regie.core.reach import Act
 from regie.core.release import Release
 from regie.core.schedule import distance_s, next_after
 from regie.core.starts import PollStart, ScheduleStart
@@ -17,6 +18,7 @@ from regie.store.database import Transaction
 from regie.store.polls import PollRow
 from regie.store.schedules import ScheduleRow, StartKey
 from regie.web.answers import Answer, Moment
+from regie.web.caller import Caller
 from regie.web.means import Asking, Having, current_release
 
 router = APIRouter()
@@ -56,13 +58,13 @@ class Schedules(Answer):
 @router.get("/v1/schedules")
 async def list_schedules(means: Having, caller: Asking) -> Schedules:
     """Schedules and polls, the next one first."""
-    caller.require_operator()
+    caller.require_somewhere(Act.LOOK)
     async with means.database.reading() as tx:
-        return Schedules(items=await lines(tx))
+        return Schedules(items=await lines(tx, caller))
 
 
-async def lines(tx: Transaction) -> list[ScheduleLine]:
-    """Every schedule and poll of the current release, the next one first.
+async def lines(tx: Transaction, caller: Caller) -> list[ScheduleLine]:
+    """The schedules and polls of the current release where the caller sees runs, the next one first.
 
     What no worker has planned yet is told with the time that it will be planned for.
     """
@@ -74,7 +76,9 @@ async def lines(tx: Transaction) -> list[ScheduleLine]:
         _schedule(release, key, start, planned.get(key), now) for key, start in all_of(release, domains, ScheduleStart)
     ]
     found += [_poll(release, key, start, polled.get(key), now) for key, start in all_of(release, domains, PollStart)]
-    listed = [line for line in found if line is not None]
+    listed = [
+        line for line in found if line is not None and caller.may(Act.LOOK, line.tenant, line.domain, line.workflow)
+    ]
     return sorted(listed, key=lambda line: (line.due_at, line.tenant, line.workflow))
 
 

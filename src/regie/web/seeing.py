@@ -14,7 +14,7 @@ from regie.store import approvals, run_lists, runs
 from regie.store.approvals import Approval
 from regie.store.database import Transaction
 from regie.store.runs import RunRow
-from regie.web.identify import Caller
+from regie.web.caller import Caller
 from regie.web.permitting import may_see, seen_approvals
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from regie.core import canonical
 from regie.core.cancelling import is_too_late
 from regie.core.errors import InvalidInput
+from regie.core.reach import Act
 from regie.core.run import Cancelled, Paused, Resumed, RunState
 from regie.engine.port import RerunRequest
 from regie.policy.cedar import Decision
@@ -22,12 +23,13 @@ from regie.store import runs
 from regie.store.database import Transaction
 from regie.store.runs import RunRow
 from regie.web.answers import RunCancelled, RunHeld, RunStarted, RunWoken
-from regie.web.identify import Caller
-from regie.web.means import Asking, Having, Means, body_of
-from regie.web.permitting import ONLY_OPERATORS, noting, require_steer
+from regie.web.caller import Caller
+from regie.web.means import Asking, BodyOf, Having, Means
+from regie.web.permitting import noting, require_steer
 from regie.web.problems import Conflict
 from regie.web.seeing import run_for
 
+ASKERS_STEER = f"Only who asked for a run, or who has `{Act.STEER}` where it is, can do that."
 PAUSED_BY_ANOTHER = "Somebody else has paused this run: they can resume it, or an operator."
 LONGEST_REASON = 2000
 
@@ -51,7 +53,7 @@ class Rerun(BaseModel):
     release: Literal["same", "current"] = "same"
 
 
-Why = Annotated[Reason, Depends(body_of(Reason))]
+Why = Annotated[Reason, Depends(BodyOf(Reason))]
 
 
 async def cancel(means: Means, caller: Caller, run: str, reason: str) -> RunCancelled:
@@ -116,7 +118,7 @@ async def rerun(means: Means, caller: Caller, run: str, wanted: Rerun, idempoten
     """
     async with noting(means.database), means.database.transaction() as tx:
         row = await run_for(tx, caller, run)
-        decision = await require_steer(tx, caller, row, "rerun", ONLY_OPERATORS)
+        decision = await require_steer(tx, caller, row, "rerun")
         key = str(uuid.uuid4())
         if idempotency_key is not None:
             key = canonical.digest(["POST /v1/runs/rerun", caller.actor.type, caller.actor.id, idempotency_key])
@@ -145,8 +147,7 @@ async def _unfinished(
     """A run that can still be steered, locked, so that no worker ends it otherwise from here on."""
     row = await run_for(tx, caller, run)
     # Of who has paused it more is asked when that is known.
-    otherwise = f"Only who asked for a run, or an operator, can {steering} it."
-    decision = await require_steer(tx, caller, row, steering, otherwise, paused_by=caller.address)
+    decision = await require_steer(tx, caller, row, steering, ASKERS_STEER, paused_by=caller.address)
     state = RunState.model_validate_json(await runs.state_of(tx, row.key, lock=True))
     if state.status.is_final:
         raise Conflict(f"This run is over: {state.status}.")
@@ -156,7 +157,7 @@ async def _unfinished(
 
 
 def _name(caller: Caller) -> str:
-    return caller.address or "the operator"
+    return caller.address or ("the operator" if caller.actor.type == "operator" else caller.named)
 
 
 @router.post("/cancel", status_code=status.HTTP_202_ACCEPTED)
@@ -182,7 +183,7 @@ async def wake_run(means: Having, caller: Asking, run: str, why: Why) -> RunWoke
     """Make a run ready that was set aside or that nothing would wake, once its cause is mended."""
     async with noting(means.database), means.database.transaction() as tx:
         row = await run_for(tx, caller, run)
-        decision = await require_steer(tx, caller, row, "wake", ONLY_OPERATORS)
+        decision = await require_steer(tx, caller, row, "wake")
         await runs.state_of(tx, row.key, lock=True)
         if not await runs.wake(tx, row.key, caller.actor, told=decision.told):
             now = await runs.get(tx, row.key)
@@ -194,12 +195,16 @@ async def wake_run(means: Having, caller: Asking, run: str, why: Why) -> RunWoke
     return RunWoken(id=row.key.run, status=row.status)
 
 
-@router.post("/rerun", status_code=status.HTTP_201_CREATED)
+@router.post(
+    "/rerun",
+    status_code=status.HTTP_201_CREATED,
+    responses={200: {"model": RunStarted, "description": "It was there already"}},
+)
 async def rerun_run(
     means: Having,
     caller: Asking,
     run: str,
-    wanted: Annotated[Rerun, Depends(body_of(Rerun))],
+    wanted: Annotated[Rerun, Depends(BodyOf(Rerun))],
     response: Response,
     *,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,

@@ -256,6 +256,7 @@ def _who(fields: Mapping[str, Any]) -> str:
     actor = fields["actor"]
     named = {
         "person": actor["id"],
+        "program": f"the token {actor['id']}",
         "operator": f"the operator ({actor['id']})",
         "ticket_system": f"the connection {actor['id']}",
         "engine": f"Regie's {actor['id']}",

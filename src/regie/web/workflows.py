@@ -7,9 +7,13 @@ import asyncio
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from regie.core.definition import Definition
 from regie.core.errors import Denied, InvalidInput, RegieError, Unavailable
+from regie.core.reach import Act
+from regie.core.release import Release
 from regie.store import releases
 from regie.web.answers import Health, WorkflowLine, Workflows
+from regie.web.caller import Caller
 from regie.web.means import Asking, Having, Means, current_release
 from regie.web.problems import problem
 
@@ -23,12 +27,27 @@ router = APIRouter()
 
 @router.get("/v1/workflows")
 async def list_workflows(means: Having, caller: Asking) -> Workflows:
-    """The workflows of the current release."""
-    caller.require_operator()
+    """The workflows of the current release of which the caller sees runs."""
+    caller.require_somewhere(Act.LOOK)
     async with means.database.reading() as tx:
         release = await current_release(tx)
-    items = [WorkflowLine.of(definition, release) for _, definition in sorted(release.definitions.items())]
+    items = [WorkflowLine.of(definition, tenants) for definition, tenants in workflows_for(caller, release)]
     return Workflows(release=release.digest, items=items)
+
+
+def workflows_for(caller: Caller, release: Release) -> list[tuple[Definition, list[str]]]:
+    """The workflows of a release of which a caller sees runs, with the tenants of which they do."""
+    found = []
+    for name, definition in sorted(release.definitions.items()):
+        tenants = [
+            slug
+            for slug, tenant in release.tenants.items()
+            if definition.domain in tenant.domains and caller.may(Act.LOOK, slug, definition.domain, name)
+        ]
+        # Nobody has it yet, but whoever looks after every tenant sees it all the same.
+        if tenants or caller.may(Act.LOOK, "", definition.domain, name):
+            found.append((definition, tenants))
+    return found
 
 
 @router.get("/health", response_model=Health)

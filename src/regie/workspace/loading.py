@@ -160,6 +160,11 @@ def _read_tenant(reading: _Reading, file: Path) -> None:
                 hint = did_you_mean(domain, tenant.domains)
                 at = ("connections", name, "domains")
                 reading.fault(file, f"the tenant does not have the domain {domain}", hint, at=at)
+    for name, held in tenant.groups.items():
+        for domain in (domain for each in held for domain in each.domains):
+            if domain not in tenant.domains:
+                hint = did_you_mean(domain, tenant.domains)
+                reading.fault(file, f"the tenant does not have the domain {domain}", hint, at=("groups", name))
     reading.tenants[tenant.tenant] = tenant
 
 

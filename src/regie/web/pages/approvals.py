@@ -19,13 +19,13 @@ from regie.store.approvals import Approval
 from regie.store.database import Transaction
 from regie.store.keys import Cursor
 from regie.web import approvals as api
-from regie.web.identify import Caller
+from regie.web.caller import Caller
 from regie.web.means import Having
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
 from regie.web.pages.run_view import doing
 from regie.web.pages.visitor import Visiting, Visitor, form_of
-from regie.web.permitting import seen_approvals
+from regie.web.permitting import seen_approvals, sight_of
 from regie.web.problems import Conflict
 from regie.web.seeing import approval_for, is_asked
 
@@ -77,12 +77,11 @@ async def inbox(means: Having, visitor: Visiting, before: str | None = None) -> 
     me = visitor.caller.address
     async with means.database.reading() as tx:
         mine = await approvals.list_approvals(tx, approver=me, limit=PAGE)
-        others = await approvals.list_approvals(tx, limit=PAGE) if visitor.is_operator else []
+        sight = await sight_of(tx, visitor.caller)
+        others = await approvals.list_approvals(tx, sight=sight, limit=PAGE) if visitor.may_look else []
         before_that = Cursor.parse(before.replace(" ", "+")) if before else None
         others = await seen_approvals(tx, visitor.caller, others)
-        every = await approvals.list_approvals(
-            tx, approver=None if visitor.is_operator else me, status=None, limit=PAGE, before=before_that
-        )
+        every = await approvals.list_approvals(tx, sight=sight, status=None, limit=PAGE, before=before_that)
         seen = await seen_approvals(tx, visitor.caller, every)
         mine = await seen_approvals(tx, visitor.caller, mine)
     known = {approval.id for approval in mine}

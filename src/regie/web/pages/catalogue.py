@@ -12,6 +12,7 @@ from regie.core.block import Block, Catalogue
 from regie.core.capability import Record
 from regie.core.definition import Definition, Step
 from regie.core.errors import InvalidInput, NotFound
+from regie.core.reach import Act
 from regie.core.shape import Shape, of_annotation
 from regie.store import releases
 from regie.web.means import Having, current_release
@@ -19,6 +20,7 @@ from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
 from regie.web.pages.visitor import Visiting
 from regie.web.pages.wording import KINDS, first_sentence, value
+from regie.web.workflows import workflows_for
 
 router = APIRouter()
 
@@ -54,12 +56,12 @@ async def blocks(means: Having, visitor: Visiting) -> Response:
 
 @router.api_route("/workflows", methods=LOOKING)
 async def workflows(means: Having, visitor: Visiting) -> Response:
-    """The workflows of the current release."""
-    visitor.caller.require_operator()
+    """The workflows of the current release of which the visitor sees runs."""
+    visitor.caller.require_somewhere(Act.LOOK)
     async with means.database.reading() as tx:
         release = await current_release(tx)
     domains: dict[str, list[Definition]] = {}
-    for _, definition in sorted(release.definitions.items()):
+    for definition, _ in workflows_for(visitor.caller, release):
         domains.setdefault(definition.domain, []).append(definition)
     return page("workflows.html", visitor, release=release, domains=domains)
 
@@ -67,15 +69,16 @@ async def workflows(means: Having, visitor: Visiting) -> Response:
 @router.api_route("/workflows/{workflow}", methods=LOOKING)
 async def workflow(means: Having, visitor: Visiting, workflow: str, release: str | None = None) -> Response:
     """One workflow: as its owner wrote it, and what that means. `release` shows the one a run is pinned to."""
-    visitor.caller.require_operator()
+    visitor.caller.require_somewhere(Act.LOOK)
     async with means.database.reading() as tx:
         current = await current_release(tx)
         try:
             shown = current if release is None else await releases.get(tx, release)
-            definition = shown.definition(workflow)
-        except InvalidInput as error:
-            raise NotFound(error.message) from None
-    having = sorted(tenant.title for tenant in shown.tenants.values() if definition.domain in tenant.domains)
+            seen = {each.workflow: (each, slugs) for each, slugs in workflows_for(visitor.caller, shown)}
+            definition, slugs = seen[workflow]
+        except (InvalidInput, KeyError):
+            raise NotFound("There is no such workflow.") from None
+    having = sorted(shown.tenants[slug].title for slug in slugs)
     return page(
         "workflow.html",
         visitor,

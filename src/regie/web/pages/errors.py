@@ -101,7 +101,7 @@ def _told(request: HTTPConnection, error: Exception) -> Told:
         case RequestValidationError():
             return told(InvalidInput(f"This request cannot be used: {faults_of(error)}."))
         case HTTPException():
-            return told_http(error, request.scope["method"])
+            return told_http(error, request.scope)
         case _:
             raise error
 

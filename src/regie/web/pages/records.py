@@ -13,11 +13,12 @@ from fastapi.responses import Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from regie.core.errors import InvalidInput, NotFound
+from regie.core.reach import Act
 from regie.core.release import Release
 from regie.core.tenant import RecordKind
 from regie.store import records
 from regie.store.records import Shown
-from regie.web.identify import Caller
+from regie.web.caller import Caller
 from regie.web.means import Having, current_release
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.record_views import HIGH, edges_of, timeline, view_of
@@ -156,10 +157,7 @@ def _tenants(release: Release, caller: Caller, domain: str, kind: RecordKind) ->
         slug
         for slug, tenant in sorted(release.tenants.items())
         if domain in tenant.domains
-        and (
-            caller.is_operator
-            or any(caller.is_person(who) for role in kind.seen_by for who in tenant.roles.get(role, ()))
-        )
+        and (caller.may(Act.LOOK, slug, domain) or any(caller.holds(role, tenant) for role in kind.seen_by))
     ]
 
 

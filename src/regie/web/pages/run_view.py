@@ -15,6 +15,7 @@ from regie.core.definition import Definition, Step
 from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.plan import Change, FieldChange, PlannedStep
+from regie.core.reach import Act
 from regie.core.run import (
     ANSWER,
     LIMIT,
@@ -36,7 +37,7 @@ from regie.store.database import Transaction
 from regie.store.effects import Effect
 from regie.store.runs import RunRow
 from regie.store.steps import StepRecord
-from regie.web.identify import Caller
+from regie.web.caller import Caller
 from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
 from regie.web.permitting import may_steer, may_view_inputs
@@ -130,9 +131,10 @@ class RunView:
 
     Attributes:
         parent: The run whose child it is, if it is one and the visitor may see that.
+        is_within: Whether it is within the visitor's reach, and not only something that concerns them.
+        is_plain: Whether they may read values in full.
         faults: What is wrong with the audit chain.
         paused: Who holds it up, whether a worker has taken that in or not.
-        is_plain: Addresses are shown in full.
         may_view_inputs: Whether whoever looks may see the values of inputs and outputs, and they are still there.
         acts: What whoever looks may do with it: what a page asks about, and in words.
         reruns: The ids of the runs that repeat it.
@@ -142,6 +144,8 @@ class RunView:
     """
 
     row: RunRow
+    is_within: bool
+    is_plain: bool
     parent: RunRow | None
     queued: str
     title: str
@@ -156,7 +160,6 @@ class RunView:
     faults: list[str]
     paused: Paused | None
     may_view_inputs: bool
-    is_plain: bool
     acts: list[tuple[str, str]]
     reruns: list[str]
     repeated_from: str
@@ -201,7 +204,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
     paused = None if row.status.is_final else await runs.pause_of(tx, row.key)
     in_line = await quotas.in_line(tx, row.key)
     data, right = await may_view_inputs(tx, caller, row)
-    is_plain = caller.is_operator and not data.is_masked
+    is_plain = caller.may(Act.VALUES, *row.key[:2], row.workflow) and not data.is_masked
     return RunView(
         row=row,
         is_plain=is_plain,
@@ -211,6 +214,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
         title=definition.title,
         tenant_title=tenant.title if tenant else row.key.tenant,
         failure=state.failure,
+        is_within=caller.may(Act.LOOK, *row.key[:2], row.workflow),
         input=outline(dict(state.input), is_plain=is_plain),
         steps=_steps(
             state,

@@ -18,15 +18,16 @@ from regie.store import approvals, releases, run_lists, runs, sessions
 from regie.store.database import Transaction
 from regie.store.keys import Cursor
 from regie.store.runs import RunRow
-from regie.web.identify import Caller
+from regie.web.caller import Caller
 from regie.web.means import Having, Means
 from regie.web.pages.live import LOOK_AGAIN_AFTER_S, Watching
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import HEADERS, fragment, page
 from regie.web.pages.run_view import BAR, RunView, read_run
 from regie.web.pages.visitor import Visiting, Visitor, find_visitor
-from regie.web.permitting import noting, view_inputs
+from regie.web.permitting import noting, sight_of, view_inputs
 from regie.web.seeing import run_for, seen_of
+from regie.web.workflows import workflows_for
 
 PAGE = 50
 FEW = 6
@@ -78,16 +79,14 @@ class Filter(BaseModel):
 @router.api_route("/", methods=LOOKING)
 async def overview(means: Having, visitor: Visiting) -> Response:
     """What waits for whoever looks, what runs, what failed lately."""
-    seen_by = None if visitor.is_operator else visitor.caller.address
     async with means.database.reading() as tx:
+        sight = await sight_of(tx, visitor.caller)
         waiting = await approvals.list_approvals(tx, approver=visitor.caller.address, limit=FEW + 1)
         lists = [
             (
                 heading,
                 address,
-                await _listed(
-                    tx, visitor.caller, await run_lists.list_runs(tx, status=status, seen_by=seen_by, limit=FEW)
-                ),
+                await _listed(tx, visitor.caller, await run_lists.list_runs(tx, status=status, sight=sight, limit=FEW)),
             )
             for heading, address, status in (
                 ("Waiting for people or time", "/runs?status=waiting", RunStatus.WAITING),
@@ -110,12 +109,14 @@ async def list_runs(means: Having, visitor: Visiting, wanted: Annotated[Filter, 
             status=wanted.status,
             workflow=wanted.workflow,
             ticket=wanted.ticket,
-            seen_by=None if visitor.is_operator else visitor.caller.address,
+            sight=await sight_of(tx, visitor.caller),
             limit=PAGE + 1,
             before=wanted.cursor,
         )
         listed = await _listed(tx, visitor.caller, rows[:PAGE])
-        names = sorted((await releases.current(tx)).definitions) if visitor.is_operator else []
+        names = []
+        if visitor.may_look:
+            names = [each.workflow for each, _ in workflows_for(visitor.caller, await releases.current(tx))]
     following = wanted.after(rows[PAGE - 1].cursor) if len(rows) > PAGE else None
     return page(
         "runs.html", visitor, listed=listed, wanted=wanted, following=following, statuses=list(RunStatus), names=names

@@ -1,4 +1,4 @@
-"""Signing in with a local account, and out again."""
+"""The page to sign in on, signing in with a local account, and signing out."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from regie.core.errors import Throttled
+from regie.core.errors import Denied, Throttled
 from regie.store import sessions
 from regie.store.accounts import LONGEST_PASSWORD
-from regie.web.means import Having
+from regie.web.means import Having, Means
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
-from regie.web.pages.visitor import BEFORE, COOKIE, csrf_of, find_visitor, form_of
+from regie.web.pages.visitor import BEFORE, COOKIE, csrf_of, find_visitor, form_of, give, take
 from regie.web.pages.wording import length
 from regie.web.problems import Unidentified
 
@@ -44,11 +44,17 @@ class SignOut(BaseModel):
 
 
 @router.api_route("/sign-in", methods=LOOKING)
-async def show(means: Having, request: Request, next: str = HOME) -> Response:  # noqa: A002  the address says next
-    """The form; whoever has signed in goes on at once."""
+async def show(
+    means: Having,
+    request: Request,
+    next: str = HOME,  # noqa: A002  the address says next
+    *,
+    out: bool = False,
+) -> Response:
+    """The ways to sign in; whoever has signed in goes on at once. `out` says that somebody has just signed out."""
     if await find_visitor(means, request, is_seen=False) is not None:
         return RedirectResponse(own_address(next), HTTPStatus.SEE_OTHER)
-    return _form(request, next=own_address(next))
+    return sign_in_page(means, request, next=own_address(next), has_left=out)
 
 
 @router.post("/sign-in")
@@ -56,23 +62,26 @@ async def sign_in(
     means: Having, request: Request, said: Annotated[SignIn, Depends(form_of(SignIn, BEFORE))]
 ) -> Response:
     """Begin a session, with a new token, and go on."""
+    if not means.ways_in.has_local_accounts:
+        raise Denied("Nobody signs in with a password here.", hint="Sign in with the identity provider.")
     then = own_address(said.next)
     try:
         account = await means.doorkeeper.sign_in(said.address, said.password.get_secret_value())
     except Throttled as error:
         wait = length(error.after_s or 0)
         fault = f"Signing in with this address failed too often. Try again in {wait}."
-        return _form(request, next=then, address=said.address, fault=fault, status=HTTPStatus.TOO_MANY_REQUESTS)
+        return sign_in_page(
+            means, request, next=then, address=said.address, fault=fault, status=HTTPStatus.TOO_MANY_REQUESTS
+        )
     except Unidentified:
         fault = "Address and password do not fit. Check both, and try again."
-        return _form(request, next=then, address=said.address, fault=fault, status=HTTPStatus.UNAUTHORIZED)
+        return sign_in_page(
+            means, request, next=then, address=said.address, fault=fault, status=HTTPStatus.UNAUTHORIZED
+        )
     async with means.database.transaction() as tx:
         await sessions.end(tx, request.cookies.get(COOKIE, ""))
-        token = await sessions.begin(tx, account.address)
-    answer = RedirectResponse(then, HTTPStatus.SEE_OTHER)
-    _give(answer, COOKIE, token)
-    _take(answer, BEFORE)
-    return answer
+        token = await sessions.begin(tx, account.address, by="password")
+    return signed_in(then, token)
 
 
 @router.post("/sign-out")
@@ -80,8 +89,16 @@ async def sign_out(means: Having, request: Request, _: Annotated[SignOut, Depend
     """End the session."""
     async with means.database.transaction() as tx:
         await sessions.end(tx, request.cookies.get(COOKIE, ""))
-    answer = RedirectResponse("/sign-in", HTTPStatus.SEE_OTHER)
-    _take(answer, COOKIE)
+    answer = RedirectResponse("/sign-in?out=true", HTTPStatus.SEE_OTHER)
+    take(answer, COOKIE)
+    return answer
+
+
+def signed_in(then: str, token: str) -> Response:
+    """Go on with the session that has just begun."""
+    answer = RedirectResponse(then, HTTPStatus.SEE_OTHER)
+    give(answer, COOKIE, token)
+    take(answer, BEFORE)
     return answer
 
 
@@ -95,16 +112,28 @@ def own_address(wanted: str) -> str:
     return wanted if is_ours and wanted.startswith("/") and not wanted.startswith("//") else HOME
 
 
-def _form(request: Request, *, next: str, address: str = "", fault: str = "", status: int = 200) -> Response:  # noqa: A002  as above
+def sign_in_page(
+    means: Means,
+    request: Request,
+    *,
+    next: str = HOME,  # noqa: A002  as above
+    address: str = "",
+    fault: str = "",
+    has_left: bool = False,
+    status: int = 200,
+) -> Response:
+    """The page with the ways to sign in."""
     token = request.cookies.get(BEFORE) or secrets.token_urlsafe(sessions.TOKEN_BYTES)
-    answer = page("sign_in.html", None, status=status, next=next, address=address, fault=fault, csrf=csrf_of(token))
-    _give(answer, BEFORE, token)
+    answer = page(
+        "sign_in.html",
+        None,
+        status=status,
+        ways_in=means.ways_in,
+        next=next,
+        address=address,
+        fault=fault,
+        has_left=has_left,
+        csrf=csrf_of(token),
+    )
+    give(answer, BEFORE, token)
     return answer
-
-
-def _give(answer: Response, cookie: str, token: str) -> None:
-    answer.set_cookie(cookie, token, secure=True, httponly=True, samesite="lax", path="/")
-
-
-def _take(answer: Response, cookie: str) -> None:
-    answer.delete_cookie(cookie, secure=True, httponly=True, samesite="lax", path="/")

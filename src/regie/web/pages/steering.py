@@ -19,7 +19,7 @@ from regie.web.means import Having, Means
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
 from regie.web.pages.visitor import Visiting, Visitor, form_of
-from regie.web.permitting import ONLY_OPERATORS, may_steer
+from regie.web.permitting import may_steer, refused_steer
 from regie.web.problems import Conflict
 from regie.web.seeing import run_for
 
@@ -169,8 +169,7 @@ async def _ask(means: Means, visitor: Visitor, run: str, act: Act, *, fault: str
         row = await run_for(tx, visitor.caller, run)
         decision = await may_steer(tx, visitor.caller, row, act, paused_by=visitor.caller.address)
         if not decision.is_allowed:
-            otherwise = ONLY_OPERATORS if act == "rerun" else "Only who asked for a run, or an operator, can steer it."
-            raise decision.denied(otherwise)
+            raise refused_steer(visitor.caller, row, act, decision, "" if act == "rerun" else steering.ASKERS_STEER)
         definition = (await releases.get(tx, row.release)).definition(row.workflow)
         state = RunState.model_validate_json(await runs.state_of(tx, row.key))
     return page(

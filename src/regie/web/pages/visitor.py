@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from regie.core.errors import Denied, InvalidInput
+from regie.core.reach import Act
 from regie.store import sessions
-from regie.web.identify import Caller, caller_of
+from regie.web.caller import Caller
 from regie.web.means import Having, Means
 from regie.web.problems import Unidentified, WrongMedia, faults_of
 
@@ -51,6 +52,11 @@ class Visitor:
         """Whether they see everything."""
         return self.caller.is_operator
 
+    @property
+    def may_look(self) -> bool:
+        """Whether there is a place of which they see everything."""
+        return bool(self.caller.reach.places(Act.LOOK))
+
 
 async def find_visitor(means: Means, request: Request, *, is_seen: bool) -> Visitor | None:
     """Whoever has signed in; `is_seen` keeps the session from falling asleep."""
@@ -59,13 +65,14 @@ async def find_visitor(means: Means, request: Request, *, is_seen: bool) -> Visi
         return None
     async with means.database.reading() as tx:
         session = await sessions.find(tx, token)
-    if session is None:
-        return None
+        if session is None:
+            return None
+        known = await means.doorkeeper.caller_of(tx, session.account)
+    caller = replace(known, mfa_age_s=session.mfa_age_s)
     if is_seen and session.is_due:
         async with means.database.transaction() as tx:
             await sessions.see(tx, token)
-    account = session.account
-    return Visitor(caller_of(account), account.display_name, token, csrf_of(token), session.left_s)
+    return Visitor(caller, session.account.display_name, token, csrf_of(token), session.left_s)
 
 
 async def _visitor(means: Having, request: Request) -> Visitor:
@@ -76,6 +83,16 @@ async def _visitor(means: Having, request: Request) -> Visitor:
 
 
 Visiting = Annotated[Visitor, Depends(_visitor)]
+
+
+def give(answer: Response, cookie: str, token: str) -> None:
+    """Have a browser keep a token; only this host gets it back, and no script sees it."""
+    answer.set_cookie(cookie, token, secure=True, httponly=True, samesite="lax", path="/")
+
+
+def take(answer: Response, cookie: str) -> None:
+    """Have a browser forget a token."""
+    answer.delete_cookie(cookie, secure=True, httponly=True, samesite="lax", path="/")
 
 
 def csrf_of(token: str) -> str:
