@@ -16,6 +16,7 @@ from pydantic import (
     StringConstraints,
 )
 
+from regie.core.classification import Classification, handling
 from regie.core.durations import parse_duration
 from regie.core.moments import read_zone
 
@@ -42,6 +43,12 @@ def _network(text: str) -> str:
 
 NetworkText = Annotated[str, AfterValidator(_network)]
 """A network of addresses."""
+
+
+def _length_or_nothing(text: str) -> str:
+    if text:
+        parse_duration(text)
+    return text
 
 
 class Written(BaseModel):
@@ -245,6 +252,9 @@ class Domain(Written):
 
     Attributes:
         quota: How much of it may run.
+        classification: How sensitive its data are; what follows from it is in `classification`.
+        keep_values: How long inputs and outputs of its runs are kept after their end, such as `30d`; as its class says
+            when it is empty.
         priority: Of its calls to vendors: a lower one leaves a reserve of each rate budget to the higher ones.
         records: The kinds of records that people may look at.
     """
@@ -252,11 +262,17 @@ class Domain(Written):
     domain: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,38}$")]
     title: str
     owner: str
-    classification: Literal["public", "internal", "confidential", "personal", "financial"]
+    classification: Classification
+    keep_values: Annotated[str, AfterValidator(_length_or_nothing)] = ""
     settings: dict[str, Setting] = {}
     quota: Quota = Quota()
     priority: Priority = "normal"
     records: dict[str, RecordKind] = {}
+
+    @property
+    def values_kept_s(self) -> int:
+        """Seconds for which inputs and outputs of its runs are kept after their end."""
+        return int(parse_duration(self.keep_values)) if self.keep_values else handling(self.classification).kept_s
 
     def settings_of(self, tenant: Tenant) -> dict[str, JsonValue]:
         """The domain's settings with the tenant's values in place of the defaults."""
