@@ -41,6 +41,8 @@ class Event(StrEnum):
     SESSION_BEGUN = "session:begun"
     TOKEN_MADE = "token:made"  # noqa: S105  a word of the log
     TOKEN_REVOKED = "token:revoked"  # noqa: S105  same
+    AUTHENTICATOR_ADDED = "authenticator:added"
+    AUTHENTICATOR_REMOVED = "authenticator:removed"
     TRIGGER_ACCEPTED = "trigger:accepted"
     TRIGGER_REPEATED = "trigger:repeated"
     TRIGGER_REFUSED = "trigger:refused"

@@ -33,7 +33,7 @@ from regie.web.identify import NOBODY, Doorkeeper, WaysIn
 from regie.web.limits import Entrance
 from regie.web.means import Means
 from regie.web.pages import approvals as approval_pages
-from regie.web.pages import assets, catalogue, errors, forms, identity_provider, live, load, signing_in
+from regie.web.pages import assets, authenticators, catalogue, errors, forms, identity_provider, live, load, signing_in
 from regie.web.pages import records as record_pages
 from regie.web.pages import runs as run_pages
 from regie.web.pages import schedules as schedule_pages
@@ -56,6 +56,7 @@ PAGES = (
     load,
     record_pages,
     token_pages,
+    authenticators,
 )
 
 

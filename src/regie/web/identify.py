@@ -43,11 +43,13 @@ class WaysIn:
 
     Attributes:
         has_local_accounts: Accounts with a password kept here may.
+        origin: The address at which browsers reach this; empty when nobody has said.
         answer_address: Where the identity provider sends browsers back to; empty when there is no provider.
         operator_group: Its group whose members are operators; empty for none.
     """
 
     has_local_accounts: bool = False
+    origin: str = ""
     answer_address: str = ""
     operator_group: str = ""
 
