@@ -74,6 +74,11 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.ACCOUNT_DEACTIVATED: ("Somebody may not sign in any more; their sessions end.", "`account`: id"),
     Event.ACCOUNT_ACTIVATED: ("Somebody may sign in again.", "`account`: id"),
     Event.ACCOUNT_REMOVED: ("An account is forgotten.", "`account`: id"),
+    Event.GROUP_CHANGED: (
+        "A provisioning service has brought a group, or changed who is in it; numbers of members.",
+        "`group`: id, tenant, added, removed",
+    ),
+    Event.GROUP_REMOVED: ("It has removed a group.", "`group`: id, tenant, added, removed"),
     Event.SESSION_BEGUN: (
         "Somebody has signed in on the pages.",
         "`session`: by (`password`, `identity_provider`), amr",

@@ -158,6 +158,8 @@ async def test_a_yes_is_signed_and_anybody_can_check_it_later(office: Office) ->
     told: Any = leaf.fields
     adding: Any = added.fields
     assert told["assertion_sha256"] == canonical.digest(kept)
+    why = (await office.http.get(f"/v1/runs/{key.run}/why", headers=header)).json()
+    assert [each["assertion_sha256"] for each in why["approvals"]] == [told["assertion_sha256"]]
     assert told["approval"]["plan_sha256"] == kept["agreement"]["plan_sha256"]
     # Whoever checks it needs SHA-256, JSON and the signature scheme, and nothing of ours.
     said = json.dumps(

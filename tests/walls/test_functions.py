@@ -62,6 +62,7 @@ OF_NO_TENANT = {
     "sign_ins": "nobody has signed in yet",
     "api_tokens": "found by their secret, before it is known which tenants they are about",
     "authenticators": "of the operator's own people",
+    "provisioning": "accounts, each found by the tenant of the service's token; tests/people/test_scim.py walks them",
     "rate_budgets": "shared by all tenants",
     "releases": "holds all tenants' definitions",
     "migrating": "about the tables",

@@ -24,6 +24,8 @@ from regie.web import (
     inbound,
     runs,
     schedules,
+    scim,
+    scim_discovery,
     steering,
     tokens,
     why,
@@ -41,7 +43,22 @@ from regie.web.pages import steering as steering_pages
 from regie.web.pages import tokens as token_pages
 from regie.web.problems import Told, answer_errors, document
 
-API = (inbound, runs, why, steering, approvals, events, workflows, schedules, figures, tokens, audit_logs, contract)
+API = (
+    inbound,
+    runs,
+    why,
+    steering,
+    approvals,
+    events,
+    workflows,
+    schedules,
+    figures,
+    tokens,
+    audit_logs,
+    scim,
+    scim_discovery,
+    contract,
+)
 
 PAGES = (
     assets,

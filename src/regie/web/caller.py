@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from regie.core.audit import Actor
@@ -101,11 +101,17 @@ class Caller:
             )
 
 
-def caller_of(account: Account, tenants: Mapping[str, Tenant], operator_group: str = "") -> Caller:
+def caller_of(
+    account: Account,
+    tenants: Mapping[str, Tenant],
+    operator_group: str = "",
+    provisioned: Collection[tuple[str, str]] = (),
+) -> Caller:
     """Whoever has signed in with an account.
 
     Args:
         tenants: Of the current release: their files say what groups may.
+        provisioned: Tenant and name of the groups that provisioning services put them into; each counts there only.
         operator_group: Whose members may do everything everywhere; empty for no group.
     """
     actor = Actor(type="person", id=account.address)
@@ -114,7 +120,7 @@ def caller_of(account: Account, tenants: Mapping[str, Tenant], operator_group: s
     held = [
         (tenant, each)
         for tenant in tenants.values()
-        for group in account.groups
+        for group in {*account.groups, *(name for slug, name in provisioned if slug == tenant.tenant)}
         for each in tenant.groups.get(group, ())
     ]
     scopes = tuple(

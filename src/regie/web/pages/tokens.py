@@ -25,6 +25,7 @@ ABOUT: dict[Act, str] = {
     Act.START: "start runs",
     Act.STEER: "cancel, pause, resume and wake runs",
     Act.TELL: "tell events",
+    Act.PROVISION: "bring and remove people and groups (SCIM)",
 }
 MOST_FIELDS = 30
 
