@@ -9,7 +9,7 @@ CERTIFICATES := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-cer
 FRONT_END := src/regie/web/pages/front_end
 SCRIPTS := $(FRONT_END)/node_modules/.package-lock.json
 
-.PHONY: docs help setup demo demo-certificates up test check browser clock counterparts go lock format torture torture-long bench bench-peers clean
+.PHONY: docs help setup demo demo-certificates up test check browser clock counterparts go sigstore sbom lock format torture torture-long bench bench-peers clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,7 +45,7 @@ demo-certificates: $(READY) $(SCRIPTS) counterparts  ## watch and renew certific
 up: $(READY) $(SCRIPTS)  ## run Regie here until interrupted, with the imaginary outside world
 	@$(BIN)/regie up --demo
 
-test: $(READY) $(SCRIPTS) browser clock counterparts go  ## every test
+test: $(READY) $(SCRIPTS) browser clock counterparts go sigstore  ## every test
 	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 browser:  ## Chromium for the tests of the pages, from Debian; without it they are skipped, on CI they fail
@@ -65,6 +65,13 @@ go:  ## Go and its code for logs, from Debian, to check bundles with; without it
 		&& echo "Installing Go to check bundles of the audit log with ..." && apt-get update -qq >/dev/null \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends golang-go golang-golang-x-mod-dev >/dev/null; } \
 		|| echo "There is no Go: no foreign tool checks the audit log. On Debian: apt-get install golang-go golang-golang-x-mod-dev"
+
+SIGSTORE := verify/foreign
+$(SIGSTORE)/node_modules/.package-lock.json: $(SIGSTORE)/package.json $(SIGSTORE)/package-lock.json $(SIGSTORE)/.npmrc
+	@(cd $(SIGSTORE) && npm ci --no-progress --loglevel=error >/dev/null) && touch $@ \
+		|| echo "There is no Sigstore code for logs: it needs Node 20 or newer with npm. Try again: make sigstore"
+
+sigstore: $(SIGSTORE)/node_modules/.package-lock.json  ## Sigstore's code for logs, from npm, to check bundles with; without it those tests are skipped, on CI they fail
 
 # RUNLEVEL=1, so that Debian starts none of them as a service.
 COUNTERPARTS := pebble knot nginx-light haproxy openssh-server openssh-sftp-server
@@ -122,6 +129,10 @@ $(PEERS_READY): requirements-peers.lock | $(READY)
 
 bench-peers: $(PEERS_READY)  ## measure other engines beside Regie, in turn
 	@$(BIN)/python -m bench.peers
+
+SBOM := dist/regie.cdx.json
+sbom: $(READY)  ## list what Regie is made of, with licences, in dist/regie.cdx.json (CycloneDX)
+	@mkdir -p $(dir $(SBOM)) && $(BIN)/python -m sbom > $(SBOM) && echo "$(SBOM): $$(grep -c '"purl"' $(SBOM)) packages"
 
 clean:  ## stop what runs here, remove .venv and the local data
 	@if test -x $(BIN)/regie; then $(BIN)/regie down || true; fi

@@ -369,7 +369,8 @@ def _again() -> str:
 ## Do it again
 
 `make bench` and `make bench-peers`, then `.venv/bin/python -m bench.page`; `.venv/bin/python -m bench --effects` measures only
-the changes. `make torture` and `make torture-long` print the table of a storm and
+the changes. `.venv/bin/python -m bench.notary` measures how fast leaves are signed and bundles checked, `.venv/bin/python -m bench.policies` how long a
+decision takes. `make torture` and `make torture-long` print the table of a storm and
 keep its JSON; see [Break it on purpose](../how-to/break-it-on-purpose.md).
 """
 

@@ -40,6 +40,41 @@ class Settings(BaseSettings):
     witness_every_s: float = Field(
         default=60.0, gt=0, le=86_400, description="Least seconds between two questions to witnesses."
     )
+    timestamp_url: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="Address of a timestamp authority (RFC 3161) that the notary asks. Empty: none.",
+    )
+    timestamp_ca: Path | None = Field(
+        default=None,
+        description="PEM file with the certificates that the authority's tokens must lead to. Needed with its address.",
+    )
+    timestamp_every_s: float = Field(
+        default=3_600.0, gt=0, le=604_800, description="Least seconds between two timestamps."
+    )
+    deposit_bucket: str = Field(
+        default="",
+        description="S3 bucket with Object Lock where the notary deposits checkpoints that nobody can take back. "
+        "Empty: none.",
+    )
+    deposit_region: str = Field(default="", description="Region of that bucket. Empty: as the credentials say.")
+    deposit_endpoint: str = Field(
+        default="", pattern=r"^(https?://\S+)?$", description="Address of an S3 that is not Amazon's. Empty: Amazon's."
+    )
+    deposit_credentials: Path | None = Field(
+        default=None,
+        description="File in the form of ~/.aws/credentials that only the notary opens. Empty: the machine's own role.",
+    )
+    deposit_keep_days: int = Field(
+        default=2_557, ge=1, le=36_500, description="Days for which a deposit can be neither changed nor removed."
+    )
+    deposit_every_s: float = Field(default=300.0, gt=0, le=604_800, description="Least seconds between two deposits.")
+    notary_metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="Port on 127.0.0.1 where the notary tells its metrics. 0 takes a free one. Empty: it tells none.",
+    )
     workers: int = Field(
         default=1, ge=1, le=64, description="How many worker processes `regie up` starts for each domain in use."
     )

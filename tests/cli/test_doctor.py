@@ -58,7 +58,7 @@ async def test_a_healthy_installation_in_which_nothing_runs(stage: Stage) -> Non
     done = await stage.regie("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 problems, 0 to look at." in done.stdout
-    assert "No witness is asked" in done.stdout
+    assert "Nobody outside attests it" in done.stdout
     answer = json.loads((await stage.regie("doctor", "--json")).stdout)
     assert answer["ok"] is True
     assert {"python", "home", "disk", "database", "migrations", "release", "secrets", "runs"} <= {
@@ -102,6 +102,13 @@ async def test_a_secret_file_that_others_may_read(stage: Stage, name: str) -> No
     file.touch()
     file.chmod(0o644)
     assert (await stage.only()).remedy == f"chmod 600 {file}"
+
+
+def test_credentials_for_deposits_that_others_may_read(tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    file.touch(mode=0o644)
+    [only] = doctor_machine.private_files(nobody(tmp_path / "home", deposit_credentials=str(file)).settings)
+    assert (only.level, only.remedy) == (Level.PROBLEM, f"chmod 600 {file}")
 
 
 async def test_a_vault_key_that_others_may_read(stage: Stage) -> None:
@@ -281,6 +288,37 @@ async def test_a_run_that_no_worker_takes(stage: Stage) -> None:
 async def test_a_worker_that_is_gone(stage: Stage) -> None:
     stage.sql("insert into regie.worker (id, name, domains) values (gen_random_uuid(), 'gone-1', '{identity}')")
     assert "gone-1" in (await stage.only()).message
+
+
+# --- the audit log ----------------------------------------------------------------------------------------------------
+
+
+async def test_entries_that_wait_long_for_their_signature(stage: Stage) -> None:
+    await stage.park(await stage.start())
+    stage.sql("update audit.intake set at = clock_timestamp()")
+    assert "notary" not in {each.check for each in await stage.bad()}
+    for waited, level in (("11 seconds", Level.WARNING), ("31 seconds", Level.PROBLEM)):
+        stage.sql("update audit.intake set at = clock_timestamp()")
+        stage.sql(f"update audit.intake set at = clock_timestamp() - interval '{waited}' where run_seq = 1")  # noqa: S608  of two texts
+        late = found(await stage.examine(), "notary")
+        assert (late.level, waited[:2] in late.message) == (level, True)
+
+
+async def test_parties_outside_that_attest_nothing(stage: Stage) -> None:
+    stage.sql(
+        """insert into audit.attester (kind, party, failures, failing_since, reason) values
+           ('witness', 'witness.example', 1, '2026-11-29T12:00Z', 'It is closed.'),
+           ('timestamp', 'time.example', 2, '2026-11-29T12:00Z', 'It is closed.'),
+           ('deposit', 'bucket', 3, '2026-11-29T12:00Z', 'It is closed.')"""
+    )
+    shown = await stage.bad()
+    assert [(each.check, each.level) for each in shown] == [("attestations", Level.WARNING)] * 3
+    messages = [each.message for each in shown]
+    assert messages[0] == "The bucket bucket has taken no deposit since 2026-11-29 12:00 UTC, 3 times: It is closed."
+    stage.sql("update audit.attester set is_broken = true where kind = 'deposit'")
+    assert [each.level for each in await stage.bad()] == [Level.PROBLEM, Level.WARNING, Level.WARNING]
+    stage.sql("update audit.attester set failures = 0, failing_since = null")
+    assert found(await stage.examine(), "attestations").level is Level.OK
 
 
 async def test_an_approval_that_should_have_ended(stage: Stage) -> None:

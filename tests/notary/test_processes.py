@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from regie.cli.processes import Process
@@ -16,9 +17,12 @@ from regie.core.errors import Unavailable
 from regie.core.signed_note import KeyKind, VerifierKey
 from regie.crashpoints import CrashPoint
 from regie.notary.keys import KeyFile
-from regie.store import logs
+from regie.store import attesting, logs
+from regie.store.attesting import Kind
 from regie.store.database import Database
 from regie.store.logs import ANCHOR
+from regie_sandbox.servers.process import free_port
+from tests.counterparts.tsa import timestamp_authority
 
 from .conftest import Write
 
@@ -118,3 +122,43 @@ async def test_a_witness_signs_what_the_notary_writes_and_remembers_when_it_is_s
         await until_taken_in(database, 2)
         async with witness(folder, "--log", log, "--port", port):
             assert await until_cosigned(database) == 2
+
+
+async def test_it_goes_on_when_nobody_outside_answers_and_tells_its_metrics(
+    database: Database, notary_url: str, write: Write, tmp_path: Path
+) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    credentials = tmp_path / "credentials"
+    credentials.touch(mode=0o600)
+    credentials.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    with timestamp_authority(tmp_path) as tsa:
+        ca = tsa.ca
+    settings = {
+        "timestamp_url": nowhere,
+        "timestamp_ca": str(ca),
+        "deposit_bucket": "bucket",
+        "deposit_region": "eu-west-1",
+        "deposit_endpoint": nowhere,
+        "deposit_credentials": str(credentials),
+        "notary_metrics_port": "0",
+    }
+    await write(2)
+    async with notary(tmp_path, notary_url, **settings) as process:
+        await until_taken_in(database, 2)
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                async with database.reading() as tx:
+                    failing = await attesting.failing(tx)
+                if len(failing) == 2:
+                    break
+                await asyncio.sleep(0.05)
+        assert {each.party.kind for each in failing} == {Kind.TIMESTAMP, Kind.DEPOSIT}
+        assert all("does not answer" in each.reason for each in failing)
+        await write(1)
+        await until_taken_in(database, 3)
+        token = {"Authorization": f"Bearer {(tmp_path / 'keys' / 'metrics.token').read_text()}"}
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            told = (await http.get(process.ready["metrics"], headers=token)).text
+    assert "regie_audit_leaves_total 3.0" in told
+    assert 'regie_audit_attestations_total{kind="deposit",outcome="failed"}' in told
+    assert 'regie_audit_merge_delay_seconds_bucket{le="10.0"}' in told

@@ -23,6 +23,7 @@ LABELS = {
     "method",
     "status",
     "state",
+    "kind",
 }
 UNITS = ("_seconds",)
 
@@ -38,7 +39,7 @@ def test_names_follow_the_convention_and_labels_are_bounded(described: metrics.D
 
 
 def test_a_process_tells_its_own_metrics() -> None:
-    for process in ("web", "gateway", "worker"):
+    for process in ("web", "gateway", "worker", "notary"):
         text = metrics.text(process).decode()
         told = {name for name in re.findall(r"^# TYPE (\w+)", text, re.MULTILINE) if name.startswith("regie_")}
         assert told >= {each.name for each in metrics.DESCRIBED if process in each.processes}

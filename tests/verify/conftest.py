@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,10 +22,13 @@ from psycopg.conninfo import make_conninfo
 from regie.core.audit import Actor, Event, Fact
 from regie.core.signed_note import KeyKind, VerifierKey
 from regie.notary import bundle
+from regie.notary.anchoring import Anchoring, Question
 from regie.notary.keys import KeyFile
 from regie.notary.sequencing import Sequencer
+from regie.notary.timestamping import TimestampAuthority
 from regie.notary.witnessing import Witnesses, WitnessPolicy
 from regie.store import audit, logs, walls
+from regie.store.attesting import Kind, Party
 from regie.store.audit import Chain
 from regie.store.database import Database
 from regie.store.keys import RunKey
@@ -33,6 +38,7 @@ from regie.store.sealer import Sealer
 from regie.store.sequencing import LogDatabase
 from regie.witness.app import make_witness
 from regie.witness.memory import Memory
+from tests.counterparts.tsa import Tsa, timestamp_authority
 
 RUNS, EVENTS = 100, 7
 BUILT = "regie_built"
@@ -106,6 +112,7 @@ class Built:
     kept: str
     policy: str
     checkpoint: str
+    tsa: bytes
 
 
 @pytest.fixture(scope="session")
@@ -116,11 +123,15 @@ def built(
     with psycopg.connect(postgres_dsn, autocommit=True) as admin:
         copy_database(admin, database_template, BUILT)
     url = make_conninfo(postgres_server.ensure().dsn, dbname=BUILT)
-    return asyncio.run(build(url, tmp_path_factory.mktemp("built")))
+    with (
+        timestamp_authority(tmp_path_factory.mktemp("tsa")) as tsa,
+        timestamp_authority(tmp_path_factory.mktemp("stranger")) as stranger,
+    ):
+        return asyncio.run(build(url, tmp_path_factory.mktemp("built"), tsa, stranger))
 
 
-async def build(url: str, folder: Path) -> Built:
-    """A hundred runs, ten turns of the notary, a witness at the end."""
+async def build(url: str, folder: Path, tsa: Tsa, stranger: Tsa) -> Built:
+    """A hundred runs, ten turns of the notary; a witness, a timestamp and a deposit at the end."""
     async with (
         Database(url, Sealer.from_file(folder / "sealing.json")) as database,
         standing(database, url, folder) as (
@@ -142,9 +153,54 @@ async def build(url: str, folder: Path) -> Built:
         async with database.reading() as tx:
             anchor = await logs.find(tx, *ANCHOR)
             [(public, _)] = await logs.signing_keys(tx)
+        await attest(url, tsa)
+        # What somebody may put in place of the timestamp: a true one of something else, and one of somebody else.
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            for name, authority, note in (
+                ("other", tsa, b"other"),
+                ("stranger", stranger, await anchor_note(database)),
+            ):
+                question = Question(anchor.origin, anchor.size, note, BEGAN)
+                token = await TimestampAuthority(authority.url, authority.ca, http).attest(question)
+                (folder / f"{name}.tsr").write_bytes(token)
         lines = policy_of(folder).lines
         done = await export(database, lines, folder / "bundle")
-        return Built(url, folder, kept, bundle.policy(anchor.origin, [public], lines), done.checkpoint)
+        trusted = bundle.policy(anchor.origin, [public], lines)
+        return Built(url, folder, kept, trusted, done.checkpoint, tsa.ca.read_bytes())
+
+
+async def anchor_note(database: Database) -> bytes:
+    """The anchor log's newest checkpoint."""
+    async with database.reading() as tx:
+        newest = await logs.newest(tx, await logs.find(tx, *ANCHOR))
+    assert newest is not None
+    return newest.raw.encode()
+
+
+async def attest(url: str, tsa: Tsa) -> None:
+    """Have the anchor log's newest checkpoint attested by an authority and, so it is written, by a bucket."""
+    [notary_url] = await walls.build(url, [walls.Login(walls.Process.NOTARY, "a password of the tests")])
+    log_database = LogDatabase(notary_url)
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        for attester in (TimestampAuthority(tsa.url, tsa.ca, http), Receipts()):
+            await Anchoring(log_database, attester, 3_600.0).step()
+    await log_database.close()
+
+
+class Receipts:
+    """Gives receipts as `LockedBucket` does, whose own tests are those of the notary."""
+
+    party = Party(Kind.DEPOSIT, "locked")
+
+    async def attest(self, question: Question) -> bytes:
+        receipt = {
+            "bucket": "locked",
+            "key": f"anchor/{question.size}",
+            "version": "1",
+            "sha256": hashlib.sha256(question.note).hexdigest(),
+            "retained_until": "2033-11-29T00:00:00Z",
+        }
+        return json.dumps(receipt).encode()
 
 
 @asynccontextmanager

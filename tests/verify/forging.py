@@ -20,8 +20,9 @@ from regie.store.logs import hashes_in
 class Forgery:
     """A bundle in the hands of somebody who may write files, and perhaps holds a signing key."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, beside: Path | None = None) -> None:
         self.root = root
+        self.beside = beside or root
         self.manifest: dict[str, Any] = json.loads((root / "manifest.json").read_text())
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +155,15 @@ def _forge_rotation(forgery: Forgery, key: SigningKey) -> None:
     _resign(forgery, key)
 
 
+def _put(name: str, source: str) -> Callable[[Forgery, SigningKey], None]:
+    """A file that lies beside the bundle in place of one of its own."""
+
+    def act(forgery: Forgery, key: SigningKey) -> None:
+        shutil.copy(forgery.beside / source, forgery.root / name)
+
+    return act
+
+
 def _lose(name: str) -> Callable[[Forgery, SigningKey], None]:
     return lambda forgery, _: (forgery.root / name).unlink()
 
@@ -189,6 +199,17 @@ CASES = {
     "a key that nobody has named": Case(_forge_rotation, "keys"),
     "the checkpoint is gone": Case(_lose("checkpoint"), "checkpoint"),
     "the anchor's proof is gone": Case(_lose("anchor.tlog-proof"), "anchor"),
+    "a timestamp of something else": Case(_put("attested/0/token.tsr", "other.tsr"), "timestamps"),
+    "a timestamp by somebody else": Case(_put("attested/0/token.tsr", "stranger.tsr"), "timestamps"),
+    "a timestamp is spoilt": Case(lambda f, _: f.edit_bytes("attested/0/token.tsr", -10), "timestamps"),
+    "a timestamp is no token": Case(_put("attested/0/token.tsr", "signing.json"), "timestamps"),
+    "the timestamp is left out": Case(_lose("attested/0/token.tsr"), "timestamps"),
+    "a timestamp of another checkpoint": Case(_put("attested/0/checkpoint", "bundle/checkpoint"), "timestamps"),
+    "what was attested": Case(lambda f, _: f.edit("attested/0/anchored", "\n700\n", "\n699\n"), "timestamps"),
+    "a receipt of something else": Case(
+        lambda f, _: f.edit("attested/1/deposit.json", '"sha256": "', '"sha256": "0'), "deposits"
+    ),
+    "a receipt that says nothing": Case(_put("attested/1/deposit.json", "signing.json"), "deposits"),
     "the span in the manifest": Case(lambda f, _: f.remanifest(end=690), "records", 690),
 }
 
@@ -196,10 +217,10 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_done_to_a_bundle_is_found(built: Built, exported: Path, name: str) -> None:
     case = CASES[name]
-    forgery = Forgery(exported)
+    forgery = Forgery(exported, beside=built.folder)
     case.act(forgery, KeyFile(built.folder / "signing.json").read()[-1])
     forgery.close()
-    report = check(exported, built.policy, [built.kept])
+    report = check(exported, built.policy, [built.kept], built.tsa)
     found = {fault.check for fault in report.faults}
     assert case.check in found, report.as_text()
     assert "files" not in found
@@ -295,6 +316,59 @@ LIVE = {
         None,
     ),
     "the witness's signature is deleted": ("delete from audit.cosignature", "witnesses", None),
+    "a leaf is inserted": (
+        (
+            "update audit.leaf set idx = idx + 100000 where log_id = {log} and idx >= 297; "
+            "update audit.leaf set idx = idx - 99999 where log_id = {log} and idx >= 100000; "
+            "insert into audit.leaf (log_id, idx, entry_id, leaf, leaf_hash, at) values ({log}, 297, "
+            "gen_random_uuid(), '{{}}', sha256('\\x007b7d'::bytea), now())"
+        ),
+        "records",
+        297,
+    ),
+    "a leaf is dated back": (
+        (
+            "update audit.leaf set leaf = "
+            "replace(encode(leaf, 'escape'), '2026-11-02T08:42', '2026-11-01T08:42')::bytea, "
+            "leaf_hash = sha256('\\x00'::bytea || "
+            "replace(encode(leaf, 'escape'), '2026-11-02T08:42', '2026-11-01T08:42')::bytea) "
+            "where log_id = {log} and idx = 297"
+        ),
+        "records",
+        297,
+    ),
+    "the newest checkpoint is deleted": (
+        "delete from audit.checkpoint where log_id = {log} and size = 700",
+        "kept checkpoint",
+        630,
+    ),
+    "the newest checkpoint is an old one": (
+        (
+            "update audit.checkpoint set note = (select c.note from audit.checkpoint c where c.log_id = {log} "
+            "and c.size = 630) where log_id = {log} and size = 700"
+        ),
+        "checkpoint",
+        None,
+    ),
+    "the checkpoint is signed by another key": (
+        (
+            "update audit.checkpoint set note = overlay(note placing 'AAAAAAAAAAAA' from length(note) - 20) "
+            "where log_id = {log} and size = 700"
+        ),
+        "checkpoint",
+        None,
+    ),
+    "a timestamp is changed": (
+        "update audit.attestation set proof = set_byte(proof, 150, 255) where kind = 'timestamp'",
+        "timestamps",
+        None,
+    ),
+    "the timestamps are deleted": ("delete from audit.attestation", "timestamps", None),
+    "a timestamp is put to another checkpoint": (
+        "update audit.attestation set anchor_size = 10 where kind = 'timestamp'",
+        "timestamps",
+        None,
+    ),
     "a leaf goes to another run": (
         (
             "update audit.leaf set leaf = replace(encode(leaf, 'escape'), '2b', '2c')::bytea, "
@@ -316,7 +390,8 @@ async def test_what_a_superuser_does_to_the_tables_is_found(ground: Ground, tmp_
         cursor = await superuser.execute(statement.format(log=f"({RELOG})").encode())
         assert cursor.rowcount > 0
     await ground.export(tmp_path / "bundle")
-    report = check(tmp_path / "bundle", ground.built.policy, [ground.built.kept])
+    kept = [ground.built.kept, ground.built.checkpoint]
+    report = check(tmp_path / "bundle", ground.built.policy, kept, ground.built.tsa)
     named = [fault.record for fault in report.faults if fault.check == found_by]
     assert record in named, report.as_text()
     assert not report.is_whole
@@ -340,6 +415,13 @@ ANCHOR_LOG = "select log_id from audit.log where tenant = '' and domain = 'ancho
                where log_id = {log} and size = 70""",
             "at size 70",
         ),
+        ("delete from audit.checkpoint where log_id = {log} and size = 700", "has 700 entries; 630 are left"),
+        (
+            """with c as (delete from audit.checkpoint where log_id = {log} and size > 210)
+               delete from audit.leaf where log_id = {log} and idx >= 210""",
+            "has 700 entries; 210 are left",
+        ),
+        ("delete from audit.checkpoint where log_id = {log}", "has 700 entries; 0 are left"),
     ],
 )
 async def test_what_is_done_to_the_anchor_log_is_found(ground: Ground, statement: str, word: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -20,16 +18,30 @@ from .conftest import BEGAN, EVENTS, RUNS, Built, Ground
 pytestmark = pytest.mark.slow
 
 SIZE = RUNS * EVENTS
-GO_CODE = Path("/usr/share/gocode")
 
 
 def test_a_whole_bundle_is_whole(built: Built, exported: Path) -> None:
-    report = check(exported, built.policy, [built.kept, built.checkpoint])
+    report = check(exported, built.policy, [built.kept, built.checkpoint], built.tsa)
     assert report.faults == []
     assert report.is_whole
     assert report.witnessed == SIZE
     assert report.checks["runs"] == "100 without gaps"
     assert report.checks["four eyes"].startswith("100 decisions")
+    assert report.checks["timestamps"].endswith("Z for the first 700 records")
+    assert report.checks["deposits"] == "s3://locked/anchor/11 until 2033-11-29T00:00:00Z for the first 700 records"
+
+
+def test_without_an_authority_the_time_is_told_and_that_nobody_has_checked_it(built: Built, exported: Path) -> None:
+    report = check(exported, built.policy, [built.kept])
+    assert report.is_whole
+    assert "--tsa" in report.checks["timestamps"]
+
+
+async def test_a_part_of_the_log_has_the_timestamps_of_all(ground: Ground, tmp_path: Path) -> None:
+    await ground.export(tmp_path / "part", BEGAN, BEGAN + timedelta(minutes=5))
+    report = check(tmp_path / "part", ground.built.policy, [], ground.built.tsa)
+    assert report.faults == []
+    assert report.checks["timestamps"].endswith("for the first 700 records")
 
 
 async def test_a_zip_file_is_as_good_as_a_folder(ground: Ground, tmp_path: Path) -> None:
@@ -95,57 +107,10 @@ def test_the_verifier_needs_nothing_of_regie() -> None:
     assert loaded - {"cryptography", "regie_verify", "cffi"} <= {"distutils-precedence", "sitecustomize"}
 
 
-@pytest.fixture
-def go() -> str:
-    """The Go compiler with its code for logs."""
-    found = shutil.which("go")
-    if found is None or not (GO_CODE / "src/golang.org/x/mod/sumdb").exists():
-        if os.environ.get("CI"):  # noqa: TID251  a test asks where it runs
-            pytest.fail("On CI Go must check a bundle: make go")
-        pytest.skip("Go or its code for logs is not installed: make go")
-    return found
-
-
-def test_go_accepts_a_bundle_and_refuses_a_changed_one(go: str, built: Built, exported: Path, tmp_path: Path) -> None:
-    bundle = exported
-    (tmp_path / "kept").write_text(built.kept)
-    environment = {
-        "GO111MODULE": "off",
-        "GOPATH": str(GO_CODE),
-        "GOCACHE": str(tmp_path / "cache"),
-        "PATH": os.environ["PATH"],  # noqa: TID251  the compiler's own programs
-    }
-    program = tmp_path / "verify"
-    compiled = subprocess.run(
-        [go, "build", "-o", str(program), str(bundle / "verify.go")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert compiled.returncode == 0, compiled.stderr
-
-    def run() -> subprocess.CompletedProcess[str]:
-        command = [str(program), str(bundle), str(tmp_path / "kept")]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    assert run().stdout.startswith(f"ok {SIZE} records"), run().stderr
-    for name, old, new in [
-        ("leaves.jsonl", b"ITSM-42", b"ITSM-43"),
-        ("checkpoint", b"\n700\n", b"\n699\n"),
-        ("anchored", b"\n700\n", b"\n699\n"),
-    ]:
-        content = (bundle / name).read_bytes()
-        assert old in content
-        (bundle / name).write_bytes(content.replace(old, new, 1))
-        assert run().returncode == 1
-        (bundle / name).write_bytes(content)
-
-
 def test_openssl_accepts_the_signature_as_the_page_says(exported: Path) -> None:
     bundle = exported
     page = (bundle / "VERIFY.md").read_text()
-    [commands] = [block for block in page.split("```") if "openssl" in block]
+    [commands] = [block for block in page.split("```") if "openssl pkeyutl" in block]
     command = commands.removeprefix("text\n")
 
     def run() -> subprocess.CompletedProcess[str]:
@@ -154,6 +119,19 @@ def test_openssl_accepts_the_signature_as_the_page_says(exported: Path) -> None:
     assert "Signature Verified Successfully" in run().stdout
     text = (bundle / "checkpoint").read_text()
     (bundle / "checkpoint").write_text(text.replace("\n700\n", "\n701\n"))
+    assert run().returncode != 0
+
+
+def test_openssl_accepts_the_timestamp_as_the_page_says(built: Built, exported: Path) -> None:
+    [commands] = [block for block in (exported / "VERIFY.md").read_text().split("```") if "openssl ts" in block]
+    (exported / "CA.pem").write_bytes(built.tsa)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = ["/bin/bash", "-ec", commands.removeprefix("text\n")]
+        return subprocess.run(command, cwd=exported, capture_output=True, text=True, check=False)
+
+    assert "Time stamp: " in run().stdout
+    (exported / "attested/0/checkpoint").write_text((exported / "checkpoint").read_text())
     assert run().returncode != 0
 
 

@@ -97,10 +97,12 @@ OF_A_ROW = {
 OF_A_LOG = {
     f"logs.{name}"
     for name in ("checkpoints", "newest", "at_size", "span_of", "leaves", "tiles_of_tree", "edge_of", "proof")
-}
-"""Functions of `logs` that are given a log which `find` has read."""
+} | {"attesting.covering"}
+"""Functions that are given a log which `find` has read."""
 OF_ALL = {
     "approvals.find",
+    "attesting.asked",
+    "attesting.failing",
     "runs.find",
     "figures.in_use",
     "liveness.asleep",

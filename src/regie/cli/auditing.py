@@ -110,6 +110,7 @@ def verify(
     path: Annotated[Path | None, typer.Argument(help="A bundle; without one every log of this installation.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Keys and witnesses to trust; else those of the bundle.")] = None,
     kept: Annotated[list[Path] | None, typer.Option(help="A checkpoint kept from earlier; may be repeated.")] = None,
+    tsa: Annotated[Path | None, typer.Option(help="PEM file of the timestamp authority to trust.")] = None,
     as_json: Json = False,
 ) -> None:
     """Check a bundle, or every log of this installation, and name the first entry that something is wrong with.
@@ -121,12 +122,15 @@ def verify(
     given = [
         *(("--policy", str(policy)) if policy else ()),
         *(part for each in kept or () for part in ("--kept", each)),
+        *(("--tsa", str(tsa)) if tsa else ()),
     ]
     arguments = [str(each) for each in given] + (["--json"] if as_json else [])
     if path is not None:
         raise typer.Exit(_verified(path, arguments))
     if given:
-        raise InvalidInput("A policy and kept checkpoints are about one log.", hint="Export it, and check that.")
+        raise InvalidInput(
+            "A policy, kept checkpoints and an authority are about one log.", hint="Export it, and check that."
+        )
     raise typer.Exit(asyncio.run(_verify_all(arguments)))
 
 

@@ -109,8 +109,12 @@ async def _started(settings: Settings, say: Say, given: Remembered | None) -> As
             installation.read_release()
         require_free(settings.port)
         # How many workers there will be depends on the release; the first one's is known.
-        if settings.worker_metrics_port is not None:
-            require_free(settings.worker_metrics_port, "REGIE_WORKER_METRICS_PORT")
+        for port, name in (
+            (settings.worker_metrics_port, "REGIE_WORKER_METRICS_PORT"),
+            (settings.notary_metrics_port, "REGIE_NOTARY_METRICS_PORT"),
+        ):
+            if port is not None:
+                require_free(port, name)
         if given:
             outside, webhook_secret = find_world(given.domain), _webhook_secret(settings)
             place = Place(settings, supervisor, TENANT, given.sandbox_port)

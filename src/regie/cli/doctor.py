@@ -16,8 +16,9 @@ from regie.settings import Settings
 _STYLES = {Level.OK: "green", Level.INFO: "dim", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 NO_WITNESS = info(
     "audit log",
-    "No witness is asked: whoever holds the signing key could rewrite the log, and nobody outside would have seen it.",
-    "Name one with REGIE_WITNESSES, and keep checkpoints elsewhere: regie audit checkpoint",
+    "Nobody outside attests it: whoever holds the signing key could rewrite the log, and nobody would have seen it.",
+    "Name a witness with REGIE_WITNESSES, a bucket with REGIE_DEPOSIT_BUCKET or an authority with REGIE_TIMESTAMP_URL; "
+    "and keep checkpoints elsewhere: regie audit checkpoint",
 )
 
 
@@ -66,7 +67,8 @@ async def examine(installation: Installation, *, is_online: bool = False) -> lis
         findings += doctor_release.secrets(settings, release)
     if is_online and current is not None:
         findings += await doctor_release.connections(installation, current)
-    return findings if settings.witnesses else [*findings, NO_WITNESS]
+    is_attested = settings.witnesses or settings.timestamp_url or settings.deposit_bucket
+    return findings if is_attested else [*findings, NO_WITNESS]
 
 
 def _show(findings: list[Finding], problems: int) -> None:

@@ -75,6 +75,7 @@ def private_files(settings: Settings) -> Iterator[Finding]:
         settings.vault_file.with_suffix(".key"),
         settings.sign_ins_file,
         settings.signing_key_file,
+        *((settings.deposit_credentials,) if settings.deposit_credentials else ()),
         settings.home / "postgres" / "passwords.json",
     ]
     found = [file for file in sorted(places) if file.is_file()]

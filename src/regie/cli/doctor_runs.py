@@ -9,7 +9,8 @@ from regie.cli.findings import Finding, info, ok, problem, warning
 from regie.cli.installation import Installation
 from regie.core.errors import RegieError
 from regie.core.release import Release
-from regie.store import checkup, liveness, logs, polls, quotas, rate_budgets, releases, schedules, workers
+from regie.store import attesting, checkup, liveness, logs, polls, quotas, rate_budgets, releases, schedules, workers
+from regie.store.attesting import Kind
 from regie.store.checkup import OddApproval, WaitingRun
 from regie.store.database import Database, Transaction
 from regie.store.liveness import Sleeper
@@ -74,7 +75,7 @@ async def inside(installation: Installation, dsn: str) -> tuple[Release | None, 
             current = await releases.current(tx) if await releases.history(tx, limit=1) else None
             is_running = bool(installation.read_state())
             at_work = await _workers(tx, current, is_running=is_running)
-            at_work += await _notary(tx)
+            at_work += [*await _notary(tx), *await _attesters(tx)]
             of_runs = [*await _runs(tx), *await _quotas(tx), *await _approvals(tx), *await _starts(tx)]
             return current, [*at_work, *of_runs]
     except RegieError as error:
@@ -112,6 +113,34 @@ async def _notary(tx: Transaction) -> list[Finding]:
     message = f"{count} entries wait to be signed, the oldest for {oldest_s:.0f} s."
     remedy = "regie up; else logs/notary.log says what keeps it from signing."
     return [(problem if oldest_s > ALARM_AFTER_S else warning)("notary", message, remedy)]
+
+
+async def _attesters(tx: Transaction) -> list[Finding]:
+    """Whether parties outside attest what the notary signs."""
+    failing = await attesting.failing(tx)
+    findings = [
+        (problem if each.is_broken else warning)(
+            "attestations",
+            f"{_ATTESTS[each.party.kind].format(each.party.name)} since {_moment(each.since)}, "
+            f"{'once' if each.failures == 1 else f'{each.failures} times'}: {each.reason}",
+            "The notary goes on and asks again. " + _ATTEST_REMEDY[each.party.kind],
+        )
+        for each in failing
+    ]
+    answering = len(await attesting.asked(tx)) - len(failing)
+    return findings + ([ok("attestations", f"{answering} outside attest what is signed.")] if answering else [])
+
+
+_ATTESTS = {
+    Kind.WITNESS: "The witness {} has not countersigned",
+    Kind.TIMESTAMP: "The timestamp authority {} has given no token",
+    Kind.DEPOSIT: "The bucket {} has taken no deposit",
+}
+_ATTEST_REMEDY = {
+    Kind.WITNESS: "Does it run, and at the address in the file of REGIE_WITNESSES?",
+    Kind.TIMESTAMP: "See REGIE_TIMESTAMP_URL and REGIE_TIMESTAMP_CA.",
+    Kind.DEPOSIT: "See the settings REGIE_DEPOSIT_..., and what the credentials may do there.",
+}
 
 
 async def _runs(tx: Transaction) -> list[Finding]:

@@ -153,6 +153,9 @@ class Installation:
         }
         web = Process("web", "regie.web", logs, environment={**common, **at_web})
         at_notary = {"database_url": "", "notary_database_url": settings.notary_database_url or notary_dsn}
+        if (port := settings.notary_metrics_port) is not None:
+            # As for the others: one that is started again tells them where it did before.
+            at_notary["notary_metrics_port"] = str(port or free_port())
         notary = Process("notary", "regie.notary", logs, environment={**common, **at_notary})
         pools = Pools(settings, supervisor, dsn, common)
         workers = await pools.more(database, crash_at=settings.crash_at)

@@ -25,11 +25,14 @@ from regie.core.audit import written
 from regie.core.errors import InvalidInput
 from regie.core.merkle import HEIGHT, WIDTH, Span, TilePlace
 from regie.core.signed_note import KeyKind, VerifierKey
-from regie.store import logs
+from regie.store import attesting, logs
+from regie.store.attesting import Kind
 from regie.store.database import Transaction
 from regie.store.logs import ANCHOR, Log, Signed
 
 FORMAT = "regie-audit-bundle/1"
+ATTESTED_AS = {Kind.TIMESTAMP: "token.tsr", Kind.DEPOSIT: "deposit.json"}
+"""The file with what a party has given."""
 PAGE = 5_000
 """Records, or tiles, read at once."""
 
@@ -174,6 +177,7 @@ async def export(
     await _checkpoints(tx, log, newest, out)
     await _tiles(tx, log, newest.size, out)
     witnessed = await _anchor(tx, log, anchor, out)
+    await _attestations(tx, log, anchor, out)
     await _rotations(tx, anchor, keys, out)
     _keys(log, anchor, keys, witness_lines, out)
     _explain(log, newest, span, out)
@@ -235,6 +239,20 @@ async def _anchor(tx: Transaction, log: Log, anchor: Log, out: Summed) -> int:
     return held.size if lines else 0
 
 
+async def _attestations(tx: Transaction, log: Log, anchor: Log, out: Summed) -> None:
+    """What authorities and buckets have attested: a checkpoint of the anchor log, and one of this log that it holds."""
+    for number, each in enumerate(await attesting.covering(tx, log)):
+        over = await logs.at_size(tx, anchor, each.anchor_size)
+        held = await logs.newest(tx, log, anchored_below=each.anchor_size)
+        if over is None or held is None or held.anchor_idx is None:
+            raise InvalidInput("What was attested is not in the anchor log.", hint="Its tables were changed by hand.")
+        folder = f"attested/{number}"
+        out.put(f"{folder}/checkpoint", over.raw)
+        out.put(f"{folder}/anchored", held.body)
+        out.put(f"{folder}/anchor.tlog-proof", await _proof(tx, anchor, held.anchor_idx, over))
+        out.put(f"{folder}/{ATTESTED_AS[each.party.kind]}", each.proof)
+
+
 async def _proof(tx: Transaction, anchor: Log, index: int, over: Signed, cosignatures: str = "") -> str:
     """A proof of inclusion (c2sp.org/tlog-proof)."""
     hashes = await logs.proof(tx.connection, anchor.log_id, over.size, merkle.inclusion(index, over.size))
@@ -269,6 +287,7 @@ def policy(anchor_origin: str, keys: Sequence[bytes], witness_lines: Sequence[st
 def _explain(log: Log, newest: Signed, span: Span, out: Summed) -> None:
     here = files("regie.notary")
     program = (here / "verify.go").read_bytes()
+    out.put("verify.mjs", (here / "verify.mjs").read_bytes())
     page = (here / "VERIFY.md").read_text(encoding="utf-8")
     out.put("verify.go", program)
     lines = program.count(b"\n")

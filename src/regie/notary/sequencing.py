@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,11 +34,18 @@ NOTARY = Actor(type="notary", id="notary")
 
 @dataclass(frozen=True)
 class Sequenced:
-    """What a turn did: leaves taken in, logs that grew, and whether more may be waiting."""
+    """What a turn did: leaves taken in, logs that grew, and whether more may be waiting.
+
+    Attributes:
+        delay_s: How long the leaf had waited that waited longest, until the turn was over.
+        took_s: How long the turn took.
+    """
 
     leaves: int = 0
     logs: int = 0
     is_full: bool = False
+    delay_s: float = 0.0
+    took_s: float = 0.0
 
 
 class Sequencer:
@@ -61,11 +69,13 @@ class Sequencer:
             AuthFailed: The signing key is gone or cannot be used.
             AuditBroken: A log is not what was signed; leaves stay in the intake.
         """
+        began_s = time.monotonic()
         try:
             async with self._database.turn() as turn:
-                signers, news = await self._signers(turn)
+                now = await turn.now()
+                signers, news = await self._signers(turn, now)
                 taken = await turn.take(limit)
-                grown = await self._grow(turn, taken, news, signers) if taken or news else []
+                grown = await self._grow(turn, taken, news, signers, now) if taken or news else []
                 if grown:
                     crashpoints.crashpoint(CrashPoint.IN_NOTARY)
                     await turn.write([log for log, _ in grown])
@@ -73,10 +83,18 @@ class Sequencer:
             self._edges.clear()
             raise
         self._edges.update({log.log_id: edge for log, edge in grown})
-        return Sequenced(len(taken), max(0, len(grown) - 1), is_full=len(taken) == limit)
+        took_s = time.monotonic() - began_s
+        # A leaf may have been written after the turn began.
+        waited_s = max((max(0.0, (now - leaf.at).total_seconds()) for leaf in taken), default=0.0)
+        return Sequenced(len(taken), max(0, len(grown) - 1), len(taken) == limit, waited_s + took_s, took_s)
 
     async def _grow(
-        self, turn: Turn, taken: Sequence[Taken], news: Sequence[bytes], signers: Sequence[SigningKey]
+        self,
+        turn: Turn,
+        taken: Sequence[Taken],
+        news: Sequence[bytes],
+        signers: Sequence[SigningKey],
+        now: datetime,
     ) -> list[tuple[Grown, Edge]]:
         """Put leaves into their logs, and those logs' checkpoints and news of the notary into the anchor log."""
         anchor_id, _ = await turn.anchor()
@@ -84,7 +102,6 @@ class Sequencer:
         for leaf in taken:
             by_log[leaf.log_id].append(leaf)
         found = await turn.logs([*by_log, anchor_id])
-        now = await turn.now()
         anchor = found[anchor_id]
         held: list[Taken] = [_own(anchor_id, leaf, now) for leaf in news]
         grown = []
@@ -116,7 +133,7 @@ class Sequencer:
         note = SignedNote(checkpoint.body).with_signatures(*lines)
         return Grown(log.log_id, log.size, leaves, tiles, checkpoint, note, anchor_idx), edge
 
-    async def _signers(self, turn: Turn) -> tuple[list[SigningKey], list[bytes]]:
+    async def _signers(self, turn: Turn, now: datetime) -> tuple[list[SigningKey], list[bytes]]:
         """Who signs now, the current key first, and leaves that tell of keys that have come since the last turn."""
         known = await turn.keys()
         if not known and not self._keys.exists():
@@ -128,7 +145,6 @@ class Sequencer:
                 "None of the keys in the notary's key file has signed this database's logs.",
                 hint="Restore the key file that belongs to it.",
             )
-        now = await turn.now()
         news: list[bytes] = []
         if not known:
             await turn.add_key(ring[-1].public, 0)

@@ -67,11 +67,30 @@ func (all hashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	return found, nil
 }
 
+// logged gives the hashes of the records, 32 bytes each, as the tiles have them (c2sp.org/tlog-tiles).
+func logged(size int64) string {
+	var found strings.Builder
+	for n := int64(0); n*256 < size; n++ {
+		width := 256
+		if size-n*256 < 256 {
+			width = int(size - n*256)
+		}
+		tile := tlog.Tile{H: 8, L: 0, N: n, W: width}
+		found.WriteString(read(strings.Replace(tile.Path(), "tile/8/", "tile/", 1)))
+	}
+	return found.String()
+}
+
 func main() {
 	size, root := open(read("checkpoint"), read("log.vkey"), "signature of the checkpoint")
 	var all hashes
+	tiles := logged(size)
 	records := bytes.Split([]byte(read("leaves.jsonl")), []byte("\n"))
 	for n, record := range records[:len(records)-1] {
+		hash := tlog.RecordHash(record)
+		if len(tiles) < (n+1)*32 || tiles[n*32:(n+1)*32] != string(hash[:]) {
+			check(fmt.Errorf("record %d is not what was logged", n), "records")
+		}
 		stored, err := tlog.StoredHashes(int64(n), record, all)
 		check(err, "records")
 		all = append(all, stored...)

@@ -13,7 +13,9 @@ import structlog
 from regie.core import merkle
 from regie.core.errors import InvalidInput, RegieError, Unavailable
 from regie.core.signed_note import KeyKind, Signature, SignedNote, VerifierKey
+from regie.store.attesting import Kind, Party
 from regie.store.sequencing import LogDatabase
+from regie.telemetry import metrics
 
 ANSWER_WITHIN_S = 10.0
 MOST_ANSWER_BYTES = 10_000
@@ -99,9 +101,15 @@ class Witnesses:
                 line = await self._asked(key, url, anchor_id, size, note)
             except (RegieError, httpx2.HTTPError) as error:
                 log.warning("witness:silent", witness=key.name, kind=type(error).__name__)
+                metrics.count_attestation(Kind.WITNESS, "failed")
+                reason = error.message if isinstance(error, RegieError) else f"No answer: {type(error).__name__}."
+                async with self._database.turn() as turn:
+                    await turn.attesters.failed(party_of(key), reason)
                 continue
             async with self._database.turn() as turn:
                 await turn.cosigned(size, key.name, str(line))
+                await turn.attesters.attested(party_of(key), size)
+            metrics.count_attestation(Kind.WITNESS, "done")
             self._seen[key] = size
 
     async def _asked(self, key: VerifierKey, url: str, anchor_id: int, size: int, note: SignedNote) -> Signature:
@@ -127,6 +135,11 @@ class Witnesses:
             proof: Sequence[bytes] = await turn.consistency(anchor_id, size, merkle.consistency(old, size))
         lines = "".join(f"{base64.b64encode(each).decode()}\n" for each in proof)
         return f"old {old}\n{lines}\n{note}"
+
+
+def party_of(key: VerifierKey) -> Party:
+    """A witness among those who attest."""
+    return Party(Kind.WITNESS, key.name)
 
 
 def _size_in(text: str, most: int) -> int:

@@ -4,7 +4,8 @@ Every commit names its claim, so that a worker which lost its run cannot write t
 database as one JSON text a table, which costs a tenth of a statement a row.
 
 Runs are looked up by their id; tenant and domain are compared in a way that no index serves. In a table that has not
-been analysed yet any index that begins with them looks as good as the primary key, and is read to its end.
+been analysed yet any index that begins with them looks as good as the primary key, and is read to its end. A text is
+cut off behind as many rows as there are: else the server takes it for a hundred, and reads a small table to its end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -201,11 +202,12 @@ async def _locked(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey, DictR
                                   where (a.tenant, a.domain, a.run) = (r.tenant, r.domain, r.id) and a.status = 'open')
                        or exists (select from regie.event_wait w
                                   where (w.tenant, w.domain, w.run) = (r.tenant, r.domain, r.id))) as has_waited
-               from json_to_recordset(%(keys)s::json) as k (tenant text, domain text, run uuid)
+               from (select * from json_to_recordset(%(keys)s::json) as e (tenant text, domain text, run uuid)
+                     limit %(few)s) k
                join regie.run r on r.id = k.run and (r.tenant, r.domain) is not distinct from (k.tenant, k.domain)
                order by r.tenant, r.domain, r.id for no key update of r)
            select *, clock_timestamp() as at from locked""",
-        {"keys": as_json(key._asdict() for key in keys)},
+        {"keys": as_json(key._asdict() for key in keys), "few": len(keys)},
     )
     return {RunKey(row["tenant"], row["domain"], str(row["id"])): row for row in rows}
 
@@ -242,7 +244,8 @@ async def _write(tx: Transaction, writings: Sequence[_Writing], *, is_last: bool
     alive = [writing for writing in writings if not writing.step.status.is_final]
     leaves = audit.addressed([(writing.key, writing.entries) for writing in writings])
     async with audit.written_with(tx, leaves, writings[0].chain.at, is_last=is_last):
-        await tx.change(_UPDATE_RUNS, {"runs": as_json(_run_row(tx, writing) for writing in writings)})
+        rows = as_json(_run_row(tx, writing) for writing in writings)
+        await tx.change(_UPDATE_RUNS, {"runs": rows, "few": len(writings)})
         await steps.write(tx, [(writing.key, writing.seq, writing.step.steps) for writing in writings])
         await inbox.consume(tx, [(writing.key, writing.seq, writing.step.consumed) for writing in writings])
         await timers.clear(tx, [(writing.key, writing.step.timers_cleared) for writing in alive])
@@ -295,9 +298,10 @@ _UPDATE_RUNS: LiteralString = """
             when c.is_final then null
             when c.parked_at is null then r.ready_at
             when r.inbox_n > c.parked_at then clock_timestamp() end
-    from json_to_recordset(%(runs)s::json) as c (
-        tenant text, domain text, run uuid, state text, status text, seq bigint, requester text, audit_n integer,
-        audit_head text, at timestamptz, is_final boolean, parked_at bigint)
+    from (select * from json_to_recordset(%(runs)s::json) as e (
+              tenant text, domain text, run uuid, state text, status text, seq bigint, requester text, audit_n integer,
+              audit_head text, at timestamptz, is_final boolean, parked_at bigint)
+          limit %(few)s) c
     where r.id = c.run and (r.tenant, r.domain) is not distinct from (c.tenant, c.domain)"""
 
 

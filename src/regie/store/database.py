@@ -317,12 +317,16 @@ class Database:
     @asynccontextmanager
     async def _transact(self, tenant: str, *, read_only: bool) -> AsyncIterator[Transaction]:
         async with self._connection() as connection:
-            await connection.set_read_only(read_only or None)
-            await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ if read_only else None)
+            kind = (read_only or None, IsolationLevel.REPEATABLE_READ if read_only else None)
+            # Mostly it is of that kind already, and telling the driver costs as much as a question to the database.
+            if (connection.read_only, connection.isolation_level) != kind:
+                await connection.set_read_only(kind[0])
+                await connection.set_isolation_level(kind[1])
             tx = Transaction(connection, self._sealer, self._releases, tenant)
             try:
                 yield tx
-                await tx.commit()
+                if connection.info.transaction_status is not pq.TransactionStatus.IDLE or tx.doom is not None:
+                    await tx.commit()
             except BaseException:
                 with suppress(psycopg.Error):
                     await connection.rollback()

@@ -23,6 +23,7 @@ from regie.core.errors import Unavailable
 from regie.core.merkle import EMPTY_ROOT, Edge, Span, TilePlace
 from regie.core.signed_note import Checkpoint, SignedNote
 from regie.store import logs, migrating
+from regie.store.attesting import Attesters
 from regie.store.database import CONNECTION, KEEPALIVES, LIMITS, explained
 from regie.store.logs import ANCHOR, Connection
 
@@ -192,6 +193,17 @@ class Turn:
             "insert into audit.cosignature (anchor_size, witness, line) values (%s, %s, %s) on conflict do nothing",
             [anchor_size, witness, line],
         )
+
+    async def waiting(self) -> int:
+        """How many leaves are in the intake."""
+        cursor = await self._connection.execute("select count(*) as n from audit.intake")
+        row = await cursor.fetchone()
+        return 0 if row is None else int(row["n"])
+
+    @property
+    def attesters(self) -> Attesters:
+        """What parties outside have said."""
+        return Attesters(self._connection)
 
 
 class LogDatabase:

@@ -97,6 +97,8 @@ RIGHTS: Final = MappingProxyType[Process, tuple[LiteralString, ...]](
             "select on audit.log",
             "select, delete on audit.intake",
             "select, insert on audit.leaf, audit.tile, audit.checkpoint, audit.cosignature, audit.signing_key",
+            "select, insert on audit.attestation",
+            "select, insert, update, delete on audit.attester",
         ),
     }
 )

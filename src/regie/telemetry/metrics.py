@@ -1,12 +1,13 @@
 """Every metric there is, and the text that Prometheus reads.
 
-Rooms count where something happens; web, gateway and workers tell it at `/metrics`.
+Rooms count where something happens; web, gateway, notary and workers tell it at `/metrics`.
 Labels have few values, all of them words of a release: never an id, an address or a ticket.
 """
 
 from __future__ import annotations
 
 import hmac
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from prometheus_client.metrics import MetricWrapperBase
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 """Of the text that Prometheus reads."""
 
-Process = Literal["web", "gateway", "worker"]
+Process = Literal["web", "gateway", "worker", "notary"]
 
 SHORT_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """Upper bounds in seconds for what processes do."""
@@ -44,6 +45,7 @@ _REGISTRIES: dict[Process, CollectorRegistry] = {
     "web": CollectorRegistry(),
     "gateway": CollectorRegistry(),
     "worker": CollectorRegistry(),
+    "notary": CollectorRegistry(),
 }
 for _registry in _REGISTRIES.values():
     ProcessCollector(registry=_registry)
@@ -163,14 +165,62 @@ SLA = _gauge(
     "web",
 )
 WORKERS = _gauge("regie_workers", "Living workers that serve a domain.", ("domain",), "web")
+# The web tells these two, so that they are told when the notary is not there.
+INTAKE_WAITING = _gauge(
+    "regie_audit_intake_waiting", "Leaves of the audit log that the notary has not taken in yet.", (), "web"
+)
+INTAKE_OLDEST = _gauge(
+    "regie_audit_intake_oldest_wait_seconds",
+    "How long the leaf has waited that waits longest for the notary: look from 10 seconds on, alarm from 30 on.",
+    (),
+    "web",
+)
+LEAVES = _counter("regie_audit_leaves_total", "Leaves that this notary has put into their logs.", (), "notary")
+CHECKPOINTS = _counter(
+    "regie_audit_checkpoints_total", "Checkpoints that this notary has signed, the anchor log's included.", (), "notary"
+)
+MERGE_DELAY = _histogram(
+    "regie_audit_merge_delay_seconds",
+    "Of each turn of the notary the longest time from when a leaf was written until it stood in its log.",
+    (),
+    SHORT_S,
+    "notary",
+)
+TURN_SECONDS = _histogram(
+    "regie_audit_turn_duration_seconds", "Turns of the notary in which it took something in.", (), SHORT_S, "notary"
+)
+ATTESTATIONS = _counter(
+    "regie_audit_attestations_total",
+    "Checkpoints of the anchor log that parties outside were asked to attest: `witness`, `timestamp`, `deposit`; "
+    "`done` or `failed`.",
+    ("kind", "outcome"),
+    "notary",
+)
+for _kind in ("witness", "timestamp", "deposit"):
+    for _outcome in ("done", "failed"):
+        # Nothing is a figure too: an alarm must be able to tell it from not knowing.
+        ATTESTATIONS.labels(_kind, _outcome)
 
 OF_THE_DATABASE = (UNFINISHED, OLDEST_WAIT, SLA, WORKERS)
 """Read from the database each time they are told, by whichever process tells them."""
 
 
+def forget_the_database() -> None:
+    """Take back what was read from the database."""
+    for gauge in OF_THE_DATABASE:
+        gauge.clear()
+    for alone in (INTAKE_WAITING, INTAKE_OLDEST):
+        alone.set(math.nan)
+
+
 def text(process: Process) -> bytes:
     """What a process of that kind tells, in the form that Prometheus reads."""
     return generate_latest(_REGISTRIES[process])
+
+
+def count_attestation(kind: str, outcome: Literal["done", "failed"]) -> None:
+    """Count that a party outside was asked to attest a checkpoint."""
+    ATTESTATIONS.labels(kind, outcome).inc()
 
 
 def may_read(authorization: str | None, token: str) -> bool:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from regie.core.errors import InvalidInput, Unavailable
-from regie.store import figures, releases, workers
+from regie.store import figures, logs, releases, workers
 from regie.store.database import Transaction
 from regie.store.figures import Asked, Ended, Promise, Standing, StepTimes
 from regie.telemetry import metrics
@@ -198,15 +198,13 @@ def _reading(means: Having, request: Request) -> Means:
 @router.get("/metrics")
 async def tell_metrics(means: Annotated[Means, Depends(_reading)]) -> Response:
     """What Prometheus reads."""
-    for gauge in metrics.OF_THE_DATABASE:
-        gauge.clear()
+    metrics.forget_the_database()
     try:
         async with means.database.reading() as tx:
             await _count(tx)
     except Unavailable:
         # What this process knows by itself is told all the same; the others are missing, which Prometheus can see.
-        for gauge in metrics.OF_THE_DATABASE:
-            gauge.clear()
+        metrics.forget_the_database()
     return Response(metrics.text("web"), media_type=metrics.MEDIA_TYPE)
 
 
@@ -230,6 +228,9 @@ async def _count(tx: Transaction) -> None:
     for domain, wait_s in oldest.items():
         metrics.OLDEST_WAIT.labels(domain).set(wait_s)
         metrics.WORKERS.labels(domain).set(0)
+    waiting, oldest_s = await logs.waiting(tx)
+    metrics.INTAKE_WAITING.set(waiting)
+    metrics.INTAKE_OLDEST.set(oldest_s)
     for worker in await workers.list_workers(tx):
         for domain in worker.domains:
             metrics.WORKERS.labels(domain).inc()

@@ -32,10 +32,10 @@ from regie.store import releases, workers
 from regie.store.database import Database
 from regie.store.sealer import Sealer
 from regie.telemetry import exporting, metrics
+from regie.telemetry.telling import telling
 from regie.worker.observing import Observed
 from regie.worker.performer import BlockPerformer
 from regie.worker.starting import Starter
-from regie.worker.telling import telling
 
 FINISH_WITHIN_S = 10.0
 """Seconds for what is in hand once the process is told to stop; what is left over goes to another worker."""
@@ -67,7 +67,7 @@ async def work(settings: Settings, chosen: Sequence[str]) -> None:
     sealer = Sealer.from_file(settings.sealing_key_file)
     async with (
         contextlib.AsyncExitStack() as clients,
-        telling(settings) as told_at,
+        telling(settings, "worker", settings.worker_metrics_port) as told_at,
         Database(settings.database_url, sealer, max_connections=MOST_CONNECTIONS, by_key=True) as database,
     ):
         served = await _domains(database, chosen)

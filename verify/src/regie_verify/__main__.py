@@ -1,4 +1,4 @@
-"""The command: `regie-verify BUNDLE [--policy FILE] [--kept FILE ...] [--json]`."""
+"""The command: `regie-verify BUNDLE [--policy FILE] [--kept FILE ...] [--tsa FILE] [--json]`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, help="folder or zip file that `regie audit export` has written")
     parser.add_argument("--policy", type=Path, help="keys and witnesses that you trust; else those of the bundle")
     parser.add_argument("--kept", type=Path, action="append", default=[], help="a checkpoint you kept; may be repeated")
+    parser.add_argument("--tsa", type=Path, help="PEM file of the timestamp authority that you trust")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     given = parser.parse_args()
     try:
         policy = given.policy.read_text(encoding="utf-8") if given.policy else None
-        report = check(given.bundle, policy, [file.read_text(encoding="utf-8") for file in given.kept])
+        tsa = given.tsa.read_bytes() if given.tsa else None
+        report = check(given.bundle, policy, [file.read_text(encoding="utf-8") for file in given.kept], tsa)
     except (Unreadable, OSError, UnicodeDecodeError) as error:
         sys.stderr.write(f"regie-verify: {error}\n")
         sys.exit(UNREADABLE)

@@ -6,6 +6,9 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cryptography.x509 import Certificate
+
+from regie_verify.attested import Said, authorities, read_deposit, read_token
 from regie_verify.bundle import Bundle
 from regie_verify.notes import Checkpoint, Key, Note, Proof, Unreadable
 from regie_verify.policy import Policy
@@ -18,25 +21,28 @@ WIDTH = 256
 MOST_SHOWN = 3
 
 
-def check(path: Path, policy: str | None = None, kept: Sequence[str] = ()) -> Report:
+def check(path: Path, policy: str | None = None, kept: Sequence[str] = (), tsa: bytes | None = None) -> Report:
     """Check a bundle.
 
     Args:
         path: Folder or zip file.
         policy: The text of the policy that the auditor trusts; that of the bundle when none is given.
         kept: Checkpoints that the auditor has kept from earlier.
+        tsa: Certificates of the timestamp authority that the auditor trusts, PEM; its timestamps must then be there.
 
     Raises:
         Unreadable: It is no bundle, or the policy or a kept checkpoint cannot be read.
     """
     bundle = Bundle(path)
     own = None if policy is None else Policy.read(policy)
-    return _Check(bundle, own, [Note.read(each) for each in kept]).run()
+    roots = authorities(tsa) if tsa is not None else []
+    return _Check(bundle, own, [Note.read(each) for each in kept], roots).run()
 
 
 class _Check:
-    def __init__(self, bundle: Bundle, own: Policy | None, kept: Sequence[Note]) -> None:
+    def __init__(self, bundle: Bundle, own: Policy | None, kept: Sequence[Note], roots: Sequence[Certificate]) -> None:
         self.bundle = bundle
+        self.roots_of_tsa = roots
         self.kept = kept
         self.report = Report(bundle.origin, bundle.size, bundle.first, bundle.end)
         self.report.trust = (
@@ -56,6 +62,8 @@ class _Check:
         self._try("keys", self._keys)
         self._try("checkpoint", self._checkpoints)
         self._try("anchor", self._anchor)
+        self._try("timestamps", self._timestamps)
+        self._try("deposits", self._deposits)
         self._try("kept checkpoint", self._kept)
         hashes: list[bytes] = []
         self._try("tiles", lambda: self._tiles(hashes))
@@ -147,6 +155,47 @@ class _Check:
             f"{', '.join(seen)} for the first {anchored.size:,} records" if seen else "none is asked for"
         )
         return f"holds the checkpoint of size {anchored.size:,}"
+
+    def _timestamps(self) -> str:
+        """An authority has said when this log had so many records."""
+        found = self._attested("token.tsr", lambda token, over: read_token(token, over, self.roots_of_tsa))
+        if not found and self.roots_of_tsa:
+            self.report.blame("timestamps", "there is none, though an authority was named")
+        if found and not self.roots_of_tsa:
+            return f"{'; '.join(found)} (name the authority with --tsa to have its signature checked)"
+        return "; ".join(found) or "there are none"
+
+    def _deposits(self) -> str:
+        """Copies that nobody can take back; whether they are there is for who may read the bucket."""
+        return "; ".join(self._attested("deposit.json", read_deposit)) or "there are none"
+
+    def _attested(self, name: str, read: Callable[[bytes, bytes], Said]) -> list[str]:
+        """What was said in files of that name, in words, as far as it holds."""
+        check = {"token.tsr": "timestamps", "deposit.json": "deposits"}[name]
+        words, number = [], 0
+        while f"attested/{number}/checkpoint" in self.bundle.names:
+            folder = f"attested/{number}"
+            number += 1
+            if f"{folder}/{name}" not in self.bundle.names:
+                continue
+            over = self.bundle.content(f"{folder}/checkpoint")
+            body = self.bundle.text(f"{folder}/anchored")
+            proof = Proof.read(self.bundle.text(f"{folder}/anchor.tlog-proof"))
+            anchored = Checkpoint.read(body)
+            said = read(self.bundle.content(f"{folder}/{name}"), over)
+            if said.wrong:
+                self.report.blame(check, f"{folder}: {said.wrong}")
+            elif (
+                proof.note.text != Note.read(self.bundle.text(f"{folder}/checkpoint")).text
+                or anchored.origin != self.bundle.origin
+                or anchored.size > self.bundle.size
+                or not self._is_held(body.encode(), proof)
+            ):
+                self.report.blame(check, f"{folder}: the anchor log of that time does not hold this log")
+            else:
+                self.wanted.append((f"what was attested in {folder}", anchored))
+                words.append(f"{said.words} for the first {anchored.size:,} records")
+        return words
 
     def _kept(self) -> str:
         for note in self.kept:

@@ -1,0 +1,1 @@
+"""The list of what Regie is made of beside its own code, with licences: a CycloneDX software bill of materials."""
