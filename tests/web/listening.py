@@ -12,9 +12,9 @@ from fastapi import FastAPI
 
 
 @asynccontextmanager
-async def listening(app: FastAPI) -> AsyncIterator[str]:
+async def listening(app: FastAPI, port: int = 0) -> AsyncIterator[str]:
     """The address of an app that listens on this machine: streams cannot be read through a transport in memory."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
+    with socket.create_server(("127.0.0.1", port)) as sock:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         try:
