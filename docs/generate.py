@@ -74,12 +74,22 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.ACCOUNT_DEACTIVATED: ("Somebody may not sign in any more; their sessions end.", "`account`: id"),
     Event.ACCOUNT_ACTIVATED: ("Somebody may sign in again.", "`account`: id"),
     Event.ACCOUNT_REMOVED: ("An account is forgotten.", "`account`: id"),
+    Event.GROUP_CHANGED: (
+        "A provisioning service has brought a group, or changed who is in it; numbers of members.",
+        "`group`: id, tenant, added, removed",
+    ),
+    Event.GROUP_REMOVED: ("It has removed a group.", "`group`: id, tenant, added, removed"),
     Event.SESSION_BEGUN: (
         "Somebody has signed in on the pages.",
         "`session`: by (`password`, `identity_provider`), amr",
     ),
     Event.TOKEN_MADE: ("A program may use the API.", "`token`: id, name, tenant, domain, acts, workflows"),
     Event.TOKEN_REVOKED: ("A token counts no more.", "`token`: id, name, tenant, domain, acts, workflows"),
+    Event.AUTHENTICATOR_ADDED: (
+        "Somebody can confirm with an authenticator of theirs from now on.",
+        "`authenticator`: id, public_key_sha256",
+    ),
+    Event.AUTHENTICATOR_REMOVED: ("They cannot any more.", "`authenticator`: id, public_key_sha256"),
     Event.TRIGGER_ACCEPTED: ("Somebody or something asked for a run, and it starts.", "`trigger`"),
     Event.TRIGGER_REPEATED: ("The same trigger came again; nothing new starts.", "`trigger`"),
     Event.TRIGGER_REFUSED: (
@@ -141,8 +151,8 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.APPROVAL_ESCALATED: ("The next rung is asked as well.", "`approval`: id, rung, asked"),
     Event.APPROVAL_REMINDED: ("Those who were asked are reminded.", "`approval`: id, rung"),
     Event.APPROVAL_GRANTED: (
-        "Somebody said yes; `mfa_age_s` says how long ago they had shown a second factor, if they had.",
-        "`approval`: id, place, approver, decision, plan_sha256; `mfa_age_s`",
+        "Somebody said yes; `mfa_age_s` after a second factor, with `assertion_sha256` if they have signed it.",
+        "`approval`: id, place, approver, decision, plan_sha256; `mfa_age_s`, `assertion_sha256`",
     ),
     Event.APPROVAL_REFUSED: (
         "Somebody said no.",

@@ -59,6 +59,8 @@ async def test_nothing_is_told_and_nothing_done(stage: Stage, browser: Browser, 
         "run": acmes.run,
         "approval": asked.id,
         "token": token.id,
+        "authenticator": "x",
+        "id_": acmes.run,
         "tenant": acmes.tenant,
         "domain": acmes.domain,
         "workflow": OFFBOARD,
@@ -102,6 +104,7 @@ BODIES: dict[str, dict[str, object]] = {
     "events": {"tenant": "acme", "domain": "identity", "event": "contract.sign"},
     "tokens": {"name": "x", "tenant": "acme", "domain": "identity", "acts": ["look"]},
     "revoke": {},
+    "challenge": {},
     "decision": {"decision": "approved", "plan_sha256": "0" * 64},
 }
 """What is sent, by the last word of the address."""

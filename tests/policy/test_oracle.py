@@ -11,7 +11,7 @@ from regie.core.reach import Act
 from regie.core.tenant import Tenant
 from regie.policy import people, steps
 from regie.policy.cedar import Policies, shipped
-from regie.policy.people import Asker, RunFacts
+from regie.policy.people import Asker, PlanFacts, Proof, RunFacts
 from regie.policy.request import Request
 from regie.policy.steps import StepFacts
 
@@ -93,6 +93,13 @@ def is_operator(asker: Asker) -> bool:
     return asker.kind == "operator" or "operator" in asker.roles
 
 
+def is_sure(proof: Proof) -> bool:
+    """Whether it is certain enough who says yes to what takes something away."""
+    if proof.has_authenticator:
+        return proof.is_confirmed
+    return proof.is_local or (proof.mfa_age_s is not None and proof.mfa_age_s <= 900)
+
+
 def a_start(draw: random.Random) -> Drawn:
     asker, tenant = an_asker(draw)
     definition: Definition = draw.choice((OFFBOARD, REPORT))
@@ -115,6 +122,7 @@ def about_a_run(draw: random.Random) -> Drawn:
         program=draw.choice(("", *TOKENS)),
         asked=some(draw, NAMES),
         paused_by=draw.choice(("", "the operator", *NAMES)),
+        plan=PlanFacts(some(draw, ("write", "destructive")), some(draw, CAPABILITIES), draw.randrange(3)),
     )
     me = asker.name if asker.kind == "person" else ""
     own = bool(me) and (is_(me, run.requester) or is_(me, run.starter))
@@ -122,6 +130,13 @@ def about_a_run(draw: random.Random) -> Drawn:
     looks = is_operator(asker) or "viewer" in asker.roles or "look" in asker.acts
     steers = is_operator(asker) or "steer" in asker.acts
     asked = bool(me) and any(is_(me, each) for each in run.asked)
+    said, risky = draw.choice(("approved", "refused")), "destructive" in run.plan.effects
+    proof = Proof(
+        is_confirmed=draw.random() < 0.4,
+        has_authenticator=draw.random() < 0.4,
+        is_local=draw.random() < 0.4,
+        mfa_age_s=draw.choice((None, 0, 899, 900, 901, 40_000)),
+    )
     questions: dict[str, tuple[Callable[[], Request], bool]] = {
         "view": (lambda: people.see(asker, run), looks or own or told or asked),
         "view_approval": (
@@ -130,8 +145,8 @@ def about_a_run(draw: random.Random) -> Drawn:
         ),
         "view_inputs": (lambda: people.view_inputs(asker, run, "personal"), is_operator(asker)),
         "decide": (
-            lambda: people.decide(asker, run, draw.choice(("approved", "refused"))),
-            asked and not is_(me, run.requester),
+            lambda: people.decide(asker, run, said, proof),
+            asked and not is_(me, run.requester) and (said == "refused" or not risky or is_sure(proof)),
         ),
         "cancel": (lambda: people.steer(asker, run, "cancel"), steers or own or told),
         "pause": (lambda: people.steer(asker, run, "pause"), steers or own or told),

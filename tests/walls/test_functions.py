@@ -20,6 +20,7 @@ from psycopg.pq import TransactionStatus
 from pydantic import ValidationError
 
 from regie import discovery, store
+from regie.core.assertion import Agreement, Assertion
 from regie.core.audit import Actor, Event, Fact
 from regie.core.capabilities.record import NewRecord
 from regie.core.effect import EffectState
@@ -60,6 +61,8 @@ OF_NO_TENANT = {
     "sessions": "their sessions",
     "sign_ins": "nobody has signed in yet",
     "api_tokens": "found by their secret, before it is known which tenants they are about",
+    "authenticators": "of the operator's own people",
+    "provisioning": "accounts, each found by the tenant of the service's token; tests/people/test_scim.py walks them",
     "rate_budgets": "shared by all tenants",
     "releases": "holds all tenants' definitions",
     "migrating": "about the tables",
@@ -259,6 +262,14 @@ class Asking:
                 change=None,
             ),
             Sequence[schedules.Planned]: [],
+            Assertion: Assertion(
+                agreement=Agreement(approval=key.run, person=mark, plan_sha256=RELEASE, nonce="n"),
+                authenticator=mark,
+                public_key="k",
+                client_data="c",
+                authenticator_data="a",
+                signature="s",
+            ),
             OutsideEvent: OutsideEvent(tenant=self.tenant, domain=self.domain, id=mark, name="contract.sign", data={}),
             Certificate: Certificate(
                 tenant=self.tenant, domain=self.domain, reference=mark, serial="s", chain="c", not_after=AT

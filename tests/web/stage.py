@@ -169,7 +169,13 @@ class Stage:
                     await claims.park(tx, claimed.claim, claimed.inbox_n)
 
     async def ask(
-        self, key: RunKey, *approvers: str, requester: str = RIK, within_s: float = 3600, place: str = "approval"
+        self,
+        key: RunKey,
+        *approvers: str,
+        requester: str = RIK,
+        within_s: float = 3600,
+        place: str = "approval",
+        plan: tuple[PlannedStep, ...] = PLAN,
     ) -> str:
         """Bring a run to where it waits for people; the approval's id."""
         state = await PostgresEngine(self.database).state(key)
@@ -185,7 +191,7 @@ class Stage:
             rung=1,
             rungs=2,
             question="Offboard Zoë Ünal?",
-            plan=PLAN,
+            plan=plan,
             approvers=approvers,
             requester=requester,
             expires_after_s=within_s,

@@ -96,6 +96,7 @@ def _show_approval(approval: dict[str, Any]) -> None:
         _line(f"      ~ {words}")
     if approval["by"]:
         through = f", in the chat {approval['through']}" if approval["through"] else ""
+        through += ", signed with an authenticator" if approval["assertion_sha256"] else ""
         _line(f"  {moment(approval['at'])}  {approval['by']} answered: {approval['decision']}{through}{_by(approval)}")
     else:
         _line(f"    nobody has answered: {approval['decision']}")

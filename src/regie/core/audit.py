@@ -41,9 +41,13 @@ class Event(StrEnum):
     ACCOUNT_DEACTIVATED = "account:deactivated"
     ACCOUNT_ACTIVATED = "account:activated"
     ACCOUNT_REMOVED = "account:removed"
+    GROUP_CHANGED = "group:changed"
+    GROUP_REMOVED = "group:removed"
     SESSION_BEGUN = "session:begun"
     TOKEN_MADE = "token:made"  # noqa: S105  a word of the log
     TOKEN_REVOKED = "token:revoked"  # noqa: S105  same
+    AUTHENTICATOR_ADDED = "authenticator:added"
+    AUTHENTICATOR_REMOVED = "authenticator:removed"
     TRIGGER_ACCEPTED = "trigger:accepted"
     TRIGGER_REPEATED = "trigger:repeated"
     TRIGGER_REFUSED = "trigger:refused"

@@ -32,6 +32,8 @@ class Act(StrEnum):
     """Cancel, pause, resume and wake runs."""
     TELL = "tell"
     """Tell events from outside."""
+    PROVISION = "provision"
+    """Bring and remove people and groups of a tenant (SCIM)."""
 
 
 OF_ROLE: dict[str, frozenset[Act]] = {OPERATOR: frozenset(Act), VIEWER: frozenset({Act.LOOK})}

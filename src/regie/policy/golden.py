@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
+from regie.core.durations import parse_duration
 from regie.core.errors import InvalidInput
 from regie.core.needs import needs_at
 from regie.core.reach import Act
@@ -16,7 +17,7 @@ from regie.core.release import Release
 from regie.core.tenant import Written
 from regie.policy import people, steps
 from regie.policy.cedar import Decision, Policies
-from regie.policy.people import Asker, Kind, RunFacts
+from regie.policy.people import Asker, Kind, PlanFacts, Proof, RunFacts
 from regie.policy.request import Request
 from regie.policy.steps import StepFacts
 
@@ -60,6 +61,9 @@ class Question(Written):
         requester, starter, asked, paused_by: Addresses of people around the run.
         program: The token with which the run was started.
         by_form: Of `start`: with a form, not by the API.
+        plan: Of `decide`: the capabilities that change something, each with its effect.
+        is_confirmed, has_authenticator, is_local: Of `decide`: how sure it is who decides.
+        mfa_age: How long ago a second factor was shown, such as `10m`.
         capability: What a step asks for.
         target, effect, connection, connector, approved_by: Of a change.
         is_dry, has_changed, is_own_ticket, may_plan: What stands around a step's question.
@@ -79,6 +83,11 @@ class Question(Written):
     paused_by: str = ""
     by_form: bool = False
     decision: Literal["approved", "refused"] = "approved"
+    plan: dict[str, Literal["write", "destructive"]] = {}
+    is_confirmed: bool = False
+    has_authenticator: bool = False
+    is_local: bool = False
+    mfa_age: str | None = None
     capability: str = ""
     target: str = ""
     effect: Literal["write", "destructive"] = "write"
@@ -114,6 +123,7 @@ class Question(Written):
             program=self.program,
             asked=frozenset(self.asked),
             paused_by=self.paused_by,
+            plan=PlanFacts(frozenset(self.plan.values()), frozenset(self.plan), len(self.plan)),
         )
         match self.action:
             case "view":
@@ -121,11 +131,16 @@ class Question(Written):
             case "view_inputs":
                 return people.view_inputs(asker, run, release.domains[definition.domain].classification)
             case "decide":
-                return people.decide(asker, run, self.decision)
+                return people.decide(asker, run, self.decision, self._proof)
             case "cancel" | "pause" | "resume" | "wake" | "rerun":
                 return people.steer(asker, run, self.action)
             case _:
                 raise InvalidInput(f"Nobody asks to {self.action}.")
+
+    @property
+    def _proof(self) -> Proof:
+        age_s = None if self.mfa_age is None else int(parse_duration(self.mfa_age))
+        return Proof(self.is_confirmed, self.has_authenticator, self.is_local, age_s)
 
     def _of_step(self, release: Release, place: str) -> Request:
         definition = release.definition(self.workflow)

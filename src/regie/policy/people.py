@@ -57,12 +57,57 @@ class Asker:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """What policies may know of the plan that an approval is about; what needs no change is no part of it.
+
+    Attributes:
+        effects: `write` and `destructive`, as far as there are such changes.
+        changes: How many there are.
+    """
+
+    effects: frozenset[str] = frozenset()
+    capabilities: frozenset[str] = frozenset()
+    changes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How sure it is that it is this person who decides.
+
+    Attributes:
+        is_confirmed: They have signed this very plan with their authenticator.
+        has_authenticator: They have added one.
+        is_local: Their account has a password kept here, so that nobody vouches for a second factor.
+        mfa_age_s: Seconds since they have shown a second factor; none when they have not.
+    """
+
+    is_confirmed: bool = False
+    has_authenticator: bool = False
+    is_local: bool = False
+    mfa_age_s: int | None = None
+
+    @property
+    def context(self) -> dict[str, Value]:
+        """For Cedar."""
+        known: dict[str, Value] = {
+            "is_confirmed": self.is_confirmed,
+            "has_authenticator": self.has_authenticator,
+            "is_local": self.is_local,
+        }
+        return known if self.mfa_age_s is None else {**known, "mfa_age_s": self.mfa_age_s}
+
+
+NO_PROOF = Proof()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
     """What policies may know of a run. Addresses of people; empty where there is nobody.
 
     Attributes:
         program: The id of the token with which it was started.
+        plan: Of the approval that it is about.
     """
 
     tenant: str
@@ -73,6 +118,7 @@ class RunFacts:
     program: str = ""
     asked: frozenset[str] = frozenset()
     paused_by: str = ""
+    plan: PlanFacts = PlanFacts()
 
     @property
     def entity(self) -> Entity:
@@ -87,7 +133,12 @@ class RunFacts:
     @property
     def approval(self) -> Entity:
         """One of its approvals, of those who have been asked for it."""
-        return Entity(Ref("Approval", self.workflow), self.common)
+        about: dict[str, Value] = {
+            "effects": self.plan.effects,
+            "capabilities": self.plan.capabilities,
+            "changes": self.plan.changes,
+        }
+        return Entity(Ref("Approval", self.workflow), {**self.common, **about})
 
     @property
     def common(self) -> dict[str, Value]:
@@ -164,9 +215,9 @@ def view_inputs(asker: Asker, run: RunFacts, classification: str) -> Request:
     return _about(asker, "view_inputs", run, run.entity, {"classification": classification})
 
 
-def decide(asker: Asker, run: RunFacts, decision: str) -> Request:
+def decide(asker: Asker, run: RunFacts, decision: str, proof: Proof = NO_PROOF) -> Request:
     """May somebody say yes or no?"""
-    return _about(asker, "decide", run, run.approval, {"decision": decision})
+    return _about(asker, "decide", run, run.approval, {"decision": decision, **proof.context})
 
 
 def _about(

@@ -141,6 +141,36 @@ async def welcome(tx: Transaction, who: Identity) -> Account:
     return account
 
 
+async def announce(tx: Transaction, address: str, display_name: str, *, is_active: bool, by: Actor) -> Account:
+    """Add somebody whom the identity provider is to vouch for when they first come.
+
+    Raises:
+        InvalidInput: There is an account for this address already.
+    """
+    row = await tx.row(
+        """insert into regie.account (address, display_name, is_active) values (%(address)s, %(name)s, %(on)s)
+           on conflict (address) do nothing returning *""",
+        {"address": address.casefold(), "name": display_name, "on": is_active},
+    )
+    if row is None:
+        raise InvalidInput(f"There is already an account for {address}.")
+    await _record(tx, Event.ACCOUNT_ADDED, by, {"account": _told(account_of(row))})
+    return account_of(row)
+
+
+async def rename(tx: Transaction, address: str, new: str, display_name: str, *, by: Actor) -> None:
+    """Have an account under another address or name; whoever calls has made sure that the address is free."""
+    values = {"address": address, "new": new.casefold(), "name": display_name}
+    row = await tx.row(
+        """update regie.account set address = %(new)s, display_name = %(name)s
+           where address = %(address)s and (address, display_name) <> (%(new)s, %(name)s) returning *""",
+        values,
+    )
+    if row is not None and address != new:
+        before: dict[str, JsonValue] = {"id": address}
+        await _record(tx, Event.ACCOUNT_CHANGED, by, {"account": _told(account_of(row)), "before": before})
+
+
 async def set_active(tx: Transaction, address: str, *, is_active: bool, by: Actor) -> Account:
     """Deactivate an account, which ends its sessions, or activate it again.
 

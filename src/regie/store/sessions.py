@@ -47,12 +47,14 @@ class Session:
     """A sign-in that is not over.
 
     Attributes:
+        age_s: Seconds since it began.
         left_s: Seconds until it is over if no page is seen meanwhile.
         is_due: It is worth writing down that it was seen again.
         mfa_age_s: Seconds since a second factor was shown in it; none when that never happened.
     """
 
     account: Account
+    age_s: float
     left_s: float
     is_due: bool
     mfa_age_s: float | None = None
@@ -91,6 +93,7 @@ async def find(tx: Transaction, token: str) -> Session | None:
     """The session of a token, with the account as it is now; none when it is over or never was."""
     row = await tx.row(
         """select a.*, s.left_s, extract(epoch from s.now - s.mfa_at)::float8 as mfa_age_s,
+                  extract(epoch from s.now - s.created_at)::float8 as age_s,
                   s.seen_at < s.now - make_interval(secs => %(every)s) as is_due
            from (select *, clock_timestamp() as now,
                         extract(epoch from least(seen_at + make_interval(secs => %(idle)s),
@@ -103,7 +106,7 @@ async def find(tx: Transaction, token: str) -> Session | None:
     )
     if row is None:
         return None
-    return Session(account_of(row), row["left_s"], row["is_due"], row["mfa_age_s"])
+    return Session(account_of(row), row["age_s"], row["left_s"], row["is_due"], row["mfa_age_s"])
 
 
 async def see(tx: Transaction, token: str) -> None:

@@ -80,12 +80,19 @@ RIGHTS: Final = MappingProxyType[Process, tuple[LiteralString, ...]](
             "select, insert, update on regie.run, regie.inbox",
             "select, update on regie.approval",
             "select on regie.step, regie.effect, regie.schedule, regie.poll, regie.record, regie.worker, regie.account",
-            # Who somebody is follows from the identity provider; what they may do here, only the owner writes.
-            "insert (address, display_name, issuer, subject, groups) on regie.account",
-            "update (address, display_name, issuer, subject, groups) on regie.account",
+            # Who somebody is follows from the identity provider; which roles accounts have here, only the owner writes.
+            "insert (address, display_name, issuer, subject, groups, is_active) on regie.account",
+            "update (address, display_name, issuer, subject, groups, is_active) on regie.account",
+            # Provisioning services bring and remove people.
+            "delete on regie.account",
+            "select, insert, update, delete on regie.provisioned_user, regie.provisioned_group",
+            "select, insert, delete on regie.provisioned_member",
             "select, insert, update, delete on regie.timer, regie.event, regie.event_mark, regie.event_wait",
             "select, insert, update, delete on regie.start_slot, regie.session, regie.sign_in",
             "select, insert, update on regie.api_token",
+            "select, insert, delete on regie.authenticator, regie.challenge",
+            "update (sign_count, used_at) on regie.authenticator",
+            "select, insert on regie.assertion",
             "update (domain) on regie.quota",
             "select on audit.intake, audit.leaf, audit.entry, audit.tile, audit.checkpoint",
         ),

@@ -70,6 +70,7 @@ def _ways_in(settings: Settings) -> WaysIn:
     has_provider = bool(settings.oidc_issuer and settings.public_url)
     return WaysIn(
         has_local_accounts=settings.local_accounts,
+        origin=settings.public_url,
         answer_address=f"{settings.public_url}{ANSWER_AT}" if has_provider else "",
         operator_group=settings.operator_group,
     )

@@ -24,6 +24,8 @@ from regie.web import (
     inbound,
     runs,
     schedules,
+    scim,
+    scim_discovery,
     steering,
     tokens,
     why,
@@ -33,7 +35,7 @@ from regie.web.identify import NOBODY, Doorkeeper, WaysIn
 from regie.web.limits import Entrance
 from regie.web.means import Means
 from regie.web.pages import approvals as approval_pages
-from regie.web.pages import assets, catalogue, errors, forms, identity_provider, live, load, signing_in
+from regie.web.pages import assets, authenticators, catalogue, errors, forms, identity_provider, live, load, signing_in
 from regie.web.pages import records as record_pages
 from regie.web.pages import runs as run_pages
 from regie.web.pages import schedules as schedule_pages
@@ -41,7 +43,22 @@ from regie.web.pages import steering as steering_pages
 from regie.web.pages import tokens as token_pages
 from regie.web.problems import Told, answer_errors, document
 
-API = (inbound, runs, why, steering, approvals, events, workflows, schedules, figures, tokens, audit_logs, contract)
+API = (
+    inbound,
+    runs,
+    why,
+    steering,
+    approvals,
+    events,
+    workflows,
+    schedules,
+    figures,
+    tokens,
+    audit_logs,
+    scim,
+    scim_discovery,
+    contract,
+)
 
 PAGES = (
     assets,
@@ -56,6 +73,7 @@ PAGES = (
     load,
     record_pages,
     token_pages,
+    authenticators,
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from regie.core.audit import Actor
@@ -24,6 +24,7 @@ class Caller:
         roles: Tenant and role of what they hold by their groups.
         named: What refusals call them.
         mfa_age_s: Seconds since they have shown a second factor in this session; none when they have not.
+        is_local: They sign in with a password kept here.
     """
 
     actor: Actor
@@ -32,6 +33,7 @@ class Caller:
     roles: frozenset[tuple[str, str]] = frozenset()
     named: str = "This account"
     mfa_age_s: float | None = None
+    is_local: bool = False
 
     @property
     def is_operator(self) -> bool:
@@ -99,20 +101,26 @@ class Caller:
             )
 
 
-def caller_of(account: Account, tenants: Mapping[str, Tenant], operator_group: str = "") -> Caller:
+def caller_of(
+    account: Account,
+    tenants: Mapping[str, Tenant],
+    operator_group: str = "",
+    provisioned: Collection[tuple[str, str]] = (),
+) -> Caller:
     """Whoever has signed in with an account.
 
     Args:
         tenants: Of the current release: their files say what groups may.
+        provisioned: Tenant and name of the groups that provisioning services put them into; each counts there only.
         operator_group: Whose members may do everything everywhere; empty for no group.
     """
     actor = Actor(type="person", id=account.address)
     if OPERATOR in account.roles or (operator_group and operator_group in account.groups):
-        return Caller(actor, account.address, EVERYTHING)
+        return Caller(actor, account.address, EVERYTHING, is_local=account.is_local)
     held = [
         (tenant, each)
         for tenant in tenants.values()
-        for group in account.groups
+        for group in {*account.groups, *(name for slug, name in provisioned if slug == tenant.tenant)}
         for each in tenant.groups.get(group, ())
     ]
     scopes = tuple(
@@ -122,4 +130,5 @@ def caller_of(account: Account, tenants: Mapping[str, Tenant], operator_group: s
         for domain in each.domains or tenant.domains
     )
     roles = frozenset((tenant.tenant, each.role) for tenant, each in held if each.role not in OF_ROLE)
-    return Caller(actor, account.address, Reach(scopes=scopes) if scopes else NOTHING, roles)
+    reach = Reach(scopes=scopes) if scopes else NOTHING
+    return Caller(actor, account.address, reach, roles, is_local=account.is_local)

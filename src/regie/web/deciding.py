@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from regie.core.audit import Actor, Event, Fact
+from regie.core.block import Catalogue
 from regie.core.errors import Denied
 from regie.store import accounts, approvals, audit
 from regie.store.database import Transaction
@@ -40,6 +41,7 @@ async def decide_for(
     pressed: Pressed,
     *,
     doorkeeper: Doorkeeper,
+    catalogue: Catalogue,
 ) -> str:
     """Take a decision; give the reason why it does not count, or nothing when it does. What does not count is noted.
 
@@ -49,6 +51,7 @@ async def decide_for(
         place: The tenant, and its connection that the delivery came in by.
         domains: Those that may use the connection.
         doorkeeper: Knows what roles somebody has by their groups.
+        catalogue: Says what the changes of a plan do to the world.
     """
     tenant, connection = place
     found = await approvals.find(tx, pressed.approval)
@@ -62,7 +65,8 @@ async def decide_for(
         reason = "another_plan"
     if account and not reason:
         try:
-            permitted = await may_decide(tx, await doorkeeper.caller_of(tx, account), found, pressed.decision)
+            caller = await doorkeeper.caller_of(tx, account)
+            permitted = await may_decide(tx, caller, found, pressed.decision, catalogue)
             if found.status == "open" and not permitted.is_allowed:
                 raise permitted.denied("No policy allows this decision.")
             # A plan never changes while its approval is open, and this closes it under the run's lock.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from regie.core.audit import Actor
 from regie.core.errors import InvalidInput
 from regie.core.reach import EVERYTHING, Reach
-from regie.store import accounts, api_tokens, releases
+from regie.store import accounts, api_tokens, provisioning, releases
 from regie.store.accounts import Account
 from regie.store.database import Database, Transaction
 from regie.web.caller import Caller, caller_of
@@ -43,11 +43,13 @@ class WaysIn:
 
     Attributes:
         has_local_accounts: Accounts with a password kept here may.
+        origin: The address at which browsers reach this; empty when nobody has said.
         answer_address: Where the identity provider sends browsers back to; empty when there is no provider.
         operator_group: Its group whose members are operators; empty for none.
     """
 
     has_local_accounts: bool = False
+    origin: str = ""
     answer_address: str = ""
     operator_group: str = ""
 
@@ -120,14 +122,15 @@ class Doorkeeper:
 
     async def caller_of(self, tx: Transaction, account: Account) -> Caller:
         """What somebody who has signed in may do, by their roles and by what the current release gives their groups."""
-        if not account.groups:
+        provisioned = [] if account.is_local else await provisioning.groups_of(tx, account.address)
+        if not account.groups and not provisioned:
             return caller_of(account, {})
         try:
             tenants = (await releases.current(tx)).tenants
         except InvalidInput:
             # None is loaded yet.
             tenants = {}
-        return caller_of(account, tenants, self._ways_in.operator_group)
+        return caller_of(account, tenants, self._ways_in.operator_group, provisioned)
 
     async def _by_api_token(self, token: str) -> Caller:
         """A program, which may do what its token says, and never more than who made it may now."""

@@ -92,8 +92,15 @@ async def _answer(means: Means, tenant: str, connection: str, delivery: InboundE
         async with means.database.transaction() as tx:
             whose, _ = _addressee(await current_release(tx), tenant, connection)
             domains = [domain for domain in whose.domains if domain in delivery.domains]
-            place, doorkeeper = (tenant, connection), means.doorkeeper
-            reason = await deciding.decide_for(tx, place, domains, delivery.delivery, pressed, doorkeeper=doorkeeper)
+            reason = await deciding.decide_for(
+                tx,
+                (tenant, connection),
+                domains,
+                delivery.delivery,
+                pressed,
+                doorkeeper=means.doorkeeper,
+                catalogue=means.catalogue,
+            )
     log.info("delivery:answered", event_kind=announced.kind, reason=reason)
     return Response(announced.challenge, media_type="text/plain")
 

@@ -15,17 +15,20 @@ from dataclasses import replace
 from pydantic import JsonValue
 
 from regie.core.audit import Event, Fact
+from regie.core.block import Catalogue
+from regie.core.capability import Effect
 from regie.core.classification import Classification, Handling, handling
 from regie.core.definition import Definition
 from regie.core.errors import Denied
+from regie.core.plan import Change, PlannedStep
 from regie.core.reach import OPERATOR, VIEWER, Act
 from regie.core.release import Release
 from regie.core.tenant import Tenant
 from regie.policy import people
 from regie.policy.cedar import Decision, policies_of, shipped
-from regie.policy.people import Asker, Kind, RunFacts, Steering
+from regie.policy.people import Asker, Kind, PlanFacts, Proof, RunFacts, Steering
 from regie.policy.request import Request
-from regie.store import approvals, audit, runs
+from regie.store import approvals, audit, authenticators, runs
 from regie.store.approvals import Approval
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
@@ -226,21 +229,48 @@ def may_start_by_form(release: Release, caller: Caller, tenant: str, workflow: s
     return _may_start(release, caller, release.tenant(tenant), release.definition(workflow), by_form=True)
 
 
-async def may_decide(tx: Transaction, caller: Caller, approval: Approval, decision: str) -> Decision:
-    """Whether somebody may say yes or no."""
+async def may_decide(
+    tx: Transaction,
+    caller: Caller,
+    approval: Approval,
+    decision: str,
+    catalogue: Catalogue,
+    *,
+    is_confirmed: bool = False,
+) -> Decision:
+    """Whether somebody may say yes or no.
+
+    Args:
+        catalogue: Says what the changes of the plan do to the world.
+        is_confirmed: They have signed this plan with their authenticator.
+    """
     release = await current_release(tx)
     workflows = await runs.workflows_of(tx, [approval.key])
-    facts = _around(approval, workflows[approval.key])
-    return policies_of(release).decide(people.decide(_asker(caller, release, facts), facts, decision))
+    facts = replace(_around(approval, workflows[approval.key]), plan=_plan_facts(approval.plan, catalogue))
+    proof = Proof(
+        is_confirmed=is_confirmed,
+        has_authenticator=bool(caller.address and await authenticators.of(tx, caller.address)),
+        is_local=caller.is_local,
+        mfa_age_s=None if caller.mfa_age_s is None else int(caller.mfa_age_s),
+    )
+    return policies_of(release).decide(people.decide(_asker(caller, release, facts), facts, decision, proof))
 
 
-async def require_decide(tx: Transaction, caller: Caller, approval: Approval, decision: str) -> Decision:
-    """Make sure of that.
+async def require_decide(
+    tx: Transaction,
+    caller: Caller,
+    approval: Approval,
+    decision: str,
+    catalogue: Catalogue,
+    *,
+    is_confirmed: bool = False,
+) -> Decision:
+    """Make sure of that; see `may_decide`.
 
     Raises:
         NotPermitted: The policies deny it.
     """
-    found = await may_decide(tx, caller, approval, decision)
+    found = await may_decide(tx, caller, approval, decision, catalogue, is_confirmed=is_confirmed)
     if not found.is_allowed:
         denied = found.denied("No policy allows this decision.")
         raise _not_permitted(caller, "decide", found, denied, approval.key)
@@ -287,6 +317,12 @@ def _not_permitted(caller: Caller, action: str, decision: Decision, denied: Deni
     return NotPermitted(denied, key, Fact(event=Event.REQUEST_DENIED, actor=caller.actor, detail=detail))
 
 
+def not_confirmed(caller: Caller, denied: Denied, reason: str, key: RunKey) -> NotPermitted:
+    """The same for a yes whose confirmation does not hold: the policies are not even asked."""
+    detail: dict[str, JsonValue] = {"action": "decide", "reason": reason}
+    return NotPermitted(denied, key, Fact(event=Event.REQUEST_DENIED, actor=caller.actor, detail=detail))
+
+
 def _asker(caller: Caller, release: Release, run: RunFacts) -> Asker:
     """The caller as policies know them where that run is."""
     place = (run.tenant, run.domain, run.workflow)
@@ -310,6 +346,17 @@ def _facts(row: RunRow, asked: frozenset[str], paused_by: str = "") -> RunFacts:
         program=row.started_by.id if row.started_by.type == "program" else "",
         asked=asked,
         paused_by=paused_by,
+    )
+
+
+def _plan_facts(plan: Sequence[PlannedStep], catalogue: Catalogue) -> PlanFacts:
+    """What a plan does. A change by something that this version does not know counts as the worst there is."""
+    effects = {need.name: need.effect for block in catalogue.values() for need in block.needs}
+    changes = [step.planned for step in plan if isinstance(step.planned, Change)]
+    return PlanFacts(
+        frozenset(str(effects.get(change.capability, Effect.DESTRUCTIVE)) for change in changes),
+        frozenset(change.capability for change in changes),
+        len(changes),
     )
 
 

@@ -66,6 +66,7 @@ class Agreed(Policed):
         plan_sha256: Digest of the plan that was shown, as the leaf of the decision has it.
         asked: Addresses of everybody asked so far.
         through: The chat that told of the decision; empty when it was made here.
+        assertion_sha256: Of what the approver has signed with an authenticator; empty when nothing was.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Agreed(Policed):
     by: str
     at: Moment | None
     through: str
+    assertion_sha256: str
 
 
 class Changed(Policed):
@@ -298,6 +300,7 @@ def _agreed(approval: Approval, leaves: Sequence[Leaf], faults: list[str]) -> Ag
         by=str(said.get("approver", "")),
         at=decided.at if decided is not None else None,
         through=str((fields.get("told") or {}).get("connection", "")),
+        assertion_sha256=str(fields.get("assertion_sha256", "")),
         **_policed(fields),
     )
 

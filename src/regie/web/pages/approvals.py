@@ -8,26 +8,28 @@ from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
-from fastapi.responses import RedirectResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regie.core.block import Catalogue
-from regie.core.errors import NotFound
+from regie.core.errors import InvalidInput, NotFound
 from regie.core.plan import Change, FieldChange, PlannedStep
-from regie.store import approvals, releases, runs
+from regie.store import approvals, authenticators, releases, runs
 from regie.store.approvals import Approval
 from regie.store.database import Transaction
 from regie.store.keys import Cursor
 from regie.web import approvals as api
+from regie.web import step_up
 from regie.web.caller import Caller
 from regie.web.means import Having
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
 from regie.web.pages.run_view import doing
-from regie.web.pages.visitor import Visiting, Visitor, form_of
-from regie.web.permitting import seen_approvals, sight_of
+from regie.web.pages.visitor import Nothing, Visiting, Visitor, form_of
+from regie.web.permitting import may_decide, seen_approvals, sight_of
 from regie.web.problems import Conflict
 from regie.web.seeing import approval_for, is_asked
+from regie.web.step_up import NotConfirmed
 
 PAGE = 50
 
@@ -45,6 +47,23 @@ class Said(BaseModel):
     decision: Literal["approved", "refused"]
     comment: str = Field(default="", max_length=2000)
     plan_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    signed: str = Field(default="", max_length=50_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What stands between whoever looks and a yes.
+
+    Attributes:
+        is_signed: It has to be signed with their authenticator.
+        why_not: They cannot say yes as things stand; empty when they can.
+    """
+
+    is_signed: bool = False
+    why_not: str = ""
+
+
+OPEN = Way()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +128,43 @@ async def decide(
 ) -> Response:
     """Say yes or no to the plan one has seen."""
     try:
-        decision = api.Decision(decision=said.decision, comment=said.comment, plan_sha256=said.plan_sha256)
-        await api.decide(means, visitor.caller, approval, decision)
-    except Conflict as error:
+        await api.decide(means, visitor.caller, approval, _decision(said))
+    except (Conflict, NotConfirmed) as error:
+        fault = " ".join(filter(None, (error.message, error.hint if isinstance(error, NotConfirmed) else "")))
         async with means.database.reading() as tx:
             found = await approval_for(tx, visitor.caller, approval)
-            return await _page(tx, visitor, found, means.catalogue, fault=error.message, typed=said.comment)
+            return await _page(tx, visitor, found, means.catalogue, fault=fault, typed=said.comment)
     return RedirectResponse(f"/approvals/{approval}", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/approvals/{approval}/challenge")
+async def ask(
+    means: Having, visitor: Visiting, approval: str, _: Annotated[Nothing, Depends(form_of(Nothing))]
+) -> Response:
+    """What the browser needs to have the plan signed with the visitor's authenticator."""
+    async with means.database.transaction() as tx:
+        found = await approval_for(tx, visitor.caller, approval)
+        asked = await step_up.ask_to_confirm(tx, means.ways_in.origin, visitor.caller, found)
+    return JSONResponse(asked)
+
+
+def _decision(said: Said) -> api.Decision:
+    try:
+        signed = step_up.Signed.model_validate_json(said.signed) if said.signed else None
+    except ValidationError:
+        raise InvalidInput("What the authenticator gave cannot be read.", hint=step_up.AGAIN) from None
+    return api.Decision(decision=said.decision, comment=said.comment, plan_sha256=said.plan_sha256, signed=signed)
+
+
+async def _way(tx: Transaction, caller: Caller, approval: Approval, catalogue: Catalogue) -> Way:
+    plain = await may_decide(tx, caller, approval, "approved", catalogue)
+    if plain.is_allowed:
+        return OPEN
+    has_one = bool(await authenticators.of(tx, caller.address))
+    if has_one and (await may_decide(tx, caller, approval, "approved", catalogue, is_confirmed=True)).is_allowed:
+        return Way(is_signed=True)
+    denied = plain.denied("No policy allows you to approve this.")
+    return Way(why_not=" ".join(filter(None, (denied.message, denied.hint))))
 
 
 async def _page(
@@ -127,6 +176,7 @@ async def _page(
     release = await releases.get(tx, row.release)
     tenant = release.tenants.get(row.key.tenant)
     targets, unchanged = grouped(approval.plan, catalogue)
+    standing = _standing(visitor.caller, approval)
     return page(
         "approval.html",
         visitor,
@@ -137,7 +187,8 @@ async def _page(
         tenant_title=tenant.title if tenant else row.key.tenant,
         targets=targets,
         unchanged=unchanged,
-        standing=_standing(visitor.caller, approval),
+        standing=standing,
+        way=await _way(tx, visitor.caller, approval, catalogue) if standing == "asked" else OPEN,
         fault=fault,
         typed=typed,
     )

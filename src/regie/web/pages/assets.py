@@ -1,6 +1,7 @@
-"""The files that a page loads: our style and icon, and the scripts that `make setup` installs with npm.
+"""The files that a page loads: our style, icon and script, and the scripts that `make setup` installs with npm.
 
-Without the scripts every page still works; only a live run has to be loaded again to show what is new.
+Without scripts every page still works; only a live run has to be loaded again to show what is new, and no authenticator
+can be asked.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ _HERE = Path(__file__).parent
 _INSTALLED = _HERE / "front_end" / "node_modules"
 _FILES: dict[str, tuple[Path, str]] = {
     "site.css": (_HERE / "assets" / "site.css", "text/css; charset=utf-8"),
+    "authenticator.js": (_HERE / "assets" / "authenticator.js", "text/javascript; charset=utf-8"),
     "icon.svg": (_HERE / "assets" / "icon.svg", "image/svg+xml"),
     "htmx.js": (_INSTALLED / "htmx.org" / "dist" / "htmx.min.js", "text/javascript; charset=utf-8"),
     "sse.js": (_INSTALLED / "htmx-ext-sse" / "dist" / "sse.min.js", "text/javascript; charset=utf-8"),

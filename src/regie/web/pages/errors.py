@@ -51,7 +51,7 @@ _ADVICE: dict[int, str] = {
 def is_page(scope: Scope) -> bool:
     """Whether an address is one of a page rather than of the API."""
     path: str = scope["path"]
-    return not (path in {"/health", "/metrics", "/v1"} or path.startswith("/v1/"))
+    return not (path in {"/health", "/metrics", "/v1"} or path.startswith(("/v1/", "/scim/")))
 
 
 def error_page(answer: Told, visitor: Visitor | None = None) -> Response:

@@ -17,7 +17,7 @@ from regie.store.accounts import LONGEST_PASSWORD
 from regie.web.means import Having, Means
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
-from regie.web.pages.visitor import BEFORE, COOKIE, csrf_of, find_visitor, form_of, give, take
+from regie.web.pages.visitor import BEFORE, COOKIE, Nothing, csrf_of, find_visitor, form_of, give, take
 from regie.web.pages.wording import length
 from regie.web.problems import Unidentified
 
@@ -35,12 +35,6 @@ class SignIn(BaseModel):
     address: str = Field(max_length=254)
     password: SecretStr = Field(max_length=LONGEST_PASSWORD)
     next: str = Field(default=HOME, max_length=_LONGEST_ADDRESS)
-
-
-class SignOut(BaseModel):
-    """Nothing more to say."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @router.api_route("/sign-in", methods=LOOKING)
@@ -85,7 +79,7 @@ async def sign_in(
 
 
 @router.post("/sign-out")
-async def sign_out(means: Having, request: Request, _: Annotated[SignOut, Depends(form_of(SignOut))]) -> Response:
+async def sign_out(means: Having, request: Request, _: Annotated[Nothing, Depends(form_of(Nothing))]) -> Response:
     """End the session."""
     async with means.database.transaction() as tx:
         await sessions.end(tx, request.cookies.get(COOKIE, ""))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from regie.core.errors import InvalidInput
 from regie.core.reach import Act
@@ -16,7 +16,7 @@ from regie.web import tokens as api
 from regie.web.means import Having, Means, current_release
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
-from regie.web.pages.visitor import Visiting, Visitor, form_of, read_form
+from regie.web.pages.visitor import Nothing, Visiting, Visitor, form_of, read_form
 from regie.web.problems import OutOfReach, faults_of
 
 ABOUT: dict[Act, str] = {
@@ -25,16 +25,11 @@ ABOUT: dict[Act, str] = {
     Act.START: "start runs",
     Act.STEER: "cancel, pause, resume and wake runs",
     Act.TELL: "tell events",
+    Act.PROVISION: "bring and remove people and groups (SCIM)",
 }
 MOST_FIELDS = 30
 
 router = APIRouter()
-
-
-class Revoke(BaseModel):
-    """Nothing more to say than which, and that is in the address."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @router.api_route("/tokens", methods=LOOKING)
@@ -69,7 +64,7 @@ async def make(means: Having, visitor: Visiting, request: Request) -> Response:
 
 @router.post("/tokens/{token}/revoke")
 async def revoke(
-    means: Having, visitor: Visiting, token: str, _: Annotated[Revoke, Depends(form_of(Revoke))]
+    means: Having, visitor: Visiting, token: str, _: Annotated[Nothing, Depends(form_of(Nothing))]
 ) -> Response:
     """Let a token count no more."""
     async with means.database.transaction() as tx:

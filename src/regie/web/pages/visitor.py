@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Depends, Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from regie.core.errors import Denied, InvalidInput
 from regie.core.reach import Act
@@ -28,6 +28,12 @@ CSRF_FIELD = "csrf"
 Form = TypeVar("Form", bound=BaseModel)
 
 
+class Nothing(BaseModel):
+    """A form that says nothing but that it was sent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 class SignInNeeded(Unidentified):
     """A page is for people who have signed in."""
 
@@ -38,6 +44,7 @@ class Visitor:
 
     Attributes:
         csrf: What each form of theirs carries.
+        age_s: Seconds since they signed in.
         left_s: Seconds until the session is over if no page is seen meanwhile.
     """
 
@@ -45,6 +52,7 @@ class Visitor:
     display_name: str
     token: str
     csrf: str
+    age_s: float
     left_s: float
 
     @property
@@ -72,7 +80,7 @@ async def find_visitor(means: Means, request: Request, *, is_seen: bool) -> Visi
     if is_seen and session.is_due:
         async with means.database.transaction() as tx:
             await sessions.see(tx, token)
-    return Visitor(caller, session.account.display_name, token, csrf_of(token), session.left_s)
+    return Visitor(caller, session.account.display_name, token, csrf_of(token), session.age_s, session.left_s)
 
 
 async def _visitor(means: Having, request: Request) -> Visitor:
