@@ -76,7 +76,7 @@ def _shorten(forgery: Forgery, key: SigningKey) -> None:
 
 
 def _fit_hashes(forgery: Forgery, key: SigningKey) -> None:
-    forgery.edit_leaf(GRANTED, "ingrid.larsen", "someone.other")
+    forgery.edit_leaf(GRANTED, '"decision":"approved"', '"decision":"refused"')
     forgery.rehash(forgery.leaves)
 
 
