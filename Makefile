@@ -6,6 +6,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Where the machine has certificates of its own, they count: a company's registry may be signed by a company.
 CERTIFICATES := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-certs)
+# Where Python may not keep what it has compiled, every process compiles all of Regie anew: three times the CPU of a start.
+unexport PYTHONDONTWRITEBYTECODE
 FRONT_END := src/regie/web/pages/front_end
 SCRIPTS := $(FRONT_END)/node_modules/.package-lock.json
 

@@ -24,11 +24,11 @@ import uvloop
 from rich.console import Console
 
 from regie.core.capabilities.tls import MOST_ENDPOINTS, Endpoint, Summary
+from regie.kit.reaching import Reach
 from regie.kit.tls.asking import Answers, GuardedFetch, Revocation
 from regie.kit.tls.certificates import parse_file
 from regie.kit.tls.handshake import MOST_HANDSHAKES, Client
 from regie.kit.tls.judging import summed_up
-from regie.kit.tls.reaching import Reach
 from regie.kit.tls.scanning import Bounds, Scanner
 from regie.kit.tls.trust import Roots
 

@@ -191,6 +191,22 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
         "Somebody asked for something that the policies deny; looking is not written down.",
         "`action`, `reason` (the policy's id, `no_policy_allows_it` or `policy_failed`), `policy`",
     ),
+    Event.RUN_EMPTIED: (
+        "The inputs and outputs of a run are taken away, since its domain keeps them no longer.",
+        "`closed_run`",
+    ),
+    Event.INPUTS_VIEWED: (
+        "Somebody looked at the inputs and outputs of a run whose domain holds personal or financial data.",
+        "`policy`, `closed_run` when it was over",
+    ),
+    Event.SUBJECT_ERASED: (
+        "Nobody can tell any more whom entries of this log mean by a commitment.",
+        "`subject`: the commitment",
+    ),
+    Event.DATA_KEY_ROTATED: (
+        "What is sealed for this tenant in this domain from here on is sealed under a new data key.",
+        "`data_key`: its version",
+    ),
     Event.LOG_KEY_ROTATED: (
         "The notary signs with a new key from here on; in the anchor log.",
         "`old_vkey`, `new_vkey`, `from_size`",

@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,8 @@ from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
 from regie.store.walls import Login
 from regie_sandbox.servers.process import NotInstalled
+
+from .databases import Databases
 
 T = TypeVar("T")
 TEMPLATE = "regie_template"
@@ -125,22 +126,22 @@ def login(postgres_dsn: str, address: str, database_url: str) -> str:
     return make_conninfo(address, dbname=name)
 
 
+@pytest.fixture(scope="session")
+def databases(postgres_dsn: str, database_template: str, database_logins: dict[str, str]) -> Databases:
+    """Where the tests get their databases from."""
+    return Databases(postgres_dsn, database_template)
+
+
 @pytest.fixture
 def database_url(
-    request: pytest.FixtureRequest,
-    postgres_server: PostgresServer,
-    postgres_dsn: str,
-    database_template: str,
-    database_logins: dict[str, str],
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, postgres_dsn: str, databases: Databases
 ) -> Iterator[str]:
     """Connection string of a fresh, migrated database, as its owner."""
-    name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(postgres_dsn, autocommit=True) as admin:
-        copy = sql.SQL("create database {} template {} owner regie")
-        admin.execute(copy.format(sql.Identifier(name), sql.Identifier(database_template)))
+        name = databases.give(admin)
         yield make_conninfo(postgres_server.ensure().dsn, dbname=name)
         left = _still_connected(admin, name)
-        admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+        databases.take_back(admin, name, is_left=bool(left))
     # Whoever finds it later, when memory is cleared, is another test.
     assert not left or request.node.get_closest_marker("crashing"), (
         f"The test left connections to its database open: {left}"

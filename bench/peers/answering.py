@@ -1,7 +1,7 @@
 """How a peer is spoken to: one JSON line each way. Runs in the peers' environment; only the standard library is here.
 
-`turn.py` starts `python -m bench.peers.on_NAME`, reads `{"ready": true}`, writes `{"single": SECONDS}` or
-`{"loaded": RUNS}`, and reads the figures.
+`turn.py` starts `python -m bench.peers.on_NAME`, reads `{"ready": true}`, writes `{"single": SECONDS}`,
+`{"loaded": RUNS}` or `{"moved": RUNS}`, and reads the figures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 AT_ONCE = 64
 """Runs under way while loaded: as many as Regie's worker has slots in `bench.engine`."""
@@ -29,6 +29,15 @@ class Peer(Protocol):
 
     async def run_one(self, number: int) -> float:
         """Start a run and wait until it is over; seconds from the start to its first step."""
+        ...
+
+
+@runtime_checkable
+class Mover(Protocol):
+    """One that can accept runs while nothing moves them."""
+
+    async def move(self, numbers: list[int]) -> float:
+        """Accept runs, and then have one worker move them: seconds from its start until the last one is over."""
         ...
 
 
@@ -50,7 +59,14 @@ async def _answer(opened: Callable[[], AbstractAsyncContextManager[Peer]], answe
 
 
 async def measured(peer: Peer, question: dict[str, Any], numbers: Iterator[int]) -> dict[str, Any]:
-    """Carry out what is asked: runs one after the other for some seconds, or so many with `AT_ONCE` under way."""
+    """Carry out what is asked: runs one after the other for some seconds, or so many with `AT_ONCE` under way.
+
+    Or so many that are there before a worker is, where the peer can do that; none else.
+    """
+    if "moved" in question:
+        if not isinstance(peer, Mover):
+            return {}
+        return {"runs_per_s": question["moved"] / await peer.move([next(numbers) for _ in range(question["moved"])])}
     began_s = time.monotonic()
     if "single" in question:
         delays = []

@@ -4,22 +4,88 @@ On a terminal people read it, so there the lines are plain text. Every line abou
 on a run says so with `about`, and what is logged meanwhile has it, whichever room logs it.
 
 A log outlives runs and is read by many, so it holds no values: of an exception its class and where it came up, never
-its message (which may quote a person or a row) and never local variables.
+its message (which may quote a person or a row) and never local variables. Should one get in all the same, the values of
+secrets that this process has seen are taken out where the bytes leave it, after everything that formats.
 """
 
 from __future__ import annotations
 
+import atexit
+import io
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from regie.core.scrubbing import Scrubber
+
 _FRAMES = 20
+LONGEST_LINE = 65_536
+"""Bytes that are held back for the end of a line."""
+
+_SCRUBBER = Scrubber()
+_TURN = threading.Lock()
+
+
+def hide(value: str) -> None:
+    """Have no line of this process say a value from now on: whoever gets hold of a secret calls it."""
+    with _TURN:
+        _SCRUBBER.add(value)
+
+
+def hidden(text: str) -> str:
+    """A text without the values that are hidden, for what leaves the process by another way than its log."""
+    with _TURN:
+        return _SCRUBBER.scrub(text.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
+
+
+class Sink(io.TextIOBase):
+    """Writes whole lines to a stream, without the values that are hidden: one could be written in parts.
+
+    Args:
+        stream: Of the process, such as its standard error.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._held = b""
+
+    def write(self, text: str) -> int:
+        """Take a text; what is no whole line yet waits for the rest of it."""
+        with _TURN:
+            self._held += text.encode("utf-8", "backslashreplace")
+            end = self._held.rfind(b"\n") + 1 or (len(self._held) if len(self._held) > LONGEST_LINE else 0)
+            self._pass_on(end)
+        return len(text)
+
+    def close(self) -> None:
+        """Pass on what waits; the stream stays open, it is the process's."""
+        with _TURN:
+            self._pass_on(len(self._held))
+
+    def flush(self) -> None:
+        """Pass whole lines on, which has been done: the rest of a line may be the rest of a secret."""
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether people read it."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Of the stream, for what writes past us."""
+        return self._stream.fileno()
+
+    def _pass_on(self, end: int) -> None:
+        whole, self._held = self._held[:end], self._held[end:]
+        if whole:
+            self._stream.write(_SCRUBBER.scrub(whole).decode("utf-8", "replace"))
+            self._stream.flush()
 
 
 class _Places(ExceptionDictTransformer):
@@ -76,7 +142,10 @@ def about(**names: str) -> Iterator[None]:
 
 
 def configure() -> None:
-    """Set up the log of this process."""
+    """Set up the log of this process. Whatever it writes to standard error from now on goes through the sink."""
+    if not isinstance(sys.stderr, Sink):
+        sys.stderr = Sink(sys.stderr)
+        atexit.register(sys.stderr.close)
     written: list[Processor] = (
         [_indented, structlog.dev.ConsoleRenderer()]
         if sys.stderr.isatty()
@@ -91,7 +160,7 @@ def configure() -> None:
             *written,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", sys.stderr)),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()

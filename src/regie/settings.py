@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     witness_every_s: float = Field(
         default=60.0, gt=0, le=86_400, description="Least seconds between two questions to witnesses."
     )
+    secrets: Path | None = Field(
+        default=None,
+        description="File that says which backend keeps whose secrets. Empty: HOME/secrets.yaml; without it the vault.",
+    )
     timestamp_url: str = Field(
         default="",
         pattern=r"^(https?://\S+)?$",
@@ -105,6 +109,11 @@ class Settings(BaseSettings):
         default="email", description="The claim that holds a person's e-mail address, as outside systems know it."
     )
     oidc_groups_claim: str = Field(default="groups", description="The claim that holds the names of a person's groups.")
+    oidc_reach: str = Field(
+        default="",
+        description="Networks in which the identity provider may be besides the public internet, separated by blanks, "
+        "such as 10.20.0.0/16. One whose issuer names this machine is reached there.",
+    )
     operator_group: str = Field(
         default="", description="The group at the identity provider whose members see and start everything."
     )
@@ -142,6 +151,11 @@ class Settings(BaseSettings):
     def vault_file(self) -> Path:
         """The encrypted file of secrets."""
         return self.home / "vault.sealed"
+
+    @property
+    def secrets_file(self) -> Path:
+        """Which backend keeps whose secrets, when there is such a file."""
+        return self.secrets or self.home / "secrets.yaml"
 
     @property
     def state_file(self) -> Path:
@@ -217,7 +231,26 @@ def read_private(file: Path) -> str:
         return ""
 
 
-def child_environment(**values: str) -> dict[str, str]:
-    """This process's environment with some `REGIE_` settings replaced: what a process of ours is started with."""
-    # The environment is read here and nowhere else.
+_SECRET = "REGIE_SECRET__"  # noqa: S105  the beginning of names
+"""How variables begin that hold secrets, for the gateway alone."""
+
+
+def secret_variable(name: str) -> str:
+    """The value of a secret in this process's environment; empty when there is none.
+
+    Args:
+        name: Of the variable, behind `REGIE_SECRET__`.
+    """
+    return os.environ.get(f"{_SECRET}{name}", "")  # noqa: TID251  the environment is read in this module alone
+
+
+def gateway_environment(**values: str) -> dict[str, str]:
+    """This process's environment with some `REGIE_` settings replaced: what a gateway is started with."""
+    # The environment is read in this module and nowhere else.
     return {**os.environ, **{f"REGIE_{name.upper()}": value for name, value in values.items()}}  # noqa: TID251
+
+
+def child_environment(**values: str) -> dict[str, str]:
+    """The same for a process of ours that is no gateway: without the variables that hold secrets."""
+    inherited = gateway_environment(**values).items()
+    return {name: value for name, value in inherited if not name.startswith(_SECRET)}

@@ -37,6 +37,7 @@ def test_peers_stand_beside_regie_and_a_missing_one_is_named() -> None:
         "kept_in": "the same PostgreSQL",
         "one_at_a_time": [20.0],
         "loaded": [50.0],
+        "moved": [45.0],
         "first_step_ms": {"number": 9, "p50": 4.0, "p95": 6.0, "most": 9.0},
     }
     ratio = {"median": 21.5, "least": 20.0, "most": 23.0}
@@ -46,7 +47,7 @@ def test_peers_stand_beside_regie_and_a_missing_one_is_named() -> None:
         "ratios": {"regie / dbos, loaded": ratio},
     }
     made = page({}, {}, peers)
-    assert "| DBOS (dbos 3.4.0) | the same PostgreSQL | 20 | 50 | 4 / 6 / 9 |" in made
+    assert "| DBOS (dbos 3.4.0) | the same PostgreSQL | 20 | 50 | 45 | 4 / 6 / 9 |" in made
     assert "| Regie, steps that reach nothing outside / DBOS, 64 at once | 21.5 | 20 | 23 |" in made
     assert "Prefect was left out" in made
 

@@ -35,6 +35,7 @@ from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.worker.performer import BlockPerformer
 from regie.workspace.loading import load_release
+from tests.counterparts.here import LOOPBACK
 from tests.gateway.conftest import alive
 from tests.gateway.stage import Run
 
@@ -91,6 +92,7 @@ class World:
                 "authority": {
                     "connector": "acme",
                     "domains": [DOMAIN],
+                    "reach": [LOOPBACK],
                     "settings": {"directory": self.directory, "trusted_authority": self.trust},
                     "secrets": {"account_key": f"secret://{DOMAIN}/acme-account"},
                 },

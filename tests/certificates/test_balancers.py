@@ -16,6 +16,7 @@ from tests.connectors.cloud import listen, theirs
 from tests.connectors.conftest import all_connectors
 from tests.counterparts.aws import REGION, aws
 from tests.counterparts.aws import Aws as Cloud
+from tests.counterparts.here import LOOPBACK
 
 from .stage import DOMAIN, TENANT, Stage, World, opened
 
@@ -38,6 +39,7 @@ async def stage(database: Database, tmp_path: Path, world: World) -> AsyncIterat
             name: {
                 "connector": connector,
                 "domains": [DOMAIN],
+                "reach": [LOOPBACK],
                 "settings": settings,
                 "secrets": {"secret_key": str(SECRET)},
             }

@@ -19,6 +19,7 @@ from regie_sandbox.servers.knot import KEY_NAME, Knot, knot
 from regie_sandbox.servers.pebble import pebble
 from tests.connectors.conftest import all_connectors
 from tests.counterparts.aws import aws
+from tests.counterparts.here import LOOPBACK
 from tests.gateway.conftest import alive
 
 from .conftest import Outside
@@ -55,7 +56,7 @@ def name_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Knot]:
 @pytest.fixture(scope="module")
 def at_knot(name_server: Knot) -> Zone:
     settings = {"primary": name_server.address, "zones": [name_server.zone], "key_name": KEY_NAME}
-    connection = {"connector": "dns", "settings": settings, "secrets": {"key": str(SECRET)}}
+    connection = {"connector": "dns", "reach": [LOOPBACK], "settings": settings, "secrets": {"key": str(SECRET)}}
     return Zone(name_server.zone, connection, name_server.secret, name_server.txt)
 
 
@@ -72,7 +73,12 @@ def at_route_53(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zone]:
             return {value["Value"].strip('"') for each in sets for value in each["ResourceRecords"]}
 
         settings = {"access_key": cloud.access_key, "endpoint": cloud.endpoint}
-        connection = {"connector": "route53", "settings": settings, "secrets": {"secret_key": str(SECRET)}}
+        connection = {
+            "connector": "route53",
+            "reach": [LOOPBACK],
+            "settings": settings,
+            "secrets": {"secret_key": str(SECRET)},
+        }
         yield Zone("example.test", connection, cloud.secret_key, texts)
 
 

@@ -13,6 +13,7 @@ from cryptography import x509
 from regie import connectors
 from regie.core.capabilities import certificate
 from regie.core.run import RunStatus
+from regie.gateway.backends.secrets import Secrets
 from regie.gateway.budgets import Budgets
 from regie.gateway.connections import Connections
 from regie.kit.connector import Read
@@ -76,7 +77,7 @@ async def test_the_window_of_a_certificate(stage: Stage, authority: Ari, *, is_k
     asked = certificate.RenewalQuery(authority_key=key.hex(), serial=stage.serial(), connection="authority")
     # No workflow asks yet, so no run would be granted it.
     connections = Connections(
-        stage.vault, connectors_in(connectors), Budgets(stage.database), stage.database, lambda _: authority
+        Secrets(stage.vault), connectors_in(connectors), Budgets(stage.database), stage.database, lambda _: authority
     )
     async with stage.database.reading() as tx:
         release = await releases.current(tx)

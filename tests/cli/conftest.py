@@ -27,3 +27,10 @@ async def stage(tmp_path: Path, database_url: str) -> AsyncIterator[Stage]:
         stage.keep_secrets()
         await stage.installation.load(database)
         yield stage
+
+
+@pytest.fixture
+async def answering(stage: Stage) -> AsyncIterator[None]:
+    """A web answers all the time."""
+    async with stage.answering():
+        yield

@@ -6,6 +6,8 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, LiteralString
@@ -22,9 +24,14 @@ from regie.core.tenant import SecretRef
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
 from regie.gateway.keeping import keep_secrets
+from regie.gateway_client import GatewayClient
+from regie.settings import read_or_make_token
 from regie.store import approvals, claims, commits, workers
 from regie.store.database import Database
 from regie.store.keys import RunKey
+from regie.web.app import make_web
+
+from ..web.listening import listening  # noqa: TID252  tests are no installed package, so there is no absolute name
 
 REGIE = str(Path(sys.executable).parent / "regie")
 WORKFLOW = "identity.offboard_employee"
@@ -86,6 +93,18 @@ class Stage:
     async def regie(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         url = self.installation.settings.database_url
         return await asyncio.to_thread(regie, self.home, *arguments, database_url=url, **more)
+
+    @asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """A web answers meanwhile: a command that finds none starts all of Regie for itself, which takes seconds."""
+        token = read_or_make_token(self.installation.settings.operator_token_file)
+        async with GatewayClient("http://127.0.0.1:9", "x") as gateway:
+            web = make_web(self.database, gateway, operator_token=token)
+            with self.installation.alone():
+                async with listening(web) as address:
+                    self.installation.write_state(web=address)
+                    yield
+                self.installation.forget_state()
 
     async def examine(self, *, is_online: bool = False) -> list[Finding]:
         return await doctor.examine(self.installation, is_online=is_online)

@@ -205,6 +205,17 @@ async def test_a_key_file_of_another_database(stage: Stage) -> None:
     assert "does not belong to this database" in (await stage.only()).message
 
 
+async def test_a_key_file_of_a_domain_that_is_lost(stage: Stage) -> None:
+    async with stage.database.transaction() as tx:
+        tx.sealer.seal(b"", tenant="acme", domain="identity", table="any", pk="")
+    file = stage.home / "keys" / "domain-identity.json"
+    file.rename(file.with_suffix(".away"))
+    only = await stage.only()
+    assert (only.check, only.level) == ("data keys", Level.PROBLEM)
+    assert str(file) in only.message
+    assert "backup" in only.remedy
+
+
 async def test_clocks_that_differ(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_runs, "machine_clock", lambda: datetime.now(tz=UTC) - timedelta(hours=1))  # noqa: TID251  a clock that is wrong
     only = await stage.only()

@@ -45,6 +45,7 @@ async def watching(stage: Stage) -> Stage:
     return stage
 
 
+@pytest.mark.usefixtures("answering")
 async def test_what_starts_as_time_goes_is_listed_before_any_worker_has_looked(watching: Stage) -> None:
     done = await watching.regie("schedules")
     assert done.returncode == 0, done.stderr

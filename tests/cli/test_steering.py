@@ -15,6 +15,7 @@ from .stage import Stage
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.usefixtures("answering")
 async def test_a_run_is_paused_woken_resumed_and_repeated_from_the_command_line(stage: Stage) -> None:
     key = await stage.start()
     paused = await stage.regie("pause", key.run, "--reason", "Wait for HR.")

@@ -25,6 +25,7 @@ END_SCREEN = b"\x1b[?1049l"
 PATIENCE_S = 60.0
 
 
+@pytest.mark.usefixtures("answering")
 async def test_one_look_for_programs(stage: Stage) -> None:
     await stage.start()
     done = await stage.regie("top", "--once", "--json")
@@ -43,6 +44,7 @@ def interrupt(process: subprocess.Popen[bytes], terminal: int) -> None:
 
 
 @pytest.mark.parametrize("leave", [press_q, interrupt])
+@pytest.mark.usefixtures("answering")
 async def test_it_leaves_the_terminal_as_it_was(
     stage: Stage, leave: Callable[[subprocess.Popen[bytes], int], None]
 ) -> None:

@@ -54,7 +54,7 @@ def access(cloud: Cloud, *, resolve: Resolve = _nothing, keys: Sequence[str] = (
     """A connection's way; with the test's account when no keys are given."""
     used = keys or (cloud.access_key, cloud.secret_key)
 
-    async def client_for(service: str) -> Any:
+    async def client_for(service: str, permissions: tuple[str, ...] = (), refused: Any = None) -> Any:
         return cloud.client_of(used, service)
 
     made = Asked(client_for, Calls("AWS"), resolve)

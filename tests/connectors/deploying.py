@@ -40,6 +40,7 @@ from regie.kit.network import Network
 from regie_sandbox.servers.authority import Authority, Issued
 from regie_sandbox.servers.haproxy import Haproxy
 from regie_sandbox.servers.nginx import Nginx
+from tests.counterparts.here import HERE
 
 from .conftest import all_connectors
 
@@ -48,6 +49,8 @@ TARGET = "shop"
 AUTHORITY = Authority()
 SHORT = timedelta(minutes=10)
 RENEWALS = 20
+RESTS_S = 0.02
+"""Between two connections of a client where a server is to stay as it is: what breaks it then, breaks it for long."""
 
 
 class Kept:
@@ -139,7 +142,7 @@ class Site:
         texts = {name: str(value) for name, value in effective.items()}
         calls = self.calls(manifest.title)
         return kind(
-            network=Network(calls),
+            network=Network(calls, HERE),
             calls=calls,
             resolve=self.kept.resolve,
             folders=[texts[name] for name in manifest.host.folders],
@@ -215,11 +218,16 @@ def executions() -> Iterator[subprocess.Popen[str]]:
 
 
 class Client(threading.Thread):
-    """Connects again and again, trusting one authority alone."""
+    """Connects again and again, trusting one authority alone.
 
-    def __init__(self, port: int, trust: str = AUTHORITY.pem) -> None:
+    Args:
+        rest_s: Between two connections. A server that is without a certificate for a moment is met without any rest.
+    """
+
+    def __init__(self, port: int, trust: str = AUTHORITY.pem, rest_s: float = 0.0) -> None:
         super().__init__(daemon=True)
         self._port = port
+        self._rest_s = rest_s
         self._context = ssl.create_default_context(cadata=trust)
         self._is_over = threading.Event()
         self.failures: list[str] = []
@@ -228,24 +236,28 @@ class Client(threading.Thread):
         self.handshakes = 0
 
     def run(self) -> None:
-        while not self._is_over.is_set():
-            try:
-                with (
-                    socket.create_connection(("127.0.0.1", self._port), timeout=5) as plain,
-                    self._context.wrap_socket(plain, server_hostname=NAME) as secure,
-                ):
-                    secure.sendall(b"GET / HTTP/1.1\r\nHost: shop.example.test\r\nConnection: close\r\n\r\n")
-                    answer = b"".join(iter(lambda: secure.recv(4096), b""))
-                    serial = secure.getpeercert() or {}
-            except OSError as error:
-                self.failures.append(f"{type(error).__name__}: {error}")
-                continue
-            if not answer.startswith(b"HTTP/1.1 200"):
-                self.failures.append(f"answer {answer[:80]!r}")
-            self.handshakes += 1
-            found = f"{int(str(serial['serialNumber']), 16):x}"
-            if found not in self.shown[-2:]:
-                self.shown.append(found)
+        self._connect()
+        while not self._is_over.wait(self._rest_s):
+            self._connect()
+
+    def _connect(self) -> None:
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", self._port), timeout=5) as plain,
+                self._context.wrap_socket(plain, server_hostname=NAME) as secure,
+            ):
+                secure.sendall(b"GET / HTTP/1.1\r\nHost: shop.example.test\r\nConnection: close\r\n\r\n")
+                answer = b"".join(iter(lambda: secure.recv(4096), b""))
+                serial = secure.getpeercert() or {}
+        except OSError as error:
+            self.failures.append(f"{type(error).__name__}: {error}")
+            return
+        if not answer.startswith(b"HTTP/1.1 200"):
+            self.failures.append(f"answer {answer[:80]!r}")
+        self.handshakes += 1
+        found = f"{int(str(serial['serialNumber']), 16):x}"
+        if found not in self.shown[-2:]:
+            self.shown.append(found)
 
     def stop(self) -> None:
         self._is_over.set()
@@ -253,9 +265,9 @@ class Client(threading.Thread):
 
 
 @contextmanager
-def clients(port: int, number: int = 2, trust: str = AUTHORITY.pem) -> Iterator[list[Client]]:
+def clients(port: int, number: int = 2, trust: str = AUTHORITY.pem, rest_s: float = RESTS_S) -> Iterator[list[Client]]:
     """Clients for as long as the block takes; not one of their handshakes may fail."""
-    made = [Client(port, trust) for _ in range(number)]
+    made = [Client(port, trust, rest_s) for _ in range(number)]
     for each in made:
         each.start()
     try:
@@ -303,7 +315,7 @@ class Deploying(ABC):
 
     async def test_renewals_in_a_row_lose_no_handshake(self, site: Site) -> None:
         serials = [(await site.found()).serial]
-        with clients(site.port) as connecting:
+        with clients(site.port, rest_s=0.0) as connecting:
             for _ in range(RENEWALS):
                 reference = site.issue()
                 state = await site.deploy(reference)

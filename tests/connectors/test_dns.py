@@ -19,6 +19,7 @@ from regie.kit.dns import Dns as Access
 from regie.kit.dns import Server
 from regie_sandbox.servers.knot import ALGORITHM, KEY_NAME, Knot, knot
 from regie_sandbox.servers.process import free_port
+from tests.counterparts.here import HERE
 
 from .conftest import all_connectors
 from .driving import MARKER, bring_about, planned, write_of
@@ -50,7 +51,7 @@ def connector(
         return dns.tsig.Key(key_name, secret, ALGORITHM)
 
     given: dict[str, JsonValue] = {"servers": list(servers), "zones": list(zones or ("example.test",))}
-    access = Access(Server("127.0.0.1", port), key, Calls("Knot"))
+    access = Access(Server("127.0.0.1", port), key, Calls("Knot"), HERE)
     return Dns(access, all_connectors()["dns"].manifest.effective(given))
 
 

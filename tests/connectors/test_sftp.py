@@ -27,6 +27,7 @@ from regie.kit.network import Network
 from regie_sandbox.servers.authority import Issued
 from regie_sandbox.servers.process import free_port
 from tests.counterparts.disk import disk
+from tests.counterparts.here import HERE
 from tests.counterparts.sshd import Sshd, new_key, sshd
 
 from .cloud import AUTHORITY, Shelf
@@ -97,15 +98,15 @@ class Site:
         effective = manifest.effective({**known, **settings})
         assert manifest.faults({**known, **settings}, {"ssh_key"}) == []
 
-        async def key() -> SecretText:
+        async def key(refused: SecretText | None = None) -> SecretText:
             return SecretText(private_key or self.server.private_key)
 
         where = [str(effective[name]) for name in ("address", "user", "host_key")]
-        ssh = self.opened.setdefault((*where, private_key), Ssh(SshPlace(*where), key))
+        ssh = self.opened.setdefault((*where, private_key), Ssh(SshPlace(*where), key, HERE))
         calls = calls or Calls(manifest.title)
         host = SshHost(
             ssh,
-            network=Network(calls),
+            network=Network(calls, HERE),
             calls=calls,
             resolve=self.shelf.resolve,
             folders=[str(effective["folder"])],
@@ -408,7 +409,7 @@ async def test_a_disk_that_is_full_leaves_the_former_in_place(site: Site) -> Non
 
 
 async def test_a_host_that_is_not_there(site: Site) -> None:
-    with pytest.raises(Unavailable, match="does not let us sign in"):
+    with pytest.raises(Unavailable, match="nobody listens there"):
         await site.deploy(site.issue(), address=f"127.0.0.1:{free_port()}")
 
 

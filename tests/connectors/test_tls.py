@@ -23,13 +23,14 @@ from regie.kit.connector import Read
 from regie.kit.keys import Material
 from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
+from regie.kit.reaching import Reach
 from regie.kit.tls.certificates import parse
 from regie.kit.tls.handshake import Client, Limits
 from regie.kit.tls.looking import Tls
-from regie.kit.tls.reaching import Reach
 from regie.kit.tls.scanning import Bounds, Scanner
 from regie.kit.tls.trust import Roots
 from regie_sandbox.authority import BORN, Wanted, issue
+from tests.counterparts.here import HERE
 from tests.counterparts.tls import context, serving
 
 NOW = BORN + timedelta(days=100)
@@ -55,7 +56,9 @@ class Guarded(LocalHost):
 def access(folder: Path, bounds: Bounds | None = None) -> Tls:
     calls = Calls("TLS servers")
     client = Client(Reach([ip_network("127.0.0.0/8")]), Limits(connect_s=1, handshake_s=1))
-    host = Guarded(network=Network(calls), calls=calls, resolve=nothing_is_written, folders=[str(folder)], commands={})
+    host = Guarded(
+        network=Network(calls, HERE), calls=calls, resolve=nothing_is_written, folders=[str(folder)], commands={}
+    )
     return Tls(Scanner(client, Roots([parse(ROOT.der)]), lambda: NOW, None), calls, host, bounds)
 
 

@@ -20,6 +20,7 @@ from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
 from regie_sandbox.servers.authority import Authority
 from regie_sandbox.servers.nginx import Nginx, nginx
+from tests.counterparts.here import HERE
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +39,7 @@ def write(folder: Path, capability: str) -> Write[Any, Any]:
         raise AssertionError
 
     calls = Calls("nginx")
-    host = LocalHost(network=Network(calls), calls=calls, resolve=resolve, folders=[str(folder)], commands={})
+    host = LocalHost(network=Network(calls, HERE), calls=calls, resolve=resolve, folders=[str(folder)], commands={})
     found = Webroot(host, {"folder": str(folder)}).implementation(capability)
     assert isinstance(found, Write)
     return found

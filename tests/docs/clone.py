@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +24,8 @@ POLL_S = 0.1
 STANDING_ADDRESS = "http://127.0.0.1:8321"
 """Where the pages say that Regie answers. Here it takes a free port, since tests run side by side."""
 TYPED = "a value that somebody types\n"
+REGIE = ".venv/bin/regie "
+TYPIST = Path(__file__).with_name("typist.py")
 READY_SETUP = ("make", "make READY= SCRIPTS=")
 """The environment is that of the tests: `make` must not set it up anew for the copy."""
 
@@ -40,20 +43,26 @@ class Clone:
             shutil.copy2(ROOT / name, self.root / name)
         (self.root / ".venv").symlink_to(ROOT / ".venv")
         self._up: subprocess.Popen[bytes] | None = None
+        self._typist: subprocess.Popen[bytes] | None = None
 
     def write(self, path: str, text: str) -> None:
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
 
-    def run(self, command: Command) -> None:
-        """Type a command and compare what comes of it with the page."""
+    def run(self, command: Command, *, by_typist: bool = False) -> None:
+        """Type a command and compare what comes of it with the page.
+
+        Args:
+            by_typist: `regie` is not started but forked, see `typist.py`.
+        """
         if command.text.partition("#")[0].split()[1:3] == ["up", "--demo"]:
             self.start()
             return
         text = self._filled_in(command.text)
+        typed = text.replace(REGIE, f"{self._typists()} ") if by_typist and REGIE in text else text
         done = subprocess.run(
-            ["/bin/bash", "-c", text],
+            ["/bin/bash", "-c", typed],
             cwd=self.root,
             env=self._environment(),
             input=TYPED,
@@ -88,7 +97,7 @@ class Clone:
     def load(self) -> None:
         """Load the workspace as it is, if the installation runs; else the next start does."""
         if self._up is not None:
-            self.run(Command(0, ".venv/bin/regie release load"))
+            self.run(Command(0, ".venv/bin/regie release load"), by_typist=True)
 
     def stop(self) -> None:
         """Stop the installation, if it runs."""
@@ -101,8 +110,27 @@ class Clone:
     def close(self) -> None:
         """Take everything away."""
         self.stop()
+        if self._typist is not None:
+            self._typist.kill()
+            self._typist.wait()
         PostgresServer(self.root / ".regie" / "postgres").remove()
         shutil.rmtree(self.root)
+
+    def _typists(self) -> str:
+        """What to type for `regie`, once somebody waits for it."""
+        address = self.root / "typist.sock"
+        python = f"{sys.executable} -ISE"
+        if self._typist is None:
+            arguments = (sys.executable, str(TYPIST), "serve", str(address))
+            self._typist = subprocess.Popen(
+                arguments, cwd=self.root, env=self._environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
+            deadline_s = time.monotonic() + PATIENCE_S
+            while not address.exists():
+                assert self._typist.poll() is None
+                assert time.monotonic() < deadline_s
+                time.sleep(POLL_S)
+        return f"{python} {TYPIST} type {address}"
 
     def ask(self, path: str) -> Any:
         """What the API answers to the operator."""

@@ -22,7 +22,8 @@ from .reading import ROOT, Fence, fences, name_of, pages
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 HEADING = re.compile(r"^#+ (?P<text>.+)$", re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-SETTING = re.compile(r"\bREGIE_[A-Z_]*[A-Z]\b")
+SETTING = re.compile(r"\bREGIE_(?!SECRET__)[A-Z_]*[A-Z]\b")
+"""REGIE_SECRET__... are secrets of tenants."""
 DOMAIN = read_record((SHIPPED / "identity" / "domain.yaml").read_text(), "domain.yaml", Domain)
 SETTINGS = {name: each.default for name, each in DOMAIN.settings.items()} | {"answers_within": "8h"}
 """Those of the shipped domain, and those of the domain that CONTRIBUTING.md invents."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from regie.core.run import RunStatus
 from regie.engine.committing import LANES, GroupCommit, Waiting
@@ -40,8 +41,8 @@ class Gated(GroupCommit):
             waiting.settle(Committed(waiting.claim, 0, NOW))
 
 
-async def test_who_comes_when_every_lane_has_just_ended_is_not_left_waiting() -> None:
-    database = Database("host=127.0.0.1 port=9", Sealer({1: bytes(32)}, 1))
+async def test_who_comes_when_every_lane_has_just_ended_is_not_left_waiting(tmp_path: Path) -> None:
+    database = Database("host=127.0.0.1 port=9", Sealer.from_file(tmp_path / "sealing.json"))
     group = Gated(database)
 
     async def twice() -> None:

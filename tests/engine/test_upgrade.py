@@ -57,6 +57,16 @@ def one_step_more(definition: dict[str, Any]) -> None:
     definition["steps"].append({**definition["steps"][-1], "id": "new", "place": "new"})
 
 
+class SealerOfBefore(Sealer):
+    """Seals everything under the installation's own key, as versions did that had no data keys."""
+
+    def seal(self, plain: bytes, *, tenant: str, domain: str, table: str, pk: str) -> bytes:
+        return self._own.seal(plain, f"{tenant}|{domain}|{table}|{pk}".encode())
+
+    def at(self, dsn: str) -> Sealer:
+        return SealerOfBefore(self._own, self._encryption, super().at(dsn).data_keys)
+
+
 WORKFLOW = "things.approve"
 FIRST = changed(RELEASE, WORKFLOW, without_reminders)
 NEXT = changed(FIRST, WORKFLOW, one_step_more)
@@ -78,6 +88,13 @@ async def put(database: Database, release: Release) -> None:
         assert await releases.put(tx, release, by=OPERATOR)
 
 
+async def sealed_by_key(database: Database) -> dict[int, int]:
+    """How many states are sealed under which key: 0 for a data key, else a key of the file."""
+    async with database.reading() as tx:
+        rows = await tx.rows("select get_byte(state, 0) as id, count(*) as n from regie.run group by 1")
+    return {row["id"]: row["n"] for row in rows}
+
+
 async def until_count(database: Database, **wanted: int) -> None:
     """Wait until so many runs have each status."""
     async with asyncio.timeout(WITHIN_S):
@@ -93,14 +110,15 @@ async def test_an_upgrade_with_a_thousand_approvals_waiting_loses_none(
     database: Database, database_url: str, sealer: Sealer
 ) -> None:
     await put(database, FIRST)
-    old, people = PostgresStage(database), PostgresStage(database)
+    people = PostgresStage(database)
 
     async def decide(key: RunKey, by: str = EVA, decision: Literal["approved", "refused"] = "approved") -> None:
         async with people.database.transaction() as tx:
             await approvals.decide(tx, key, approvals.approval_id(key, "approval"), person=by, decision=decision)
 
-    async with Database(database_url, sealer) as newer:
-        new = PostgresStage(newer)
+    before = SealerOfBefore(sealer._own, sealer._encryption)
+    async with Database(database_url, before) as older, Database(database_url, sealer) as newer:
+        old, new = PostgresStage(older), PostgresStage(newer)
         async with at_work(old.worker(name="old", slots=64)) as stop_old:
             keys = list(await asyncio.gather(*(old.start("approve") for _ in range(WAITING))))
             await until_count(database, waiting=WAITING)
@@ -112,6 +130,7 @@ async def test_an_upgrade_with_a_thousand_approvals_waiting_loses_none(
             assert await migrate(database_url, [*shipped(), LATER]) == [LATER.name]
             await deciding
             await until_count(database, waiting=WAITING - 100, done=100)
+            assert await sealed_by_key(database) == {1: WAITING}
             stop_old.set()
         silent, refused, approved = rest[:SILENT], rest[SILENT : SILENT * 2], rest[SILENT * 2 :]
         async with at_work(new.worker(name="new", slots=64)):
@@ -129,6 +148,7 @@ async def test_an_upgrade_with_a_thousand_approvals_waiting_loses_none(
             last = await new.start("approve")
             await new.until(last, lambda state: state.status is RunStatus.WAITING)
         ended = {key: await new.engine.state(key) for key in keys}
+        assert await sealed_by_key(database) == {1: 100, 0: WAITING - 100 + 1}
         async with newer.reading() as tx:
             for key in keys:
                 assert await audit.verify(tx, key) == []

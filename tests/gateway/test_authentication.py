@@ -16,7 +16,7 @@ from regie.kit.session import LONGEST_WAIT_S
 CANARY = "canary-7f3a9c55e1"
 
 
-async def secret() -> SecretText:
+async def secret(refused: SecretText | None = None) -> SecretText:
     return SecretText(CANARY)
 
 
@@ -181,3 +181,65 @@ async def test_a_token_that_was_given_out_is_sent_as_it_is() -> None:
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer), auth=Bearer(secret)) as client:
         await client.get("https://api.example.com/x")
     assert seen == [f"Bearer {CANARY}"]  # nothing can be renewed, so it is not tried again
+
+
+class Rotating:
+    """A secret of which the gateway remembers an old value."""
+
+    def __init__(self, remembered: str, newest: str) -> None:
+        self.remembered = remembered
+        self.newest = newest
+        self.anew = 0
+
+    async def __call__(self, refused: SecretText | None = None) -> SecretText:
+        if refused is not None:
+            self.anew += 1
+            self.remembered = self.newest
+        return SecretText(self.remembered)
+
+
+@pytest.mark.parametrize("kind", [Bearer, lambda secret: Basic("bot", secret)])
+@pytest.mark.parametrize(("newest", "status", "requests"), [("new", 200, 2), ("old", 401, 1), ("wrong", 401, 2)])
+async def test_after_a_401_a_newer_secret_is_tried_once(
+    kind: Callable[[Rotating], httpx2.Auth], newest: str, status: int, requests: int
+) -> None:
+    shown: list[str] = []
+    good = {"Bearer new", "Basic " + base64.b64encode(b"bot:new").decode()}
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        shown.append(request.headers["Authorization"])
+        return httpx2.Response(200 if shown[-1] in good and request.content == b"body" else 401)
+
+    secret = Rotating("old", newest)
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(handle), auth=kind(secret)) as client:
+        answer = await client.post("https://api.example.com/", content=b"body")
+
+    assert answer.status_code == status
+    assert len(shown) == requests
+    assert secret.anew == 1
+
+
+@pytest.mark.parametrize("status", [400, 401])
+async def test_a_token_endpoint_is_shown_a_newer_secret_once(status: int) -> None:
+    forms: list[str] = []
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path != "/token":
+            return httpx2.Response(200)
+        forms.append(parse_qs(request.content.decode())["client_secret"][0])
+        if forms[-1] != "new":
+            return httpx2.Response(status, json={"error": "invalid_client"})
+        return httpx2.Response(200, json={"access_token": "t", "expires_in": 3600})
+
+    transport = httpx2.MockTransport(handle)
+    auth = ClientCredentials(
+        token_url="https://login.example.com/token",
+        client_id="app",
+        secret=Rotating("old", "new"),
+        scope="all",
+        transport=transport,
+    )
+    async with httpx2.AsyncClient(transport=transport, auth=auth) as client:
+        assert (await client.get("https://api.example.com/users")).is_success
+
+    assert forms == ["old", "new"]

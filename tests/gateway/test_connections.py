@@ -10,11 +10,13 @@ import pytest
 from regie import connectors
 from regie.core.errors import Denied
 from regie.core.tenant import Connection
+from regie.gateway.backends.secrets import Secrets
 from regie.gateway.budgets import Budgets
 from regie.gateway.connections import Connections
 from regie.gateway.keeping import missing_secrets
 from regie.gateway.vault import VaultFile
 from regie.kit.discovery import connectors_in
+from regie.settings import Settings
 from regie.store.database import Database
 
 from .stage import release_of
@@ -35,7 +37,7 @@ TWO = release_of({"one": folder("/srv/one", "identity"), "other": folder("/srv/o
 @pytest.fixture
 async def connections(database: Database, tmp_path: Path) -> AsyncIterator[Connections]:
     vault = VaultFile.create(tmp_path / "vault")
-    made = Connections(vault, connectors_in(connectors), Budgets(database), database)
+    made = Connections(Secrets(vault), connectors_in(connectors), Budgets(database), database)
     yield made
     await made.aclose()
 
@@ -67,4 +69,4 @@ def test_a_secret_that_is_made_when_it_is_needed_does_not_lack(tmp_path: Path) -
             "secrets": {"account_key": "secret://identity/acme-account"},
         }
     )
-    assert missing_secrets(tmp_path / "vault", release_of({"authority": authority})) == []
+    assert missing_secrets(Settings(home=tmp_path), release_of({"authority": authority})) == []

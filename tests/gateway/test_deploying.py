@@ -30,6 +30,7 @@ from regie.store.database import Database
 from regie_sandbox.servers.haproxy import Haproxy, haproxy
 from regie_sandbox.servers.nginx import Nginx, nginx
 from tests.connectors.deploying import NAME, TARGET, clients
+from tests.counterparts.here import LOOPBACK
 from tests.counterparts.sshd import sshd
 
 from .conftest import REREADS_S, client_of, pauser
@@ -69,6 +70,7 @@ def connection(connector: str, port: int, **settings: JsonValue) -> Connection:
         domains=("identity",),
         settings={"targets": {TARGET: {"server_name": NAME, "address": f"127.0.0.1:{port}"}}, **settings},
         secrets={"ssh_key": SSH_KEY} if over_ssh else {},
+        reach=(LOOPBACK,),
     )
 
 

@@ -23,6 +23,7 @@ from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
 from regie_sandbox.servers.process import free_port
 from tests.counterparts.disk import disk
+from tests.counterparts.here import HERE
 from tests.counterparts.sshd import Sshd, new_key, sshd
 
 pytestmark = pytest.mark.slow
@@ -51,19 +52,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 def way(server: Sshd, **other: str) -> Ssh:
-    async def private_key() -> SecretText:
+    async def private_key(refused: SecretText | None = None) -> SecretText:
         return SecretText(other.get("private_key", server.private_key))
 
     place = SshPlace(
         other.get("address", server.address), other.get("user", server.user), other.get("host_key", server.host_key)
     )
-    return Ssh(place, private_key)
+    return Ssh(place, private_key, HERE)
 
 
 def rules(folder: Path, **commands: list[str]) -> dict[str, Any]:
     calls = Calls("Web server")
     return {
-        "network": Network(calls),
+        "network": Network(calls, HERE),
         "calls": calls,
         "resolve": resolve,
         "folders": [str(folder)],

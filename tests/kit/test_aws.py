@@ -38,10 +38,15 @@ async def resolve(material: Material) -> bytes:
 
 
 def access(endpoint: str, access_key: str, secret_key: str, filled_by: Resolve = resolve) -> Aws:
-    async def client_for(service: str) -> Any:
+    made: dict[str, Any] = {}
+
+    async def client_for(service: str, permissions: tuple[str, ...] = (), refused: Any = None) -> Any:
+        if service in made:
+            return made[service]
         session = boto3.Session(access_key, secret_key, region_name=REGION)
         config = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=1)
-        return session.client(service, endpoint_url=endpoint, config=config)
+        made[service] = session.client(service, endpoint_url=endpoint, config=config)
+        return made[service]
 
     return Aws(client_for, Calls("AWS"), filled_by, ("acm:Something",))
 

@@ -14,6 +14,7 @@ from regie.kit.access import Calls
 from regie.kit.dns import Dns, Server
 from regie_sandbox.servers.knot import ALGORITHM, KEY_NAME, Knot, knot
 from regie_sandbox.servers.process import free_port
+from tests.counterparts.here import HERE
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,7 @@ def access(port: int, name: str, secret: str) -> Dns:
     async def key() -> dns.tsig.Key | None:
         return dns.tsig.Key(name, secret, ALGORITHM) if name else None
 
-    return Dns(Server("127.0.0.1", port), key, Calls("Knot"), ("zone:update",))
+    return Dns(Server("127.0.0.1", port), key, Calls("Knot"), HERE, ("zone:update",))
 
 
 def ours(server: Knot) -> Dns:

@@ -13,6 +13,7 @@ from regie.kit.host import LARGEST_FILE
 from regie.kit.keys import Material, Part
 from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
+from tests.counterparts.here import HERE
 
 
 async def resolve(material: Material) -> bytes:
@@ -21,7 +22,9 @@ async def resolve(material: Material) -> bytes:
 
 def host(folder: Path, **commands: list[str]) -> LocalHost:
     calls = Calls("Web server")
-    return LocalHost(network=Network(calls), calls=calls, resolve=resolve, folders=[str(folder)], commands=commands)
+    return LocalHost(
+        network=Network(calls, HERE), calls=calls, resolve=resolve, folders=[str(folder)], commands=commands
+    )
 
 
 def listed(folder: Path) -> list[str]:

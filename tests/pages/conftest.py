@@ -1,17 +1,13 @@
-"""The stage of the web, seen in a browser that keeps cookies; and a web that really listens."""
+"""The stage of the web, seen in a browser that keeps cookies."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx2
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from regie.core.release import Release
@@ -90,17 +86,3 @@ async def stage(
         await releases.put(tx, release, by=OPERATOR)
     await stage.add_people()
     return stage
-
-
-@asynccontextmanager
-async def listening(app: FastAPI, port: int = 0) -> AsyncIterator[str]:
-    """The address of an app that listens on this machine: streams cannot be read through a transport in memory."""
-    with socket.create_server(("127.0.0.1", port)) as sock:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
-        serving = asyncio.create_task(server.serve(sockets=[sock]))
-        try:
-            yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-        finally:
-            app.state.means.stopping.set()
-            server.should_exit = True
-            await serving

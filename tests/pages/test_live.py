@@ -17,7 +17,8 @@ from regie.store.sealer import Sealer
 from regie.web.pages import runs as run_pages
 from regie.web.pages.live import Watching
 
-from .conftest import Browser, listening
+from ..web.listening import listening  # noqa: TID252  tests are no installed package
+from .conftest import Browser
 from .stage import ANA, OLGA, PASSWORD, SAM, Stage
 
 pytestmark = pytest.mark.slow

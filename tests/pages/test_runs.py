@@ -9,10 +9,10 @@ import uuid
 import pytest
 from fastapi import FastAPI
 
-from regie.core.audit import Actor
+from regie.core.audit import Actor, Event
 from regie.core.children import child_id
 from regie.core.run import ChildState, Parent, RunState, RunStatus, StepState, StepStatus
-from regie.store import run_lists, runs, workers
+from regie.store import audit, run_lists, runs, workers
 from regie.store.commits import Kin, StepCommit
 from regie.store.keys import RunKey
 from regie.store.runs import NewRun
@@ -167,7 +167,7 @@ async def test_a_broken_chain_is_said(stage: Stage, browser: Browser) -> None:
     assert "chain whole" not in shown
 
 
-async def test_values_are_not_shown_unless_an_operator_asks(stage: Stage, browser: Browser) -> None:
+async def test_values_are_shown_to_who_has_the_right_and_asks(stage: Stage, browser: Browser) -> None:
     key = await stage.start(by=Actor(type="person", id=RIK))
     await stage.ask(key, ANA)
     async with stage.database.transaction() as tx:
@@ -186,12 +186,35 @@ async def test_values_are_not_shown_unless_an_operator_asks(stage: Stage, browse
         assert "text, 19 characters" in shown
         assert "zoe.unal" not in shown
         assert "secret" not in shown
+        assert "/values" not in shown
+        assert (await browser.open(f"/runs/{key.run}/values")).status_code == 403
     await browser.sign_in(OLGA)
     shown = (await browser.open(f"/runs/{key.run}")).text
-    assert "zoe.unal@example.com" in shown
+    assert "z•••@example.com" in shown
+    assert "zoe.unal" not in shown
     assert "secret" not in shown
     whole = (await browser.open(f"/runs/{key.run}/values")).text
     assert "has a &lt;b&gt;secret&lt;/b&gt;" in whole
+    assert "is in the audit log" in whole
+    async with stage.database.reading() as tx:
+        leaves = [leaf for leaf in await audit.read(tx, key) if leaf.event.noun in {"inputs", "request"}]
+        assert await audit.verify(tx, key) == []
+    assert [(leaf.event, leaf.fields["actor"]) for leaf in leaves] == [
+        (Event.REQUEST_DENIED, {"type": "person", "id": ANA}),
+        (Event.REQUEST_DENIED, {"type": "person", "id": RIK}),
+        (Event.INPUTS_VIEWED, {"type": "person", "id": OLGA}),
+    ]
+
+
+async def test_values_that_were_taken_away(stage: Stage, browser: Browser) -> None:
+    key = await stage.start(by=Actor(type="person", id=RIK))
+    async with stage.database.transaction() as tx:
+        await tx.change("update regie.run set emptied_at = clock_timestamp() where id = %(id)s", {"id": key.run})
+    await browser.sign_in(OLGA)
+    shown = (await browser.open(f"/runs/{key.run}")).text
+    assert "Taken away on" in shown
+    assert "/values" not in shown
+    assert "were taken away" in (await browser.open(f"/runs/{key.run}/values")).text
 
 
 async def test_a_page_of_many_runs_is_quick(stage: Stage, browser: Browser) -> None:

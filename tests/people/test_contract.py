@@ -29,7 +29,7 @@ from regie.store.database import Database
 from regie.store.sealer import Sealer
 from regie.web.app import make_web
 
-from ..pages.conftest import listening  # noqa: TID252  as elsewhere in tests
+from ..web.listening import listening  # noqa: TID252  as elsewhere in tests
 from ..web.stage import (  # noqa: TID252  as elsewhere in tests
     ANA,
     AS_OPERATOR,

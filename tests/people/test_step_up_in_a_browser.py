@@ -11,8 +11,8 @@ from regie.store.database import Database
 from regie.web.app import make_web
 from regie.web.identify import WaysIn
 
-from ..pages.conftest import listening  # noqa: TID252  as elsewhere in tests
 from ..pages.test_browser import CHROMIUM, FLAGS, PHONE, fits, require_chromium  # noqa: TID252  same
+from ..web.listening import listening  # noqa: TID252  as elsewhere in tests
 from ..web.stage import (  # noqa: TID252  same
     ANA,
     OPERATOR,

@@ -143,6 +143,7 @@ def about_a_run(draw: random.Random) -> Drawn:
             lambda: people.see_approval(asker, run),
             looks or asked or (bool(me) and is_(me, run.requester)),
         ),
+        "view_inputs": (lambda: people.view_inputs(asker, run, "personal"), is_operator(asker)),
         "decide": (
             lambda: people.decide(asker, run, said, proof),
             asked and not is_(me, run.requester) and (said == "refused" or not risky or is_sure(proof)),

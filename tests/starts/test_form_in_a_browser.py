@@ -7,8 +7,8 @@ from playwright.async_api import async_playwright, expect
 
 from regie.web.app import make_web
 
-from ..pages.conftest import listening  # noqa: TID252  tests are no installed package, so there is no absolute name
 from ..pages.test_browser import CHROMIUM, FLAGS, PHONE, fits, require_chromium  # noqa: TID252  same
+from ..web.listening import listening  # noqa: TID252  tests are no installed package, so there is no absolute name
 from ..web.stage import LOCAL, OLGA, PASSWORD, SAM, TOKEN, FakeGateway  # noqa: TID252  same
 from .stage import WAYS, Starts
 

@@ -119,8 +119,10 @@ async def test_a_commit_without_an_answer_is_unknown_and_can_be_settled(
 
 @pytest.mark.parametrize("cut", ["before", "after"])
 async def test_a_start_without_an_answer_is_repeated_safely(
-    database_url: str, sealer: Sealer, make_new: MakeNew, tmp_path: Path, cut: str
+    *, database_url: str, sealer: Sealer, start: Start, make_new: MakeNew, tmp_path: Path, cut: str
 ) -> None:
+    # The first run of a tenant in a domain makes their data key, which is not what is looked at here.
+    await start()
     new = make_new(trigger="hook:1")
     async with fragile(database_url, sealer, tmp_path) as (database, line):
         line.cut = cut

@@ -72,6 +72,39 @@ def make(home: Path, service_root: Path) -> Iterator[MakeServer]:
         server.remove()
 
 
+@pytest.fixture(scope="module")
+def standing_home(open_folder: Path) -> Path:
+    return open_folder / "standing" / "postgres"
+
+
+@pytest.fixture(scope="module")
+def standing(standing_home: Path, open_folder: Path) -> Iterator[PostgresServer]:
+    """A server for tests that only look."""
+    # With programs of its own: a test damages those of the others.
+    server = PostgresServer(standing_home, service_root=open_folder / "standing" / "service")
+    server.ensure()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="module")
+def pristine(open_folder: Path) -> Iterator[Path]:
+    """A prepared database that no server runs on, to be copied."""
+    made = open_folder / "pristine" / "postgres"
+    server = PostgresServer(made, service_root=open_folder / "service")
+    server.ensure()
+    server.stop()
+    yield made
+    server.remove()
+
+
+@pytest.fixture
+def prepared(pristine: Path, home: Path) -> None:
+    """There is a database in `home`: for tests of what comes after its preparation, which takes a second."""
+    home.parent.mkdir()
+    subprocess.run(["/bin/cp", "-a", pristine, home], check=True)
+
+
 def until(true: Callable[[], object], *, within_s: float = 30.0) -> None:
     deadline = time.monotonic() + within_s
     while not true():
@@ -135,8 +168,8 @@ def test_first_start_then_a_quick_second_one(make: MakeServer, home: Path) -> No
     assert ask(address.dsn, "select current_user || '@' || current_database()") == "regie@regie"
 
 
-def test_settings_of_a_new_database(make: MakeServer) -> None:
-    dsn = make().ensure().dsn
+def test_settings_of_a_new_database(standing: PostgresServer) -> None:
+    dsn = standing.ensure().dsn
     expected = {
         "fsync": "on",
         "data_checksums": "on",
@@ -152,33 +185,34 @@ def test_settings_of_a_new_database(make: MakeServer) -> None:
     assert ask(dsn, "select datcollate || ' ' || datctype from pg_database where datname = %s", "regie") == "C C"
 
 
-def test_the_application_role_makes_schemas_and_roles_but_is_no_superuser(make: MakeServer) -> None:
-    server = make()
-    with psycopg.connect(server.ensure().dsn) as connection:
+def test_the_application_role_makes_schemas_and_roles_but_is_no_superuser(standing: PostgresServer) -> None:
+    with psycopg.connect(standing.ensure().dsn) as connection:
         connection.execute("create role audit_owner nologin")
         connection.execute("create schema audit")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select pg_read_file('/etc/passwd')")
-    assert ask(server.admin_dsn(), "select string_agg(rolname, ' ') from pg_roles where rolsuper") == "postgres"
+    assert ask(standing.admin_dsn(), "select string_agg(rolname, ' ') from pg_roles where rolsuper") == "postgres"
 
 
-def test_only_the_password_opens_it_and_it_is_shown_to_nobody(make: MakeServer, home: Path) -> None:
-    address = make().ensure()
+def test_only_the_password_opens_it_and_it_is_shown_to_nobody(standing: PostgresServer, standing_home: Path) -> None:
+    address = standing.ensure()
     secret = psycopg.conninfo.conninfo_to_dict(address.dsn)["password"]
     assert isinstance(secret, str)
     assert secret not in repr(address)
-    assert stat.S_IMODE((home / "passwords.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((standing_home / "passwords.json").stat().st_mode) == 0o600
     for wrong in ("", "wrong"):
         with pytest.raises(psycopg.OperationalError):
             psycopg.connect(address.dsn, password=wrong)
-    place = place_of(home)
+    place = place_of(standing_home)
     readable = [place.start_log, *place.log.iterdir(), *place.config.iterdir()]
     assert all(secret not in path.read_text() for path in readable)
 
 
-def test_the_server_never_runs_as_root_and_its_folders_are_private(make: MakeServer, home: Path) -> None:
-    make().ensure()
-    place = place_of(home)
+def test_the_server_never_runs_as_root_and_its_folders_are_private(
+    standing: PostgresServer, standing_home: Path
+) -> None:
+    standing.ensure()
+    place = place_of(standing_home)
     server_pid = int((place.data / "postmaster.pid").read_text().split()[0])
     for pid in processes_in(place.data):
         try:
@@ -194,6 +228,7 @@ def test_the_server_never_runs_as_root_and_its_folders_are_private(make: MakeSer
         assert (folder.stat().st_uid, stat.S_IMODE(folder.stat().st_mode)) == (owner, 0o700)
 
 
+@pytest.mark.usefixtures("prepared")
 def test_nothing_listens_on_the_network(make: MakeServer, home: Path) -> None:
     server = make()
     server.ensure()
@@ -243,6 +278,7 @@ def test_two_processes_at_once_get_one_server_that_outlives_them(
     assert os.getsid(running) != os.getsid(0)
 
 
+@pytest.mark.usefixtures("prepared")
 def test_a_killed_server_comes_back_with_what_was_committed(make: MakeServer, home: Path) -> None:
     server = make()
     for value in range(3):
@@ -255,6 +291,7 @@ def test_a_killed_server_comes_back_with_what_was_committed(make: MakeServer, ho
     assert facts(server) == [0, 1, 2, 3]
 
 
+@pytest.mark.usefixtures("prepared")
 def test_process_numbers_given_to_other_programs_do_not_stop_a_start(make: MakeServer, home: Path) -> None:
     server = make()
     put(server, 1)
@@ -273,6 +310,7 @@ def test_process_numbers_given_to_other_programs_do_not_stop_a_start(make: MakeS
         stranger.kill()
 
 
+@pytest.mark.usefixtures("prepared")
 def test_children_of_a_killed_server_that_work_on_do_not_block_the_next_start(make: MakeServer, home: Path) -> None:
     server = make()
     put(server, 1)
@@ -286,6 +324,7 @@ def test_children_of_a_killed_server_that_work_on_do_not_block_the_next_start(ma
     assert child not in processes_in(place.data)
 
 
+@pytest.mark.usefixtures("prepared")
 def test_an_immediate_stop_is_recovered_from(make: MakeServer) -> None:
     server = make()
     put(server, 1)
@@ -294,6 +333,7 @@ def test_an_immediate_stop_is_recovered_from(make: MakeServer) -> None:
     assert facts(server) == [1]
 
 
+@pytest.mark.usefixtures("prepared")
 def test_a_clean_stop_leaves_no_process_and_closes_open_sessions(make: MakeServer, home: Path) -> None:
     server = make()
     address = server.ensure()
@@ -370,6 +410,7 @@ def test_a_socket_folder_taken_by_somebody_else_is_refused(make: MakeServer, hom
         taken.rmdir()
 
 
+@pytest.mark.usefixtures("prepared")
 def test_a_moved_clone_keeps_its_database(make: MakeServer, home: Path) -> None:
     server = make()
     put(server, 1)
@@ -379,6 +420,7 @@ def test_a_moved_clone_keeps_its_database(make: MakeServer, home: Path) -> None:
     assert facts(make(moved / home.name)) == [1]
 
 
+@pytest.mark.usefixtures("prepared")
 def test_a_data_folder_of_another_version_is_named(make: MakeServer, home: Path) -> None:
     server = make()
     put(server, 1)
@@ -391,6 +433,7 @@ def test_a_data_folder_of_another_version_is_named(make: MakeServer, home: Path)
     assert facts(server) == [1]
 
 
+@pytest.mark.usefixtures("prepared")
 def test_a_failed_start_shows_what_the_server_said(make: MakeServer) -> None:
     server = make()
     server.ensure()
@@ -403,6 +446,7 @@ def test_a_failed_start_shows_what_the_server_said(make: MakeServer) -> None:
     assert not server.is_running()
 
 
+@pytest.mark.usefixtures("prepared")
 def test_lost_passwords_are_explained(make: MakeServer, home: Path) -> None:
     server = make()
     server.ensure()
@@ -411,6 +455,7 @@ def test_lost_passwords_are_explained(make: MakeServer, home: Path) -> None:
         server.ensure()
 
 
+@pytest.mark.usefixtures("prepared")
 def test_logged_errors_hold_no_rows_and_no_statements(make: MakeServer, home: Path) -> None:
     server = make()
     with psycopg.connect(server.ensure().dsn) as connection:

@@ -27,7 +27,7 @@ from regie.notary.keys import KeyFile
 from regie.notary.sequencing import Sequencer
 from regie.notary.timestamping import TimestampAuthority
 from regie.notary.witnessing import Witnesses, WitnessPolicy
-from regie.store import audit, logs, walls
+from regie.store import audit, logs, subjects, walls
 from regie.store.attesting import Kind, Party
 from regie.store.audit import Chain
 from regie.store.database import Database
@@ -70,8 +70,16 @@ class Ground:
             await sequencer.step()
             await witnesses.ask()
 
-    async def export(self, path: Path, since: datetime | None = None, until: datetime | None = None) -> bundle.Exported:
-        return await export(self.database, policy_of(self.folder).lines, path, since, until)
+    async def sign(self) -> None:
+        """Have the notary take in what was written, and the witness follow."""
+        async with standing(self.database, self.url, self.folder) as (sequencer, witnesses):
+            await sequencer.step()
+            await witnesses.ask()
+
+    async def export(
+        self, path: Path, since: datetime | None = None, until: datetime | None = None, *, with_people: bool = False
+    ) -> bundle.Exported:
+        return await export(self.database, policy_of(self.folder).lines, path, since, until, with_people=with_people)
 
 
 def facts(number: int) -> list[Fact]:
@@ -98,9 +106,11 @@ async def write_run(database: Database, number: int) -> None:
     """All leaves of a run, a minute after those of the one before."""
     key = RunKey("acme", "identity", str(UUID(int=number + 1)))
     at = BEGAN + timedelta(minutes=number)
-    _, entries = audit.link(Chain(key, key.run, f"ITSM-{number}", 0, b"", at), facts(number))
-    async with database.transaction() as tx, audit.written_with(tx, audit.addressed([(key, entries)]), at):
-        pass
+    async with database.transaction() as tx:
+        told = await subjects.committed(tx, key.tenant, key.domain, facts(number))
+        _, entries = audit.link(Chain(key, key.run, f"ITSM-{number}", 0, b"", at), told)
+        async with audit.written_with(tx, audit.addressed([(key, entries)]), at):
+            pass
 
 
 @dataclass(frozen=True)
@@ -228,13 +238,21 @@ def policy_of(folder: Path) -> WitnessPolicy:
 
 
 async def export(
-    database: Database, lines: Sequence[str], path: Path, since: datetime | None = None, until: datetime | None = None
+    database: Database,
+    lines: Sequence[str],
+    path: Path,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    *,
+    with_people: bool = False,
 ) -> bundle.Exported:
     """Write a bundle."""
     async with database.reading() as tx:
         log = await logs.find(tx, "acme", "identity")
         with bundle.sink(path) as into:
-            return await bundle.export(tx, log, into, since=since, until=until, witness_lines=lines)
+            return await bundle.export(
+                tx, log, into, since=since, until=until, witness_lines=lines, with_people=with_people
+            )
 
 
 def copy_database(admin: psycopg.Connection[tuple[str, ...]], source: str, name: str) -> None:

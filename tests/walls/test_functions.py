@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -50,7 +50,7 @@ from regie.store.runs import NewRun
 from regie.store.sealer import SealBroken, Sealer
 from regie.store.steps import StepRow
 
-from .town import RELEASE, Place, places_in, settle
+from .town import PLACES, RELEASE, Place, places_in, settle
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +91,7 @@ OF_A_ROW = {
     "events.cause_of",
     "events.set_aside",
     "inbox.opened",
+    "key_rotation.check",
     "runs.opened_state",
 }
 """Functions that are given a row which somebody else has read; they find none themselves."""
@@ -108,6 +109,7 @@ OF_ALL = {
     "liveness.asleep",
     "liveness.unfinished_domains",
     "finding.runs_with",
+    "key_rotation.list_keys",
     "logs.list_logs",
     "logs.cosignatures",
     "logs.newest_cosigned",
@@ -279,6 +281,7 @@ class Asking:
             Sequence[AwaitEvent]: [AwaitEvent(place=mark, event="contract.sign")],
             Sequence[NewRecord]: [NewRecord(key=mark, state="s", value={})],
             Mapping[str, Any]: {},
+            Iterable[bytes]: [mark.encode()],
         }
         return values[hint]
 
@@ -345,8 +348,12 @@ def keyed(owner: psycopg.Connection[Any]) -> list[str]:
 async def sealer(town_url: str, tmp_path_factory: pytest.TempPathFactory) -> Sealer:
     """The key of the town, whose rows are all made without it. The owner is the first to use it, as `regie up` is."""
     made = Sealer.from_file(tmp_path_factory.mktemp("keys") / "sealing.json")
-    async with opened(town_url, made):
-        return made
+    with psycopg.connect(town_url) as owner:
+        owner.execute("delete from regie.data_key")
+    async with opened(town_url, made) as database, database.transaction() as tx:
+        for place in PLACES:
+            tx.sealer.seal(b"", tenant=place.tenant, domain=place.domain, table="any", pk="")
+    return made
 
 
 @contextlib.asynccontextmanager

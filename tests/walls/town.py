@@ -56,6 +56,7 @@ _GIVEN: dict[str, Any] = {
     "approval.decided_by": None,
     "approval.decided_at": None,
     "effect.state": "intended",
+    "subject.erased_at": None,
     "poll.failures": 0,
     "poll.failing_since": None,
     "quota.start_runs": None,

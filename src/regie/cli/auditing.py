@@ -82,13 +82,16 @@ def export(
     domain: Domain = "",
     since: Annotated[datetime | None, typer.Option("--from", help="Only what was written from then on, UTC.")] = None,
     until: Annotated[datetime | None, typer.Option("--to", help="Only what was written before then, UTC.")] = None,
+    with_people: Annotated[
+        bool, typer.Option("--with-people", help="Say who the people are, but for erased ones.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a bundle of one log that an auditor can check without us.
 
     VERIFY.md in it says how. It holds the hashes of the whole log, and the entries of the time that was asked for.
     """
-    done = asyncio.run(_export(path, tenant, domain, _utc(since), _utc(until)))
+    done = asyncio.run(_export(path, (tenant, domain), _utc(since), _utc(until), with_people=with_people))
     if as_json:
         print_json(
             {
@@ -189,13 +192,17 @@ async def _database() -> AsyncIterator[Database]:
         yield database
 
 
-async def _export(path: Path, tenant: str, domain: str, since: datetime | None, until: datetime | None) -> Exported:
+async def _export(
+    path: Path, of: tuple[str, str], since: datetime | None, until: datetime | None, *, with_people: bool
+) -> Exported:
     lines = WitnessPolicy.read(Settings().witnesses).lines
 
     async def ask(tx: Transaction) -> Exported:
-        log = await logs.find(tx, tenant, domain)
+        log = await logs.find(tx, *of)
         with bundle.sink(path) as into:
-            return await bundle.export(tx, log, into, since=since, until=until, witness_lines=lines)
+            return await bundle.export(
+                tx, log, into, since=since, until=until, witness_lines=lines, with_people=with_people
+            )
 
     return await _reading(ask)
 

@@ -10,7 +10,8 @@ from regie.cli.installation import Installation
 from regie.core.errors import DefinitionError, InvalidInput, NotFound, RegieError
 from regie.core.release import Release
 from regie.core.release_changes import changes_between
-from regie.gateway.keeping import missing_secrets
+from regie.gateway.backends.configuration import VAULT
+from regie.gateway.keeping import missing_secrets, referred_secrets
 from regie.gateway_client import GatewayClient
 from regie.settings import Settings, read_or_make_token
 
@@ -46,9 +47,14 @@ def loaded(release: Release, current: Release | None) -> Finding:
 
 
 def secrets(settings: Settings, release: Release) -> Iterator[Finding]:
-    """Whether every secret that a connection refers to is in the vault."""
+    """Whether every secret that a connection refers to and the vault should have is there."""
     try:
-        missing = missing_secrets(settings.vault_file, release)
+        missing = missing_secrets(settings, release)
+        others = {each.place for each in referred_secrets(settings, release)} - {VAULT}
+    except DefinitionError as error:
+        for fault in error.faults:
+            yield problem("secrets", str(fault), "Correct it; the gateway does not start with it.")
+        return
     except RegieError as error:
         yield problem("secrets", error.message, error.hint or "")
         return
@@ -57,7 +63,9 @@ def secrets(settings: Settings, release: Release) -> Iterator[Finding]:
         yield problem("secrets", message, f"regie secret put --tenant {each.tenant} {each.reference}")
     if not missing:
         count = sum(len(link.secrets) for tenant in release.tenants.values() for link in tenant.connections.values())
-        yield ok("secrets", f"All {count} are in the vault.")
+        yield ok("secrets", f"All {count} are in the vault.") if not others else ok("secrets", "The vault lacks none.")
+    if others:
+        yield info("secrets", f"Others are kept in {', '.join(sorted(others))}.", "regie secret check looks there, too")
 
 
 async def connections(installation: Installation, release: Release) -> list[Finding]:

@@ -9,12 +9,24 @@ from regie.cli.findings import Finding, info, ok, problem, warning
 from regie.cli.installation import Installation
 from regie.core.errors import RegieError
 from regie.core.release import Release
-from regie.store import attesting, checkup, liveness, logs, polls, quotas, rate_budgets, releases, schedules, workers
+from regie.store import (
+    attesting,
+    checkup,
+    key_rotation,
+    liveness,
+    logs,
+    polls,
+    quotas,
+    rate_budgets,
+    releases,
+    schedules,
+    workers,
+)
 from regie.store.attesting import Kind
 from regie.store.checkup import OddApproval, WaitingRun
 from regie.store.database import Database, Transaction
 from regie.store.liveness import Sleeper
-from regie.store.sealer import Sealer
+from regie.store.sealer import SealBroken, Sealer
 from regie.store.start_rates import rate_in_words
 
 CLOCKS_APART_S = 5.0
@@ -75,7 +87,7 @@ async def inside(installation: Installation, dsn: str) -> tuple[Release | None, 
             current = await releases.current(tx) if await releases.history(tx, limit=1) else None
             is_running = bool(installation.read_state())
             at_work = await _workers(tx, current, is_running=is_running)
-            at_work += [*await _notary(tx), *await _attesters(tx)]
+            at_work += [*await _notary(tx), *await _attesters(tx), *await _data_keys(tx)]
             of_runs = [*await _runs(tx), *await _quotas(tx), *await _approvals(tx), *await _starts(tx)]
             return current, [*at_work, *of_runs]
     except RegieError as error:
@@ -113,6 +125,18 @@ async def _notary(tx: Transaction) -> list[Finding]:
     message = f"{count} entries wait to be signed, the oldest for {oldest_s:.0f} s."
     remedy = "regie up; else logs/notary.log says what keeps it from signing."
     return [(problem if oldest_s > ALARM_AFTER_S else warning)("notary", message, remedy)]
+
+
+async def _data_keys(tx: Transaction) -> list[Finding]:
+    """Whether the key file of each domain is there and opens its data keys."""
+    found = {key.domain: key for key in await key_rotation.list_keys(tx)}
+    findings = []
+    for key in found.values():
+        try:
+            await key_rotation.check(tx, key)
+        except SealBroken as error:
+            findings.append(problem("data keys", error.message, error.hint or ""))
+    return findings or [ok("data keys", f"Those of {len(found)} domains open.")]
 
 
 async def _attesters(tx: Transaction) -> list[Finding]:

@@ -145,7 +145,7 @@ class Installation:
             "traces_url": settings.traces_url,
         }
         at_gateway = {"database_url": gateway_dsn, "gateway_port": str(gateway_port), "crash_at": settings.crash_at}
-        gateway = Process("gateway", "regie.gateway", logs, environment={**common, **at_gateway})
+        gateway = Process("gateway", "regie.gateway", logs, environment={**common, **at_gateway}, with_secrets=True)
         at_web = {
             "database_url": web_dsn,
             "port": str(settings.port or free_port()),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from regie.core.errors import RegieError, Unavailable
 from regie.ending import ended
-from regie.settings import child_environment
+from regie.settings import child_environment, gateway_environment
 
 READY_WITHIN_S = 60.0
 """Longest a process may take until it says it is ready."""
@@ -42,6 +42,7 @@ class Process:
         name: Also the name of its log file.
         module: What `python -m` runs.
         environment: `REGIE_` settings it gets.
+        with_secrets: Whether it gets variables that hold secrets, too.
         ready: What it said when it became ready; empty until then.
         starts: How often it has become ready.
     """
@@ -51,6 +52,7 @@ class Process:
     logs: Path
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    with_secrets: bool = False
     ready: dict[str, str] = field(default_factory=dict)
     starts: int = 0
     child: asyncio.subprocess.Process | None = None
@@ -68,13 +70,14 @@ class Process:
         """
         self.logs.mkdir(parents=True, exist_ok=True)
         self.ready = {}
+        surroundings = gateway_environment if self.with_secrets else child_environment
         with self.log_file.open("ab") as log:
             self.child = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 self.module,
                 *self.arguments,
-                env=child_environment(**self.environment),
+                env=surroundings(**self.environment),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -44,6 +44,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "account": (DOING, "accounts", "program"),
         "token": (DOING, "tokens", "program"),
         "secret": (DOING, "secrets", "program"),
+        "keys": (DOING, "keys", "program"),
+        "subject": (DOING, "subjects", "program"),
         "prove": (DOING, "proving", "program"),
     }
 )

@@ -24,6 +24,9 @@ LEAF_LIMIT = 65_535
 SAFE_INTEGER = 2**53 - 1
 """Largest integer that every JSON reader keeps exact (RFC 7493, 2.2)."""
 
+PERSON = "person:"
+"""What a person is called in a leaf begins so: a commitment follows, never an address. See `subject`."""
+
 _WHERE = ("tenant", "domain", "corr", "ticket", "run", "run_prev")
 _KEY = re.compile(r"^[a-z][a-z0-9_]*$")
 
@@ -63,6 +66,10 @@ class Event(StrEnum):
     RUN_SET_ASIDE = "run:set_aside"
     """Nobody can go on with the run as it is stored: a person must mend it."""
     RUN_CLOSED = "run:closed"
+    RUN_EMPTIED = "run:emptied"
+    """Its inputs and outputs are no longer kept."""
+    INPUTS_VIEWED = "inputs:viewed"
+    """Somebody looked at the inputs and outputs of a run whose domain holds personal or financial data."""
     EVENT_RECEIVED = "event:received"
     EVENT_REPEATED = "event:repeated"
     EVENT_PUBLISHED = "event:published"
@@ -87,6 +94,10 @@ class Event(StrEnum):
     CAPABILITY_DENIED = "capability:denied"
     REQUEST_DENIED = "request:denied"
     """Somebody asked for something that the policies deny them."""
+    SUBJECT_ERASED = "subject:erased"
+    """Nobody can tell any more whom leaves of this log mean by a commitment."""
+    DATA_KEY_ROTATED = "data_key:rotated"
+    """What is sealed for this tenant in this domain from here on is sealed under a new key."""
     LOG_KEY_ROTATED = "log_key:rotated"
     """The notary signs with a new key from here on; the old one has signed this."""
 
@@ -153,6 +164,8 @@ def encode_leaf(fact: Fact, place: Place) -> bytes:
     Raises:
         AuditBroken: The fact does not fit the profile or the size.
     """
+    if fact.actor.type == "person" and not fact.actor.id.startswith(PERSON):
+        raise AuditBroken("a leaf names a person by a commitment only")
     fields: dict[str, JsonValue] = {
         "v": 1,
         "event": fact.event.value,

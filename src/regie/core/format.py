@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from regie.core.errors import Unavailable
 
-FORMAT = 2
-"""What this version writes. It reads this one and every earlier one; a field that was not there has its default."""
+FORMAT = 3
+"""What this version writes; 3 is sealed under data keys, and domains say how long values are kept.
+
+It reads this one and every earlier one; a field that was not there has its default.
+"""
 
 
 def require_readable(what: str, written: int) -> None:

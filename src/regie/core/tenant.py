@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+)
 
+from regie.core.classification import Classification, handling
 from regie.core.durations import parse_duration
 from regie.core.moments import read_zone
 
@@ -14,13 +24,31 @@ Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}$")]
 Address = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$")]
 
 _REFERENCE = re.compile(
-    r"^secret://(?P<domain>[a-z][a-z0-9_-]*)/(?P<name>[a-z][a-z0-9_-]*)(?:#(?P<field>[a-z0-9_]+))?$"
+    r"^secret://(?P<domain>[a-z][a-z0-9_-]*)/(?P<name>[a-z][a-z0-9_-]*)"
+    r"(?:#(?P<field>[A-Za-z0-9_][A-Za-z0-9_.-]*))?(?:@(?P<version>[A-Za-z0-9][A-Za-z0-9._-]{0,63}))?\Z"
 )
 
 
 def _known_zone(name: str) -> str:
     read_zone(name)
     return name
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        raise ValueError("write a network, such as 10.20.0.0/16 or 2001:db8::/32") from None
+
+
+NetworkText = Annotated[str, AfterValidator(_network)]
+"""A network of addresses."""
+
+
+def _length_or_nothing(text: str) -> str:
+    if text:
+        parse_duration(text)
+    return text
 
 
 class Written(BaseModel):
@@ -30,13 +58,19 @@ class Written(BaseModel):
 
 
 class SecretRef(BaseModel):
-    """The address of a secret, `secret://domain/name[#field]`. The value exists only inside the gateway."""
+    """The address of a secret, `secret://domain/name[#field][@version]`. The value exists only inside the gateway.
+
+    Attributes:
+        version: As the place that keeps it names versions; empty for the current one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     domain: str
     name: str
     field: str = ""
+    # Left out where it is not said, so that releases from before there were versions keep their digest.
+    version: str = Field(default="", exclude_if=lambda version: not version)
 
     @classmethod
     def parse(cls, text: object) -> object:
@@ -49,11 +83,13 @@ class SecretRef(BaseModel):
             return text
         found = _REFERENCE.match(text)
         if not found:
-            raise ValueError("write secret://domain/name or secret://domain/name#field, never the secret itself")
-        return cls(domain=found["domain"], name=found["name"], field=found["field"] or "")
+            raise ValueError("write secret://domain/name[#field][@version], never the secret itself")
+        named = {name: value or "" for name, value in found.groupdict().items()}
+        return cls(**named)
 
     def __str__(self) -> str:
-        return f"secret://{self.domain}/{self.name}" + (f"#{self.field}" if self.field else "")
+        field = f"#{self.field}" if self.field else ""
+        return f"secret://{self.domain}/{self.name}{field}" + (f"@{self.version}" if self.version else "")
 
 
 WrittenSecretRef = Annotated[SecretRef, BeforeValidator(SecretRef.parse)]
@@ -67,6 +103,7 @@ class Connection(Written):
         domains: The domains that may use it.
         settings: What the connector's manifest asks for, such as a site address.
         secrets: The secrets the manifest asks for, by the manifest's names.
+        reach: Networks that it may reach besides the public internet, such as `10.20.0.0/16`.
         limits: How much the vendor allows here where that is not what the manifest says, by the manifest's buckets.
     """
 
@@ -75,6 +112,8 @@ class Connection(Written):
     settings: dict[str, JsonValue] = {}
     secrets: dict[str, WrittenSecretRef] = {}
     limits: dict[str, Annotated[int, Field(ge=1)]] = {}
+    # Left out where there are none, so that releases from before there were any keep their digest.
+    reach: tuple[NetworkText, ...] = Field(default=(), exclude_if=lambda networks: not networks)
 
 
 class GroupRole(Written):
@@ -213,6 +252,9 @@ class Domain(Written):
 
     Attributes:
         quota: How much of it may run.
+        classification: How sensitive its data are; what follows from it is in `classification`.
+        keep_values: How long inputs and outputs of its runs are kept after their end, such as `30d`; as its class says
+            when it is empty.
         priority: Of its calls to vendors: a lower one leaves a reserve of each rate budget to the higher ones.
         records: The kinds of records that people may look at.
     """
@@ -220,11 +262,17 @@ class Domain(Written):
     domain: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,38}$")]
     title: str
     owner: str
-    classification: Literal["public", "internal", "confidential", "personal", "financial"]
+    classification: Classification
+    keep_values: Annotated[str, AfterValidator(_length_or_nothing)] = ""
     settings: dict[str, Setting] = {}
     quota: Quota = Quota()
     priority: Priority = "normal"
     records: dict[str, RecordKind] = {}
+
+    @property
+    def values_kept_s(self) -> int:
+        """Seconds for which inputs and outputs of its runs are kept after their end."""
+        return int(parse_duration(self.keep_values)) if self.keep_values else handling(self.classification).kept_s
 
     def settings_of(self, tenant: Tenant) -> dict[str, JsonValue]:
         """The domain's settings with the tenant's values in place of the defaults."""

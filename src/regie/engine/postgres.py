@@ -92,6 +92,11 @@ class PostgresEngine:
         row = await runs.get(tx, request.key)
         if row is None:
             raise InvalidInput(f"There is no run {request.key.run}.")
+        if row.emptied_at is not None:
+            raise InvalidInput(
+                "What this run was given and what its steps gave is no longer kept, so it cannot be repeated.",
+                hint="Start a new run.",
+            )
         before = RunState.model_validate_json(await runs.state_of(tx, row.key))
         was = await releases.get(tx, row.release)
         current = await releases.current_at(tx)

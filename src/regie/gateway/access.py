@@ -25,11 +25,13 @@ from regie.core.errors import AuthFailed, Denied, InvalidInput
 from regie.core.tenant import Connection, SecretRef
 from regie.gateway.acme_account import AccountKey, AcmeAccount, new_account_key
 from regie.gateway.authentication import Basic, Bearer, ClientCredentials, Secret
-from regie.gateway.aws_credentials import AwsClients, AwsPlace
+from regie.gateway.aws_credentials import Acting, AwsClients, AwsPlace
+from regie.gateway.backends.secrets import Secrets
+from regie.gateway.guarding import Guarded
 from regie.gateway.keyring import Keyring
 from regie.gateway.observing import Observed, ObservedCalls
 from regie.gateway.ssh import Ssh, SshHost, SshPlace
-from regie.gateway.vault import SecretBackend, SecretText
+from regie.gateway.vault import SecretText
 from regie.kit import manifest as declared
 from regie.kit.access import Access, Calls
 from regie.kit.aws import Aws
@@ -40,11 +42,11 @@ from regie.kit.host import Host
 from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
 from regie.kit.rates import Pace
+from regie.kit.reaching import Reach
 from regie.kit.session import Session
 from regie.kit.tls.asking import Answers, GuardedFetch, Revocation
 from regie.kit.tls.handshake import MOST_HANDSHAKES, Client
 from regie.kit.tls.looking import Tls
-from regie.kit.tls.reaching import Reach
 from regie.kit.tls.roots import roots
 from regie.kit.tls.scanning import Scanner
 from regie.kit.tls.trust import Roots
@@ -70,6 +72,7 @@ class Asked:
     Attributes:
         settings: With the manifest's defaults filled in.
         keyring: Of the domain that asks.
+        acting: For whom it asks.
     """
 
     tenant: str
@@ -79,6 +82,17 @@ class Asked:
     settings: Settings
     keyring: Keyring
     pace: Pace
+    acting: Acting
+
+    @property
+    def networks(self) -> list[IPv4Network | IPv6Network]:
+        """What it may reach besides the public internet."""
+        return [ip_network(each) for each in self.connection.reach]
+
+    @property
+    def reach(self) -> Reach:
+        """Where it may go."""
+        return Reach(self.networks)
 
     def setting(self, name: str) -> str:
         """A setting as text; empty when it has no value."""
@@ -90,12 +104,12 @@ class Accesses:
     """Makes accesses.
 
     Args:
-        vault: Where the secrets are.
+        secrets: Where the secrets are.
         transport_for: How an address is reached over HTTP; over the network when nothing is said.
     """
 
-    def __init__(self, vault: SecretBackend, transport_for: TransportFor | None = None) -> None:
-        self._vault = vault
+    def __init__(self, secrets: Secrets, transport_for: TransportFor | None = None) -> None:
+        self._secrets = secrets
         self._transport_for = transport_for
         self._open: dict[tuple[str, str, str, str], _Closable] = {}
         self._latest: dict[tuple[str, str, str], tuple[Connection, _Closable]] = {}
@@ -118,13 +132,13 @@ class Accesses:
             case "http":
                 return Session(self._client(asked), vendor=manifest.title, pace=asked.pace)
             case "aws":
-                return Aws(self._aws(asked).client, calls, asked.keyring.resolve)
+                return Aws(partial(self._aws(asked).client, acting=asked.acting), calls, asked.keyring.resolve)
             case "dns":
-                return Dns(Server.at(asked.setting(manifest.address)), partial(self._tsig, asked), calls)
+                return Dns(Server.at(asked.setting(manifest.address)), partial(self._tsig, asked), calls, asked.reach)
             case "host":
                 return self._host(asked, calls)
             case "network":
-                return Network(calls)
+                return Network(calls, asked.reach)
             case "tls":
                 return Tls(self._scanner(asked), calls, self._host(asked, calls))
 
@@ -134,7 +148,7 @@ class Accesses:
         if not isinstance(how, declared.AcmeAccount):
             return None
         reference = connection.secrets[how.account_key]
-        return AccountKey(partial(self._vault.make, tenant, reference, new_account_key))
+        return AccountKey(partial(self._secrets.vault.make, tenant, reference, new_account_key))
 
     def _kept(self, asked: Asked, kind: type[Kept], make: Callable[[], Kept]) -> Kept:
         place = (kind.__name__, asked.tenant, asked.name)
@@ -176,7 +190,7 @@ class Accesses:
             external_id=asked.setting(how.external_id),
         )
         secret = self._secret(asked.tenant, asked.connection.secrets[how.secret_key])
-        return self._kept(asked, AwsClients, lambda: AwsClients(place, secret))
+        return self._kept(asked, AwsClients, lambda: AwsClients(place, secret, asked.reach))
 
     def _scanner(self, asked: Asked) -> Scanner:
         manifest = asked.found.manifest
@@ -200,7 +214,7 @@ class Accesses:
         how = asked.found.manifest.authentication
         if not isinstance(how, declared.Tsig):
             return None
-        secret = await self._vault.get(asked.tenant, asked.connection.secrets[how.secret])
+        secret = await self._secrets.get(asked.tenant, asked.connection.secrets[how.secret])
         try:
             return dns.tsig.Key(asked.setting(how.key_name), secret.reveal(), asked.setting(how.algorithm))
         except (ValueError, dns.exception.DNSException, NotImplementedError):
@@ -220,9 +234,9 @@ class Accesses:
         if isinstance(how, declared.SshKey) and (address := asked.setting(manifest.address)):
             place = SshPlace(address, asked.setting(how.user), asked.setting(how.host_key))
             secret = self._secret(asked.tenant, asked.connection.secrets[how.private_key])
-            make = partial(SshHost, self._kept(asked, Ssh, lambda: Ssh(place, secret)))
+            make = partial(SshHost, self._kept(asked, Ssh, lambda: Ssh(place, secret, asked.reach)))
         return make(
-            network=Network(calls),
+            network=Network(calls, asked.reach),
             calls=calls,
             resolve=asked.keyring.resolve,
             folders=folders,
@@ -267,12 +281,11 @@ class Accesses:
         if self._transport_for:
             return Observed(self._transport_for(address), asked.found.name)
         trusted = asked.setting(asked.found.manifest.trusts)
-        verify = _trusting(trusted) if trusted else True
-        return Observed(httpx2.AsyncHTTPTransport(verify=verify, trust_env=False), asked.found.name)
+        return Observed(Guarded(asked.networks, _trusting(trusted) if trusted else None), asked.found.name)
 
     def _secret(self, tenant: str, reference: SecretRef) -> Secret:
-        async def look_up() -> SecretText:
-            return await self._vault.get(tenant, reference)
+        async def look_up(refused: SecretText | None = None) -> SecretText:
+            return await self._secrets.get(tenant, reference, refused)
 
         return look_up
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import JsonValue
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -39,6 +39,7 @@ from regie.core.errors import (
 )
 from regie.gateway.access import TransportFor
 from regie.gateway.asking import with_approval
+from regie.gateway.backends.secrets import Secrets
 from regie.gateway.budgets import Budgets
 from regie.gateway.connections import Connections, Serving
 from regie.gateway.effects import REREADS_S, Effects, innermost
@@ -47,7 +48,7 @@ from regie.gateway.identify import WEB, Caller, Callers, Unidentified
 from regie.gateway.identity_provider import IdentityProvider
 from regie.gateway.inbound import LARGEST_BODY, Inbox
 from regie.gateway.records import Records
-from regie.gateway.vault import SecretBackend
+from regie.gateway.vault import SecretMaker
 from regie.gateway_client import (
     INBOUND_PREFIX,
     PROBLEM_TYPE,
@@ -188,6 +189,8 @@ class _Desk:
             question.capability,
             through=_through(question.want),
             is_patient=is_patient,
+            run=step.run,
+            corr=granted.corr,
         )
         return granted, serving
 
@@ -206,6 +209,20 @@ async def _identified(request: Request) -> Caller:
 
 Asking = Annotated[Caller, Depends(_identified)]
 """Whoever asks, by its token."""
+
+
+async def _identity_provider(request: Request, caller: Asking) -> IdentityProvider:
+    """Found before a question is read: who may not ask is told nothing about it."""
+    if caller.name != WEB:
+        raise Denied(f"{caller.name} signs nobody in.")
+    provider: IdentityProvider | None = request.app.state.identity_provider
+    if provider is None:
+        raise Denied("There is no identity provider here.", hint="Set REGIE_OIDC_ISSUER and REGIE_OIDC_CLIENT_ID.")
+    return provider
+
+
+Elsewhere = Annotated[IdentityProvider, Depends(_identity_provider)]
+"""Where people sign in."""
 
 
 @contextmanager
@@ -229,9 +246,10 @@ def _answering(request: Request, question: Question) -> Iterator[None]:
 
 def make_gateway(
     database: Database,
-    vault: SecretBackend,
+    vault: SecretMaker,
     callers: Callers,
     *,
+    secrets: Secrets | None = None,
     connectors: Mapping[str, Found] | None = None,
     transport_for: TransportFor | None = None,
     rereads_s: tuple[float, ...] = REREADS_S,
@@ -243,6 +261,8 @@ def make_gateway(
 
     Args:
         database: Open; whoever opened it closes it.
+        vault: Keeps what the gateway makes itself.
+        secrets: Where all others are; in the vault when nothing is said.
         callers: Who may ask.
         connectors: By folder name; all that there are when nothing is said.
         transport_for: How a vendor's address is reached; over the network when nothing is said.
@@ -252,7 +272,7 @@ def make_gateway(
         identity_provider: Whom people sign in with, if there is one.
     """
     known = connectors_in(connector_folders) if connectors is None else connectors
-    connections = Connections(vault, known, Budgets(database), database, transport_for)
+    connections = Connections(secrets or Secrets(vault), known, Budgets(database), database, transport_for)
     desk = _Desk(database, connections, rereads_s=rereads_s, pause=pause)
 
     @asynccontextmanager
@@ -320,26 +340,19 @@ def make_gateway(
 
 def _sign_people_in(app: FastAPI, provider: IdentityProvider | None) -> None:
     """The questions of the web about people who sign in elsewhere."""
+    app.state.identity_provider = provider
 
     @app.post("/v1/sign-in")
-    async def sign_in(caller: Asking, asked: SignInQuestion) -> AddressReply:
-        return await _provider_for(caller, provider).address(asked)
+    async def sign_in(elsewhere: Elsewhere, asked: SignInQuestion) -> AddressReply:
+        return await elsewhere.address(asked)
 
     @app.post("/v1/sign-out")
-    async def sign_out(caller: Asking, asked: SignOutQuestion) -> AddressReply:
-        return await _provider_for(caller, provider).end_address(asked)
+    async def sign_out(elsewhere: Elsewhere, asked: SignOutQuestion) -> AddressReply:
+        return await elsewhere.end_address(asked)
 
     @app.post("/v1/identity")
-    async def identity(caller: Asking, asked: IdentityQuestion) -> IdentityReply:
-        return await _provider_for(caller, provider).identity(asked)
-
-
-def _provider_for(caller: Caller, provider: IdentityProvider | None) -> IdentityProvider:
-    if caller.name != WEB:
-        raise Denied(f"{caller.name} signs nobody in.")
-    if provider is None:
-        raise Denied("There is no identity provider here.", hint="Set REGIE_OIDC_ISSUER and REGIE_OIDC_CLIENT_ID.")
-    return provider
+    async def identity(elsewhere: Elsewhere, asked: IdentityQuestion) -> IdentityReply:
+        return await elsewhere.identity(asked)
 
 
 class _Reticent:
@@ -391,28 +404,29 @@ def _answer_errors(app: FastAPI) -> None:
     """Turn every error into a problem document."""
 
     @app.exception_handler(RegieError)
-    async def explained(_: Request, error: RegieError) -> JSONResponse:
+    async def explained(_: Request, error: RegieError) -> Response:
         return _problem(error)
 
     @app.exception_handler(RequestValidationError)
-    async def misunderstood(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def misunderstood(_: Request, error: RequestValidationError) -> Response:
         # Only where it is wrong, not what was sent: that may be anything.
         places = sorted({".".join(map(str, fault["loc"])) for fault in error.errors()})
         return _problem(InvalidInput(f"The gateway does not understand the question: look at {', '.join(places)}."))
 
     @app.exception_handler(HTTPException)
-    async def unknown(_: Request, error: HTTPException) -> JSONResponse:
+    async def unknown(_: Request, error: HTTPException) -> Response:
         return _problem(InvalidInput("The gateway has no such question."), error.status_code)
 
     app.add_middleware(_Reticent)
     app.add_middleware(Counted)
 
 
-def _problem(error: RegieError, status: int | None = None) -> JSONResponse:
+def _problem(error: RegieError, status: int | None = None) -> Response:
     if status is None:
         status = (
             413 if isinstance(error, _TooLarge) else next((s for kind, s in _STATUS if isinstance(error, kind)), 500)
         )
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     problem = Problem.of(error, status)
-    return JSONResponse(problem.model_dump(mode="json"), status, headers=headers, media_type=PROBLEM_TYPE)
+    # Messages are ours and hold no secret. Should one have got in, it stays here.
+    return Response(logs.hidden(problem.model_dump_json()), status, headers=headers, media_type=PROBLEM_TYPE)

@@ -1,6 +1,7 @@
 """How a connection proves who it is: authentication for httpx2, made by `connections.py` as the manifest asks.
 
-Secrets are looked up for each use, so that a new value counts at once.
+Secrets are looked up for each use. What the gateway remembers of one may be older than what its keeper has by now, so
+one that the outside system turns down is looked up anew, and the request is made once more if there is a newer one.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import httpx2
 
@@ -17,39 +19,64 @@ from regie.core.errors import AuthFailed, Throttled, Unavailable
 from regie.gateway.vault import SecretText
 from regie.kit.session import retry_after_s
 
-Secret = Callable[[], Awaitable[SecretText]]
-"""Looks one secret up in the vault."""
+
+class Secret(Protocol):
+    """Looks one secret up where it is kept."""
+
+    async def __call__(self, refused: SecretText | None = None) -> SecretText:
+        """Its value.
+
+        Args:
+            refused: A value that the outside system has turned down; see `SecretBackend`.
+        """
+        ...
+
 
 EARLY_S = 60.0
 """Seconds before its end at which a token counts as spent, so that none ends on its way to the outside system."""
 TOKEN_TIMEOUT_S = 15.0
 """Seconds a token endpoint gets to answer."""
+_REFUSED = frozenset({httpx2.codes.BAD_REQUEST, httpx2.codes.UNAUTHORIZED})
+"""How a token endpoint says `invalid_client` (RFC 6749, 5.2)."""
 
 
-class Basic(httpx2.Auth):
-    """HTTP Basic (RFC 7617) with an account name and a secret."""
-
-    def __init__(self, account: str, secret: Secret) -> None:
-        self._account = account
-        self._secret = secret
-
-    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        """Add the header; httpx2 calls this for each request."""
-        pair = f"{self._account}:{(await self._secret()).reveal()}".encode()
-        request.headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
-        yield request
-
-
-class Bearer(httpx2.Auth):
-    """A token that the outside system has given out for good (RFC 6750)."""
+class _Shown(httpx2.Auth):
+    """A secret that is shown with each request, in a header."""
 
     def __init__(self, secret: Secret) -> None:
         self._secret = secret
 
+    def _header(self, secret: SecretText) -> str:
+        raise NotImplementedError
+
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        """Add the header; httpx2 calls this for each request."""
-        request.headers["Authorization"] = f"Bearer {(await self._secret()).reveal()}"
-        yield request
+        """Add the header; after a 401 once more, if there is a newer secret. httpx2 calls this for each request."""
+        shown = await self._secret()
+        request.headers["Authorization"] = self._header(shown)
+        response = yield request
+        if response.status_code == httpx2.codes.UNAUTHORIZED:
+            newer = await self._secret(shown)
+            if not newer.is_same(shown):
+                request.headers["Authorization"] = self._header(newer)
+                yield request
+
+
+class Basic(_Shown):
+    """HTTP Basic (RFC 7617) with an account name and a secret."""
+
+    def __init__(self, account: str, secret: Secret) -> None:
+        super().__init__(secret)
+        self._account = account
+
+    def _header(self, secret: SecretText) -> str:
+        return "Basic " + base64.b64encode(f"{self._account}:{secret.reveal()}".encode()).decode()
+
+
+class Bearer(_Shown):
+    """A token that the outside system has given out for good (RFC 6750)."""
+
+    def _header(self, secret: SecretText) -> str:
+        return f"Bearer {secret.reveal()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +136,31 @@ class ClientCredentials(httpx2.Auth):
             return known
 
     async def _fetch(self) -> _Token:
+        shown = await self._secret()
+        asked_at = self._clock()
+        response = await self._ask(shown)
+        if response.status_code in _REFUSED:
+            newer = await self._secret(shown)
+            if not newer.is_same(shown):
+                asked_at = self._clock()
+                response = await self._ask(newer)
+        return self._read(response, asked_at)
+
+    async def _ask(self, secret: SecretText) -> httpx2.Response:
         form = {
             "grant_type": "client_credentials",
             "client_id": self._client_id,
-            "client_secret": (await self._secret()).reveal(),
+            "client_secret": secret.reveal(),
             "scope": self._scope,
         }
-        asked_at = self._clock()
         try:
             async with httpx2.AsyncClient(
                 transport=self._transport, timeout=TOKEN_TIMEOUT_S, trust_env=False
             ) as client:
-                response = await client.post(self._token_url, data=form)
+                return await client.post(self._token_url, data=form)
         except httpx2.TransportError:
             # The cause is left out: its request carries the secret.
             raise Unavailable(f"The token endpoint {self._token_url} does not answer.") from None
-        return self._read(response, asked_at)
 
     def _read(self, response: httpx2.Response, asked_at: float) -> _Token:
         if response.status_code == httpx2.codes.TOO_MANY_REQUESTS:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from regie.core.errors import Denied, InvalidInput, NotFound
 from regie.core.release import Release
 from regie.core.tenant import Connection, Priority
 from regie.gateway.access import Accesses, Asked, TransportFor
+from regie.gateway.authentication import Secret
+from regie.gateway.aws_credentials import Acting
+from regie.gateway.backends.secrets import Secrets
 from regie.gateway.budgets import Asker, Budgets
 from regie.gateway.checking import faults_of
 from regie.gateway.keyring import Keyring
 from regie.gateway.pacing import ConnectionPace
-from regie.gateway.vault import SecretBackend, SecretText
 from regie.kit.connector import Connector, Provided, Settings, provided
 from regie.kit.discovery import Found
 from regie.kit.inbound import SignedBody, SignedMoment
@@ -55,7 +58,7 @@ class Inlet:
 
     domains: tuple[str, ...]
     rule: SignedBody | SignedMoment
-    secret: SecretText
+    secret: Secret
     connector: type[Connector]
     settings: Settings
 
@@ -64,7 +67,7 @@ class Connections:
     """Every tenant's connections.
 
     Args:
-        vault: Where the secrets are.
+        secrets: Where the secrets are.
         connectors: Every connector there is, by folder name.
         budgets: How fast the vendors may be asked.
         database: Where certificates are kept.
@@ -73,22 +76,23 @@ class Connections:
 
     def __init__(
         self,
-        vault: SecretBackend,
+        secrets: Secrets,
         connectors: Mapping[str, Found],
         budgets: Budgets,
         database: Database,
         transport_for: TransportFor | None = None,
     ) -> None:
-        self._vault = vault
+        self._secrets = secrets
         self._connectors = connectors
         self._budgets = budgets
         self._database = database
-        self._accesses = Accesses(vault, transport_for)
+        self._accesses = Accesses(secrets, transport_for)
         self._checked: dict[tuple[str, str], _Checked] = {}
 
     async def aclose(self) -> None:
-        """Close every connection to a vendor."""
+        """Close every connection to a vendor, and to who keeps secrets."""
         await self._accesses.aclose()
+        await self._secrets.aclose()
         self._checked.clear()
 
     def serving(
@@ -100,12 +104,15 @@ class Connections:
         *,
         through: str = "",
         is_patient: bool = False,
+        run: str = "",
+        corr: str = "",
     ) -> Serving:
         """The one connection that serves a capability for a tenant in a domain, for one question.
 
         Args:
             through: Name of the connection that is meant; the only one that serves it when empty.
             is_patient: Rather wait long for a rate budget than be asked to come again.
+            run, corr: The run that asks, and its correlation id; both empty outside of runs.
 
         Raises:
             Denied: None does, more than one does, or the one that does is not complete.
@@ -132,19 +139,18 @@ class Connections:
         connector = self._connector(
             release.tenant(tenant).connections[name],
             (tenant, name),
-            domain=domain,
+            acting=Acting(tenant, domain, run, corr),
             capability=capability,
             priority=priority,
             is_patient=is_patient,
         )
         return Serving(tenant, name, connector, offer)
 
-    async def inlet(self, release: Release, tenant: str, name: str) -> Inlet:
+    def inlet(self, release: Release, tenant: str, name: str) -> Inlet:
         """The connection that a delivery came in for.
 
         Raises:
             Denied: There is no such connection, or its connector takes no deliveries.
-            AuthFailed: The secret its deliveries are signed with is not in the vault.
         """
         owner = release.tenants.get(tenant)
         connection = owner.connections.get(name) if owner else None
@@ -156,7 +162,7 @@ class Connections:
         return Inlet(
             domains=connection.domains,
             rule=rule,
-            secret=await self._vault.get(tenant, connection.secrets[rule.secret]),
+            secret=partial(self._secrets.get, tenant, connection.secrets[rule.secret]),
             connector=found.connector,
             settings=found.manifest.effective(connection.settings),
         )
@@ -175,7 +181,7 @@ class Connections:
         connector = self._connector(
             connection,
             (tenant, name),
-            domain=connection.domains[0],
+            acting=Acting(tenant, connection.domains[0]),
             capability=capability,
             priority="high",
             is_patient=True,
@@ -202,7 +208,7 @@ class Connections:
         connector = self._connector(
             connection,
             (tenant, name),
-            domain=connection.domains[0],
+            acting=Acting(tenant, connection.domains[0]),
             capability="probe",
             priority="low",
             is_patient=True,
@@ -218,7 +224,7 @@ class Connections:
         connection: Connection,
         place: tuple[str, str],
         *,
-        domain: str,
+        acting: Acting,
         capability: str,
         priority: Priority,
         is_patient: bool,
@@ -238,12 +244,12 @@ class Connections:
         tenant, name = place
         keyring = Keyring(
             self._database,
-            self._vault,
+            self._secrets.vault,
             tenant=tenant,
-            domain=domain,
+            domain=acting.domain,
             account=self._accesses.account(tenant, connection, found),
         )
-        asked = Asked(tenant, name, connection, found, known.settings, keyring, pace)
+        asked = Asked(tenant, name, connection, found, known.settings, keyring, pace, acting)
         return found.connector(self._accesses.of(asked), known.settings, keyring)
 
     def _check_once(self, connection: Connection, place: tuple[str, str], found: Found) -> _Checked:

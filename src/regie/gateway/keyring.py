@@ -20,7 +20,7 @@ from regie.core.capabilities.certificate import KeptCertificate, KeyKind
 from regie.core.errors import Denied, InvalidInput, NotFound, Refused
 from regie.core.tenant import SecretRef
 from regie.gateway.acme_account import AccountKey
-from regie.gateway.vault import SecretBackend, SecretText
+from regie.gateway.vault import SecretMaker, SecretText
 from regie.kit.keys import Material, Part, SigningRequest
 from regie.kit.tls.certificates import parse
 from regie.store import certificates
@@ -42,7 +42,7 @@ class Keyring:
     def __init__(
         self,
         database: Database,
-        vault: SecretBackend,
+        vault: SecretMaker,
         *,
         tenant: str,
         domain: str,

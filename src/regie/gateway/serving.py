@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from urllib.parse import urlsplit
 
 import uvicorn
 from pydantic import TypeAdapter, ValidationError
@@ -14,6 +16,9 @@ from regie.core.errors import InvalidInput
 from regie.core.tenant import SecretRef, WrittenSecretRef
 from regie.gateway.access import TransportFor
 from regie.gateway.app import make_gateway
+from regie.gateway.backends import configuration
+from regie.gateway.backends.secrets import opened
+from regie.gateway.guarding import Guarded
 from regie.gateway.identify import Callers, tokens_of
 from regie.gateway.identity_provider import IdentityProvider, ProviderSettings
 from regie.gateway.vault import INSTALLATION, SecretBackend, VaultFile
@@ -59,7 +64,25 @@ def provider_of(settings: Settings, vault: SecretBackend) -> IdentityProvider | 
             groups_claim=settings.oidc_groups_claim,
         ),
         secret,
+        transport=Guarded(_networks_of_provider(settings)),
     )
+
+
+def _networks_of_provider(settings: Settings) -> list[IPv4Network | IPv6Network]:
+    """Where the identity provider may be besides the public internet: what is named, and this machine if it is named.
+
+    Raises:
+        InvalidInput: One is no network.
+    """
+    is_here = urlsplit(settings.oidc_issuer).hostname in {"localhost", LOOPBACK, "::1"}
+    try:
+        return [
+            ip_network(each) for each in (*settings.oidc_reach.split(), *(("127.0.0.0/8", "::1") if is_here else ()))
+        ]
+    except ValueError:
+        raise InvalidInput(
+            "REGIE_OIDC_REACH names no networks.", hint="Such as 10.20.0.0/16, separated by blanks."
+        ) from None
 
 
 async def serve(
@@ -77,12 +100,14 @@ async def serve(
         transport_for: How a vendor's address is reached; over the network when nothing is said.
 
     Raises:
-        AuthFailed: The vault cannot be used.
+        AuthFailed: The vault, or the credentials of a backend, cannot be used.
+        DefinitionError: What says where secrets are kept is wrong.
         Unavailable: The database does not answer.
     """
     crashpoints.arm(settings.crash_at)
     vault = VaultFile.create(settings.vault_file)
     vault.names()  # a vault that does not open is told now, not at the first question
+    secrets = opened(vault, configuration.read(settings.secrets_file))
     sealer = Sealer.from_file(settings.sealing_key_file)
     callers = Callers(lambda: tokens_of(settings))
     with socket.create_server((LOOPBACK, port)) as door, exporting.exported(settings.traces_url, "gateway"):
@@ -97,6 +122,7 @@ async def serve(
                     database,
                     vault,
                     callers,
+                    secrets=secrets,
                     transport_for=transport_for,
                     metrics_token=lambda: read_private(settings.metrics_token_file),
                     identity_provider=provider_of(settings, vault),

@@ -20,7 +20,9 @@ import asyncssh
 
 from regie.core.errors import AuthFailed, Denied, NotFound, OutcomeUnknown, RegieError, Terminal, Unavailable
 from regie.gateway.authentication import Secret
+from regie.gateway.vault import SecretText
 from regie.kit.host import ANSWER_S, COMMAND_S, LARGEST_FILE, LONGEST_OUTPUT, Host, Outcome, no_link, not_written
+from regie.kit.reaching import Reach, Unreached, told
 
 LOGIN_S = 10.0
 """Seconds to come to a connection, signing in included."""
@@ -57,10 +59,12 @@ class Ssh:
 
     Args:
         private_key: Looks our private key up, in OpenSSH's or PEM form.
+        reach: Says where it may go.
     """
 
-    def __init__(self, place: SshPlace, private_key: Secret) -> None:
+    def __init__(self, place: SshPlace, private_key: Secret, reach: Reach) -> None:
         self.place = place
+        self._reach = reach
         self._private_key = private_key
         self._turn = asyncio.Lock()
         self._connection: asyncssh.SSHClientConnection | None = None
@@ -76,6 +80,7 @@ class Ssh:
         """The connection, open.
 
         Raises:
+            Denied: It leads to no address that may be reached.
             AuthFailed: The host is not the one whose key is pinned, or does not let us in.
             Unavailable: It does not answer.
         """
@@ -100,16 +105,33 @@ class Ssh:
             pinned = asyncssh.import_public_key(self.place.host_key)
         except asyncssh.KeyImportError:
             raise Denied(f"the pinned key of {where} is no public key of a host") from None
+        shown = await self._private_key()
         try:
-            ours = asyncssh.import_private_key((await self._private_key()).reveal())
+            return await self._sign_in_with(shown, pinned)
+        except AuthFailed:
+            newer = await self._private_key(shown)
+            if newer.is_same(shown):
+                raise
+            return await self._sign_in_with(newer, pinned)
+
+    async def _sign_in_with(self, secret: SecretText, pinned: asyncssh.SSHKey) -> asyncssh.SSHClientConnection:
+        host, port = self.place.door
+        where = f"{host}:{port}"
+        try:
+            ours = asyncssh.import_private_key(secret.reveal())
         except asyncssh.KeyImportError:
             raise AuthFailed(
                 f"the private key for {where} cannot be used", hint="Is it whole, without a passphrase?"
             ) from None
         try:
+            opened, _ = await self._reach.connect(host, port, LOGIN_S)
+        except Unreached as error:
+            raise told(error, where) from None
+        try:
             return await asyncssh.connect(
                 host,
                 port,
+                sock=opened,
                 username=self.place.user,
                 client_keys=[ours],
                 known_hosts=([pinned], [], []),
@@ -121,12 +143,15 @@ class Ssh:
                 keepalive_interval=KEEP_ALIVE_S,
             )
         except asyncssh.HostKeyNotVerifiable:
+            opened.close()
             raise AuthFailed(
                 f"{where} shows another key than the one that is pinned", hint="Is it that host?"
             ) from None
         except asyncssh.PermissionDenied:
+            opened.close()
             raise AuthFailed(f"{where} does not let {self.place.user} in", hint="Is our public key there?") from None
         except (asyncssh.Error, OSError, TimeoutError) as error:
+            opened.close()
             raise Unavailable(f"{where} does not let us sign in: {type(error).__name__}") from None
 
 

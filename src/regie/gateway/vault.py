@@ -1,6 +1,7 @@
 """Where secrets are kept: a port, and one encrypted local file behind it. Only the gateway and `regie secret` read it.
 
-Every tenant has its own secrets: the same reference written for two tenants names two values.
+Every tenant has its own secrets: the same reference written for two tenants names two values. The other places behind
+the port are in `backends/`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import fcntl
+import hmac
 import json
 import os
 import secrets
@@ -19,6 +21,7 @@ from typing import NoReturn, Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from regie import logs
 from regie.core.errors import AuthFailed, InvalidInput
 from regie.core.tenant import SecretRef
 
@@ -31,16 +34,24 @@ _NONCE_BYTES = 12
 
 
 class SecretText:
-    """The value of a secret. It shows itself only to whoever calls `reveal`; no text, log or pickle carries it."""
+    """The value of a secret. It shows itself only to whoever calls `reveal`; no text, log or pickle carries it.
+
+    Whoever reveals it may still let it slip, so the log of this process knows it and takes it out.
+    """
 
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
         self._value = value
+        logs.hide(value)
 
     def reveal(self) -> str:
         """The value in clear, to be handed to the outside system and kept nowhere."""
         return self._value
+
+    def is_same(self, other: SecretText) -> bool:
+        """Whether two secrets have one value, in a time that does not tell where they differ."""
+        return hmac.compare_digest(self._value.encode(), other._value.encode())
 
     def __repr__(self) -> str:
         return "SecretText(…)"
@@ -55,17 +66,31 @@ class SecretText:
         raise TypeError("a secret is never pickled or copied")
 
 
-class SecretBackend(Protocol):
-    """Where the gateway looks secrets up, and keeps those that it makes itself."""
+class NoSecret(AuthFailed):
+    """The place that keeps a tenant's secrets answers, and has none under that reference."""
 
-    async def get(self, tenant: str, reference: SecretRef) -> SecretText:
+
+class SecretBackend(Protocol):
+    """Where the gateway looks secrets up."""
+
+    async def get(self, tenant: str, reference: SecretRef, refused: SecretText | None = None) -> SecretText:
         """The value of a tenant's secret.
 
+        Args:
+            refused: A value that the outside system has just turned down: a newer one is looked for, if there may be
+                one, where otherwise a remembered one would do.
+
         Raises:
-            AuthFailed: There is no such secret, or the place that keeps it cannot be opened.
-            Unavailable: The place that keeps it does not answer.
+            NoSecret: There is no such secret, or none with that field or version.
+            AuthFailed: The place that keeps it does not let us have it, or cannot be opened.
+            Throttled: It asks us to slow down.
+            Unavailable: It does not answer.
         """
         ...
+
+
+class SecretMaker(SecretBackend, Protocol):
+    """A place that keeps what the gateway makes itself, too."""
 
     async def make(self, tenant: str, reference: SecretRef, value_of: Callable[[], str]) -> SecretText:
         """The value of a tenant's secret, made and kept first if there is none. Everybody gets the same one.
@@ -107,15 +132,20 @@ class VaultFile:
                 vault._write({})
         return vault
 
-    async def get(self, tenant: str, reference: SecretRef) -> SecretText:
-        """The value of a tenant's secret; see `SecretBackend`."""
+    async def get(
+        self,
+        tenant: str,
+        reference: SecretRef,
+        refused: SecretText | None = None,  # noqa: ARG002  what the file holds is always the newest
+    ) -> SecretText:
+        """The value of a tenant's secret; see `SecretBackend`. A version is what was put under that very reference."""
         values = self._read()
         name = _name(tenant, reference)
         if name not in values:
             whose, option = (
                 (f"tenant {tenant}", f"--tenant {tenant}") if tenant else ("the installation", "--installation")
             )
-            raise AuthFailed(
+            raise NoSecret(
                 f"There is no secret {reference} for {whose}.", hint=f"Put it: regie secret put {option} {reference}"
             )
         return SecretText(values[name])

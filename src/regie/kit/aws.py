@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -46,8 +46,24 @@ _REFUSED_CREDENTIALS = frozenset(
 )
 _NOT_FOUND = ("NotFound", "NotFoundException", "NoSuch")
 
-ClientFor = Callable[[str], Awaitable[Any]]
-"""Gives the boto3 client of a service, with credentials, region, time limits, and no retries of its own."""
+_TURNED_DOWN = frozenset(
+    {"AuthFailure", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId"}
+    | {"SignatureDoesNotMatch", "UnrecognizedClientException"}
+)
+"""The key itself is not accepted, so nothing was done; a newer one may be."""
+
+
+class ClientFor(Protocol):
+    """Gives the boto3 client of a service, with credentials, region, time limits, and no retries of its own."""
+
+    async def __call__(self, service: str, permissions: tuple[str, ...] = (), refused: Any = None) -> Any:
+        """A client.
+
+        Args:
+            permissions: What it will need.
+            refused: A client whose key AWS has just turned down; the same one comes back if there is no newer key.
+        """
+        ...
 
 
 class Aws:
@@ -91,8 +107,7 @@ class Aws:
         async with self._calls.one("POST" if was_write else "GET", f"/{service}/{operation}", place=service):
             failure: RegieError
             try:
-                client = await self._client_for(service)
-                answer: dict[str, Any] = await asyncio.to_thread(_ask, client, operation, given)
+                answer = await self._answer(service, operation, given)
             except ClientError as error:
                 failure = self._failure(error, request, was_write=was_write)
             except BotoCoreError as error:
@@ -102,6 +117,19 @@ class Aws:
                 return {**answer, "request_id": str(metadata.get("RequestId", ""))}
             # Raised outside the handlers: their errors hold the request.
             raise failure
+
+    async def _answer(self, service: str, operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask; once more with a newer key where AWS does not accept the one that we have."""
+        client = await self._client_for(service, self._permissions)
+        try:
+            return await asyncio.to_thread(_ask, client, operation, given)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in _TURNED_DOWN:
+                raise
+            newer = await self._client_for(service, self._permissions, client)
+            if newer is client:
+                raise
+        return await asyncio.to_thread(_ask, newer, operation, given)
 
     async def _filled_in(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         given = {}

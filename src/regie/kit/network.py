@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from regie.core.errors import Unavailable
 from regie.kit.access import Calls
+from regie.kit.reaching import Reach, Unreached, told
 
 CONNECT_S = 10.0
 """Seconds to come to a connection, its TLS handshake included where there is one."""
@@ -19,10 +20,12 @@ class Network:
 
     Args:
         calls: Paces and watches; the manifest's endpoint is `/connect`, its query names the host.
+        reach: Says where it may go.
     """
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, reach: Reach) -> None:
         self._calls = calls
+        self._reach = reach
 
     def needing(self, permissions: tuple[str, ...]) -> Network:  # noqa: ARG002  nobody asks for permissions here
         """The same: there is nothing to be permitted."""
@@ -45,6 +48,7 @@ class Network:
             server_name: The name to ask for in it; the host when empty.
 
         Raises:
+            Denied: It leads to no address that may be reached.
             Unavailable: The name does not resolve, nobody answers there in time, or TLS does not come about.
         """
         where = f"{host}:{port}"
@@ -52,14 +56,20 @@ class Network:
         async with self._calls.one("GET", "/connect", place=where, query={"host": host}):
             try:
                 async with asyncio.timeout(within_s):
-                    reader, writer = await asyncio.open_connection(host, port, ssl=tls, server_hostname=named)
+                    opened, _ = await self._reach.connect(host, port, within_s)
+                    try:
+                        reader, writer = await asyncio.open_connection(sock=opened, ssl=tls, server_hostname=named)
+                    except BaseException:
+                        opened.close()
+                        raise
+            except Unreached as error:
+                raise told(error, where) from None
             except TimeoutError:
                 raise Unavailable(f"{where} does not answer within {within_s:g} s") from None
             except ssl.SSLError as error:
                 raise Unavailable(f"{where} speaks no TLS with us: {error.reason or type(error).__name__}") from None
-            except (OSError, UnicodeError) as error:
-                said = getattr(error, "strerror", None) or type(error).__name__
-                raise Unavailable(f"{where} cannot be reached: {said}") from None
+            except OSError as error:
+                raise Unavailable(f"{where} cannot be reached: {error.strerror or type(error).__name__}") from None
             try:
                 yield reader, writer
             finally:

@@ -5,6 +5,7 @@ The gateway makes one per connection and hands it to the connector, which theref
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -32,6 +33,9 @@ from regie.kit.rates import Method, Outgoing, Pace
 
 LARGEST_BODY = 5 * 1024 * 1024
 """Bytes of an answer that are read, after decompression; a page of any API we use is far smaller."""
+
+LONGEST_S = 120.0
+"""Seconds for one request and its whole answer: whoever sends a byte now and then does not hold a step for ever."""
 
 LONGEST_WAIT_S = 24 * 3600.0
 """Seconds: no vendor's quota window is longer than a day, so a longer `Retry-After` is a mistake and is cut."""
@@ -241,28 +245,32 @@ class Session:
         urgency = await self._pace.enter(outgoing) if self._pace and outgoing else {}
         failure: RegieError
         try:
-            async with self._client.stream(
-                method,
-                url,
-                # The query of a paging link must survive: an empty mapping would replace it.
-                params=dict(params) if params else None,
-                # Escaped, so that half a surrogate pair in somebody's text cannot break the encoding.
-                content=None if body is None else json.dumps(body, allow_nan=False),
-                headers={
-                    **({} if body is None else {"Content-Type": "application/json"}),
-                    **urgency,
-                    **(headers or {}),
-                },
-                follow_redirects=False,
-            ) as response:
+            async with (
+                asyncio.timeout(LONGEST_S),
+                self._client.stream(
+                    method,
+                    url,
+                    # The query of a paging link must survive: an empty mapping would replace it.
+                    params=dict(params) if params else None,
+                    # Escaped, so that half a surrogate pair in somebody's text cannot break the encoding.
+                    content=None if body is None else json.dumps(body, allow_nan=False),
+                    headers={
+                        **({} if body is None else {"Content-Type": "application/json"}),
+                        **urgency,
+                        **(headers or {}),
+                    },
+                    follow_redirects=False,
+                ) as response,
+            ):
                 raw = await _read_capped(response)
             if self._pace and outgoing:
                 await self._pace.heard(outgoing, response.status_code, _lower(response.headers))
             return self._answer(response, raw, request, accept, was_write=was_write)
         except _NOT_SENT:
             failure = Unavailable(f"{request} could not connect")
-        except httpx2.HTTPError as error:
-            what = "timed out" if isinstance(error, httpx2.TimeoutException) else "lost its connection"
+        except (httpx2.HTTPError, TimeoutError) as error:
+            is_late = isinstance(error, httpx2.TimeoutException | TimeoutError)
+            what = "timed out" if is_late else "lost its connection"
             failure = OutcomeUnknown(f"{request} {what}") if was_write else Unavailable(f"{request} {what}")
         # Raised outside the handlers: an httpx2 error holds the request, and with it the credentials.
         raise failure

@@ -20,12 +20,12 @@ from typing import IO, Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from regie.core import merkle
+from regie.core import canonical, merkle
 from regie.core.audit import written
 from regie.core.errors import InvalidInput
 from regie.core.merkle import HEIGHT, WIDTH, Span, TilePlace
 from regie.core.signed_note import KeyKind, VerifierKey
-from regie.store import attesting, logs
+from regie.store import attesting, logs, subjects
 from regie.store.attesting import Kind
 from regie.store.database import Transaction
 from regie.store.logs import ANCHOR, Log, Signed
@@ -141,6 +141,7 @@ async def export(
     since: datetime | None = None,
     until: datetime | None = None,
     witness_lines: Sequence[str] = ("quorum none",),
+    with_people: bool = False,
 ) -> Exported:
     """Write the bundle of one log.
 
@@ -148,6 +149,7 @@ async def export(
         log: As the same transaction found it.
         since, until: Only records written from, and before; all when nothing is said.
         witness_lines: What the policy says about witnesses.
+        with_people: Say who the people in the records are, of whom that is still kept.
 
     Raises:
         InvalidInput: Nothing of this log has been signed yet.
@@ -174,6 +176,8 @@ async def export(
     out.put("manifest.json", json.dumps(manifest, indent=2) + "\n")
     out.put("checkpoint", newest.raw)
     await _leaves(tx, log, span, out)
+    if with_people:
+        await _people(tx, log, span, out)
     await _checkpoints(tx, log, newest, out)
     await _tiles(tx, log, newest.size, out)
     witnessed = await _anchor(tx, log, anchor, out)
@@ -196,6 +200,19 @@ async def _leaves(tx: Transaction, log: Log, span: Span, out: Summed) -> None:
                 file.write(b"\n" * (idx - expected) + leaf + b"\n")
                 expected = idx + 1
         file.write(b"\n" * (span.end - expected))
+
+
+async def _people(tx: Transaction, log: Log, span: Span, out: Summed) -> None:
+    """Salt and value of each commitment in the records, or that the person was erased."""
+    with out.file("people.jsonl") as file:
+        told: set[str] = set()
+        for first in range(span.first, span.end, PAGE):
+            page = await logs.leaves(tx, log, Span(first, min(first + PAGE, span.end)))
+            for each in await subjects.disclosed(tx, log.tenant, log.domain, [leaf for _, leaf in page]):
+                if each.subject not in told:
+                    told.add(each.subject)
+                    said = {"salt": each.salt, "value": each.value} if each.salt else {"erased": True}
+                    file.write(canonical.encode({"subject": each.subject, **said}) + b"\n")
 
 
 async def _checkpoints(tx: Transaction, log: Log, newest: Signed, out: Summed) -> None:

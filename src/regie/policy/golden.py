@@ -32,7 +32,19 @@ def _somebody(text: str) -> str:
 
 Who = Annotated[str, AfterValidator(_somebody)]
 Action = Literal[
-    "call", "plan", "apply", "change", "start", "view", "cancel", "pause", "resume", "wake", "rerun", "decide"
+    "call",
+    "plan",
+    "apply",
+    "change",
+    "start",
+    "view",
+    "view_inputs",
+    "cancel",
+    "pause",
+    "resume",
+    "wake",
+    "rerun",
+    "decide",
 ]
 _KINDS: dict[str, Kind] = {"person": "person", "program": "program", "operator": "operator"}
 STEPS_ASK = ("call", "plan", "apply", "change")
@@ -116,6 +128,8 @@ class Question(Written):
         match self.action:
             case "view":
                 return people.see_approval(asker, run) if self.about == "approval" else people.see(asker, run)
+            case "view_inputs":
+                return people.view_inputs(asker, run, release.domains[definition.domain].classification)
             case "decide":
                 return people.decide(asker, run, self.decision, self._proof)
             case "cancel" | "pause" | "resume" | "wake" | "rerun":

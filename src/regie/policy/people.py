@@ -210,6 +210,11 @@ def steer(asker: Asker, run: RunFacts, steering: Steering) -> Request:
     return _about(asker, steering, run, run.entity)
 
 
+def view_inputs(asker: Asker, run: RunFacts, classification: str) -> Request:
+    """May somebody see what a run was given and what its steps gave?"""
+    return _about(asker, "view_inputs", run, run.entity, {"classification": classification})
+
+
 def decide(asker: Asker, run: RunFacts, decision: str, proof: Proof = NO_PROOF) -> Request:
     """May somebody say yes or no?"""
     return _about(asker, "decide", run, run.approval, {"decision": decision, **proof.context})

@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, LiteralString
@@ -21,6 +21,8 @@ from pydantic import JsonValue
 from regie.core import audit
 from regie.core.audit import Event, Fact
 from regie.core.errors import AuditBroken, InvalidInput
+from regie.core.subject import revealed
+from regie.store import subjects
 from regie.store.database import Sent, Transaction
 from regie.store.keys import RunKey, as_json
 from regie.store.sealer import as_text
@@ -30,12 +32,17 @@ NONCE_BYTES = UUID_BYTES = 16
 
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf as stored. `hash` is hexadecimal; `run_seq` is 0 for facts outside a run."""
+    """A leaf as stored. `hash` is hexadecimal; `run_seq` is 0 for facts outside a run.
+
+    Attributes:
+        names: What is shown in place of commitments to people.
+    """
 
     entry_id: str
     run_seq: int
     raw: bytes
     at: datetime
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def hash(self) -> str:
@@ -44,9 +51,9 @@ class Leaf:
 
     @cached_property
     def fields(self) -> dict[str, JsonValue]:
-        """What the leaf says."""
+        """What the leaf says, to whom people are known."""
         fields: dict[str, JsonValue] = json.loads(self.raw)
-        return fields
+        return {name: revealed(value, self.names) for name, value in fields.items()}
 
     @property
     def event(self) -> Event:
@@ -92,6 +99,7 @@ async def begin(
         AuditBroken: A fact does not fit into a leaf.
     """
     chain = Chain(key, corr, ticket, 0, b"", at or await _clock(tx))
+    facts = await subjects.committed(tx, key.tenant, key.domain, facts)
     try:
         return link(chain, facts)
     except AuditBroken as error:
@@ -223,6 +231,7 @@ async def append_behind(tx: Transaction, key: RunKey, row: Mapping[str, Any], fa
         late = [replace(fact, detail={**fact.detail, **about}) for fact in facts]
         await append_outside(tx, key.tenant, key.domain, late)
         return
+    facts = await subjects.committed(tx, key.tenant, key.domain, facts)
     try:
         chain, entries = link(chain_of(key, row), facts)
     except AuditBroken as error:
@@ -243,6 +252,7 @@ async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Seque
         AuditBroken: They cannot be written; the transaction can no longer be committed.
     """
     at = await _clock(tx)
+    facts = await subjects.committed(tx, tenant, domain, facts)
     entries = []
     try:
         for fact in facts:
@@ -268,7 +278,7 @@ async def read(tx: Transaction, key: RunKey) -> list[Leaf]:
            where l.tenant = %(tenant)s and l.domain = %(domain)s and i.run_id = %(run)s order by i.run_seq""",
         key._asdict(),
     )
-    return [_leaf(row) for row in rows]
+    return await _leaves(tx, key.tenant, key.domain, rows)
 
 
 async def read_outside(tx: Transaction, tenant: str, domain: str, limit: int = 100) -> list[Leaf]:
@@ -279,7 +289,7 @@ async def read_outside(tx: Transaction, tenant: str, domain: str, limit: int = 1
            order by i.at desc, i.entry_id limit %(limit)s""",
         {"tenant": tenant, "domain": domain, "limit": limit},
     )
-    return [_leaf(row) for row in rows]
+    return await _leaves(tx, tenant, domain, rows)
 
 
 def check_chain(leaves: Sequence[Leaf]) -> list[str]:
@@ -379,8 +389,9 @@ async def _make_log(tx: Transaction, tenant: str, domain: str) -> None:
     )
 
 
-def _leaf(row: DictRow) -> Leaf:
-    return Leaf(str(row["entry_id"]), row["run_seq"] or 0, bytes(row["leaf"]), row["at"])
+async def _leaves(tx: Transaction, tenant: str, domain: str, rows: Sequence[DictRow]) -> list[Leaf]:
+    names = await subjects.names_in(tx, tenant, domain, [bytes(row["leaf"]) for row in rows])
+    return [Leaf(str(row["entry_id"]), row["run_seq"] or 0, bytes(row["leaf"]), row["at"], names) for row in rows]
 
 
 async def _clock(tx: Transaction) -> datetime:

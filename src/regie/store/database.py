@@ -6,6 +6,7 @@ it hands out, so a caller can put several of them into one transaction.
 
 import asyncio
 import select
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from types import TracebackType
@@ -19,7 +20,8 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from regie.core.errors import InvalidInput, OutcomeUnknown, RegieError, Unavailable
 from regie.core.release import Release
-from regie.store import migrating
+from regie.store import data_keys, migrating
+from regie.store.keys import TENANT
 from regie.store.sealer import SealBroken, Sealer
 
 CONNECTION = "connect_timeout=10 application_name=regie"
@@ -42,8 +44,8 @@ BY_KEY = (
 A table that has never been analysed counts as small: the look for due timers read every run there was. And since there
 is one way to carry such a statement out, it is planned once: planning a claim each time took as long as making it.
 """
-TENANT: Final = "regie.tenant"
-"""The setting that says for which tenant a transaction was begun; see `walls`."""
+KEYS_READ_EVERY_S: Final = 60.0
+"""Seconds after which a process has learned of a data key that another one has made."""
 RELEASES_KEPT = 16
 PROOF = b"regie"
 
@@ -187,7 +189,9 @@ class Database:
         self, dsn: str, sealer: Sealer, *, max_connections: int = 10, wait_s: float = 10.0, by_key: bool = False
     ) -> None:
         self._dsn = make_conninfo(dsn, **conninfo_to_dict(f"{CONNECTION} {KEEPALIVES}"))
-        self._sealer = sealer
+        self._sealer = sealer.at(self._dsn)
+        self._keys_read_at: dict[str, float] = {}
+        self._is_checked = False
         self._wait_s = wait_s
         self._releases = _Releases()
         self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
@@ -214,6 +218,8 @@ class Database:
             async with self.transaction() as tx:
                 await migrating.check(tx.connection)
                 await self._prove_key(tx)
+            self._is_checked = True
+            await self._learn_keys()
         except PoolTimeout:
             await self.close()
             raise Unavailable("The database does not answer.", hint="Is it running? Try: regie up") from None
@@ -264,14 +270,9 @@ class Database:
         Args:
             tenant: As for `transaction`.
         """
-        async with self._connection() as connection:
-            await connection.set_autocommit(True)
-            try:
-                yield Transaction(connection, self._sealer, self._releases, tenant)
-            finally:
-                # One that was cut off in between does not go back into the pool.
-                if connection.info.transaction_status is pq.TransactionStatus.IDLE:
-                    await connection.set_autocommit(False)
+        await self._learn_keys(tenant)
+        async with self._glance(tenant) as tx:
+            yield tx
 
     @asynccontextmanager
     async def listen(self, channel: LiteralString) -> AsyncIterator[Listener]:
@@ -315,7 +316,38 @@ class Database:
             await asyncio.shield(self._pool.putconn(connection))
 
     @asynccontextmanager
+    async def _glance(self, tenant: str) -> AsyncIterator[Transaction]:
+        async with self._connection() as connection:
+            await connection.set_autocommit(True)
+            try:
+                yield Transaction(connection, self._sealer, self._releases, tenant)
+            finally:
+                # One that was cut off in between does not go back into the pool.
+                if connection.info.transaction_status is pq.TransactionStatus.IDLE:
+                    await connection.set_autocommit(False)
+
+    async def _learn_keys(self, tenant: str = "") -> None:
+        """Read data keys ahead, so that sealing and opening need not ask for them.
+
+        Args:
+            tenant: Whose; everybody's that this login sees when it is empty.
+        """
+        read_at = self._keys_read_at.get(tenant)
+        now = time.monotonic()
+        if not self._is_checked or (read_at is not None and now < read_at + KEYS_READ_EVERY_S):
+            return
+        self._keys_read_at[tenant] = now
+        try:
+            async with self._glance(tenant) as tx:
+                rows = await tx.rows(data_keys.READ_AHEAD, {"tenant": tenant, "all": read_at is None})
+        except BaseException:
+            del self._keys_read_at[tenant]
+            raise
+        self._sealer.data_keys.learn(rows)
+
+    @asynccontextmanager
     async def _transact(self, tenant: str, *, read_only: bool) -> AsyncIterator[Transaction]:
+        await self._learn_keys(tenant)
         async with self._connection() as connection:
             kind = (read_only or None, IsolationLevel.REPEATABLE_READ if read_only else None)
             # Mostly it is of that kind already, and telling the driver costs as much as a question to the database.

@@ -10,6 +10,8 @@ import orjson
 
 from regie.core.errors import InvalidInput
 
+TENANT: Final = "regie.tenant"
+"""The setting that says for which tenant a transaction was begun; see `walls`."""
 READY: Final = "regie_ready"
 """Channel of hints that a run wants a worker; the payload is its domain. A hint may be lost: poll as well."""
 

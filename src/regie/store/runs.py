@@ -25,7 +25,8 @@ THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(ru
 BARE: LiteralString = """
     select tenant, domain, id, workflow, status, release, definition_digest, ticket, corr, trigger_key, started_by,
     requester, dry, prio, seq, fence, owner, started_at, changed_at, ended_at, audit_n, inbox_n, parent, parent_place,
-    lineage, first_run, rerun_of, finish_by, finish_by < coalesce(ended_at, clock_timestamp()) as is_late
+    lineage, first_run, rerun_of, finish_by, finish_by < coalesce(ended_at, clock_timestamp()) as is_late,
+    emptied_at
     from regie.run r where """
 """What a list shows: everything but the sealed state."""
 _STATE: LiteralString = "select state, format from regie.run where "
@@ -110,6 +111,7 @@ class RunRow:
         rerun_of, first_run: The run it repeats, and the first of that line; empty when it repeats none.
         finish_by: When it should be finished; None when nothing says so.
         is_late: It was not finished by then.
+        emptied_at: When its inputs and outputs were taken away, if they were.
     """
 
     key: RunKey
@@ -138,6 +140,7 @@ class RunRow:
     first_run: str = ""
     finish_by: datetime | None = None
     is_late: bool = False
+    emptied_at: datetime | None = None
 
     @property
     def cursor(self) -> Cursor:
@@ -447,6 +450,7 @@ def row_of(row: DictRow) -> RunRow:
         first_run=str(row["first_run"] or ""),
         finish_by=row["finish_by"],
         is_late=bool(row["is_late"]),
+        emptied_at=row["emptied_at"],
     )
 
 

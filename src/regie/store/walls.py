@@ -19,7 +19,8 @@ from psycopg import AsyncConnection, sql
 from psycopg.conninfo import make_conninfo
 
 from regie.core.errors import RegieError
-from regie.store.database import TENANT, explained
+from regie.store.database import explained
+from regie.store.keys import TENANT
 
 LOCK: Final = 7_238_415_005
 """Advisory lock under which one process at a time builds; any number that nothing else uses."""
@@ -37,6 +38,9 @@ OF_SEALED: tuple[LiteralString, ...] = (
     "insert on audit.log, audit.intake",
     # To find out which leaves lack their log; what they say only people read, through the web.
     "select (entry_id, log_id) on audit.intake",
+    "select, insert on regie.data_key",
+    "update (uses) on regie.data_key",
+    "select, insert on audit.subject",
 )
 """What everybody needs who writes about runs."""
 

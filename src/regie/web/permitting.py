@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from regie.core.audit import Event, Fact
 from regie.core.block import Catalogue
 from regie.core.capability import Effect
+from regie.core.classification import Classification, Handling, handling
 from regie.core.definition import Definition
 from regie.core.errors import Denied
 from regie.core.plan import Change, PlannedStep
@@ -37,6 +38,7 @@ from regie.web.caller import Caller
 from regie.web.means import current_release
 from regie.web.problems import OutOfReach
 
+ONLY_WITH_RIGHT = "What runs of this domain hold is shown to who has the right to view inputs."
 _ACTS: dict[Steering, Act] = {
     "cancel": Act.STEER,
     "pause": Act.STEER,
@@ -166,6 +168,41 @@ async def require_steer(
 def refused_steer(caller: Caller, row: RunRow, steering: Steering, decision: Decision, otherwise: str = "") -> Denied:
     """What a caller is told who may not do something with a run; see `require_steer`."""
     return _refused(caller, _ACTS[steering], (row.key.tenant, row.key.domain, row.workflow), decision, otherwise)
+
+
+async def may_view_inputs(tx: Transaction, caller: Caller, row: RunRow) -> tuple[Handling, Decision | None]:
+    """How the data of a run's domain are handled, and whether a caller who sees the run may see its inputs and outputs.
+
+    No decision where no right is needed.
+    """
+    release = await current_release(tx)
+    domain = release.domains.get(row.key.domain)
+    classification = domain.classification if domain else Classification.PERSONAL
+    found = handling(classification)
+    if not found.needs_right:
+        return found, None
+    facts = _facts(row, (await approvals.asked_in(tx, [row.key])).get(row.key, frozenset()))
+    return found, _decide(
+        release, caller, Act.VALUES, facts, lambda asker, run: people.view_inputs(asker, run, classification)
+    )
+
+
+async def view_inputs(tx: Transaction, caller: Caller, row: RunRow) -> bool:
+    """Make sure of that, and write down that they look, where the class of the domain says so.
+
+    Returns:
+        Whether it was written down.
+
+    Raises:
+        NotPermitted: The policies deny it.
+    """
+    found, decision = await may_view_inputs(tx, caller, row)
+    if decision is not None and not decision.is_allowed:
+        raise _not_permitted(caller, "view_inputs", decision, decision.denied(ONLY_WITH_RIGHT), row.key)
+    if found.is_looking_recorded:
+        told = decision.told if decision is not None else {}
+        await audit.append(tx, row.key, [Fact(event=Event.INPUTS_VIEWED, actor=caller.actor, detail=told)])
+    return found.is_looking_recorded
 
 
 async def require_start(tx: Transaction, caller: Caller, tenant: str, workflow: str) -> Decision | None:

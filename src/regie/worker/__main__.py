@@ -33,6 +33,7 @@ from regie.store.database import Database
 from regie.store.sealer import Sealer
 from regie.telemetry import exporting, metrics
 from regie.telemetry.telling import telling
+from regie.worker.emptying import Emptier
 from regie.worker.observing import Observed
 from regie.worker.performer import BlockPerformer
 from regie.worker.starting import Starter
@@ -64,7 +65,7 @@ async def work(settings: Settings, chosen: Sequence[str]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    sealer = Sealer.from_file(settings.sealing_key_file)
+    sealer = Sealer.from_file(settings.sealing_key_file, domains=chosen or None)
     async with (
         contextlib.AsyncExitStack() as clients,
         telling(settings, "worker", settings.worker_metrics_port) as told_at,
@@ -90,10 +91,11 @@ async def work(settings: Settings, chosen: Sequence[str]) -> None:
             watcher=observed,
         )
         starter = Starter(database, catalogue, gateways.__getitem__, served)
+        emptier = Emptier(database, served)
         keep_what_is_loaded()
         metrics.WORKER_SLOTS.set(loop.slots)
         metrics.WORKER_RUNS.set_function(lambda: len(loop.live))
-        await _run(database, loop, starter, stop, told_at)
+        await _run(database, loop, (starter, emptier), stop, told_at)
 
 
 async def _domains(database: Database, chosen: Sequence[str]) -> list[str]:
@@ -105,20 +107,22 @@ async def _domains(database: Database, chosen: Sequence[str]) -> list[str]:
     return sorted(set(chosen)) or known
 
 
-async def _run(database: Database, loop: WorkerLoop, starter: Starter, stop: asyncio.Event, told_at: str) -> None:
-    """Let loop and starter run, say when it is registered, and give them a limited time to finish."""
+async def _run(
+    database: Database, loop: WorkerLoop, beside: Sequence[Starter | Emptier], stop: asyncio.Event, told_at: str
+) -> None:
+    """Let the loop and what runs beside it run, say when it is registered, and give them a limited time to finish."""
     running = asyncio.create_task(loop.run(stop))
-    starting = asyncio.create_task(starter.run(stop))
+    others = [asyncio.create_task(each.run(stop)) for each in beside]
     announcing = asyncio.create_task(_announce(database, loop, told_at))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        at_work = {running, starting} if stop.is_set() else {running}
+        at_work = {running, *others} if stop.is_set() else {running}
         _, unfinished = await asyncio.wait(at_work, timeout=FINISH_WITHIN_S)
         if running in unfinished:
             log.warning("worker:unfinished", runs=len(loop.live))
     finally:
-        await ended([running, starting, announcing, stopping])
+        await ended([running, *others, announcing, stopping])
     if not running.cancelled():
         running.result()
     log.info("worker:stopped", worker=loop.name)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
+from regie.kit.reaching import LookUp, Reach
 from regie.kit.tls.handshake import Client, Limits
-from regie.kit.tls.reaching import LookUp, Reach
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 QUICK = Limits(connect_s=2, handshake_s=2)

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regie.core.server_name import as_address
+from regie.kit.reaching import LookUp, Reach
 from regie.kit.tls.asking import LARGEST_OCSP, SILENT, Answers, GuardedFetch, NotFetched, Revocation
 from regie.kit.tls.certificates import parse
-from regie.kit.tls.reaching import LookUp, Reach
 from regie.kit.tls.trust import Path, Roots
 from regie_sandbox.authority import BORN, Issued, Wanted, issue, ocsp_answer, revoked_list
 from regie_sandbox.revoking import Responder, responding

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regie.core.capabilities.tls import Code, Finding
+from regie.kit.reaching import Unreached
 from regie.kit.tls.handshake import NotShown, Shown, _why
-from regie.kit.tls.reaching import Unreached
 from regie_sandbox.authority import BORN, Wanted, issue, ocsp_answer
 from regie_sandbox.tls_farm import until_the_end
 from tests.counterparts.tls import context, serving

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regie.core.capabilities.tls import Endpoint, Inspection
+from regie.kit.reaching import Reach
 from regie.kit.tls.asking import Answers, GuardedFetch, Revocation
 from regie.kit.tls.certificates import parse, parse_file
 from regie.kit.tls.handshake import Limits
 from regie.kit.tls.judging import summed_up
-from regie.kit.tls.reaching import Reach
 from regie.kit.tls.scanning import Bounds, Line, Scanner
 from regie.kit.tls.trust import Roots
 from regie_sandbox.authority import BORN, Wanted, issue

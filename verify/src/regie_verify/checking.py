@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from regie_verify.tree import GrowingTree, leaf_hash, root_of_proof, root_over
 HASH_BYTES = 32
 WIDTH = 256
 MOST_SHOWN = 3
+PEOPLE = "people.jsonl"
 
 
 def check(path: Path, policy: str | None = None, kept: Sequence[str] = (), tsa: bytes | None = None) -> Report:
@@ -69,6 +71,8 @@ class _Check:
         self._try("tiles", lambda: self._tiles(hashes))
         self._try("root", lambda: self._roots(hashes))
         self._try("records", lambda: self._records(hashes))
+        if PEOPLE in self.bundle.names:
+            self._try("people", self._people)
         return self.report
 
     def _try(self, check: str, step: Callable[[], str]) -> None:
@@ -104,6 +108,24 @@ class _Check:
                 self.keys.append(self.keys.pop(self.keys.index(new)))
             number += 1
         return f"{len(self.keys)} trusted, {number} of them named by the one before"
+
+    def _people(self) -> str:
+        """Who is named belongs to the commitment that stands in the records."""
+        named = erased = 0
+        for line in self.bundle.lines(PEOPLE):
+            subject = _field(line, "subject")
+            if b'"erased":true' in line:
+                erased += 1
+                continue
+            try:
+                salt = bytes.fromhex(str(_field(line, "salt")))
+            except ValueError:
+                raise Unreadable(f"the salt of {subject} cannot be read") from None
+            value = json.dumps(_field(line, "value"), ensure_ascii=False, separators=(",", ":")).encode()
+            if subject != "person:" + hashlib.sha256(b"pii-commit/v1\0" + salt + value).hexdigest():
+                self.report.blame("people", f"who is named for {subject} is not whom the records mean")
+            named += 1
+        return f"{named} named as committed to, {erased} erased"
 
     def _is_held(self, leaf: bytes, proof: Proof) -> bool:
         """Whether the anchor log holds a leaf, under a signed checkpoint."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from regie.cli.processes import Process
-from regie.cli.worlds.sandbox import asked, jira, secrets_of_desk_and_chat, slack, start_sandbox
+from regie.cli.worlds.sandbox import HERE, asked, jira, secrets_of_desk_and_chat, slack, start_sandbox
 from regie.cli.worlds.world import Customer, Place, World
 from regie.core.tenant import SecretRef
 
@@ -73,7 +73,7 @@ def _servers(found: dict[str, Any]) -> dict[str, Any]:
         its = found[connector]
         targets = {target["name"]: {"server_name": target["server_name"], "address": its["address"]}}
         settings = {name: value for name, value in its.items() if name != "address"} | {"targets": targets}
-        return {"connector": connector, "domains": ["certificates"], "settings": settings}
+        return {"connector": connector, "domains": ["certificates"], "reach": [HERE], "settings": settings}
 
     return {
         "endpoints": {
@@ -81,7 +81,7 @@ def _servers(found: dict[str, Any]) -> dict[str, Any]:
             "domains": ["certificates"],
             "settings": {
                 "endpoints": found["endpoints"],
-                "networks": ["127.0.0.0/8"],
+                "networks": [HERE],
                 "roots": found["roots"],
                 "public_roots": False,
             },
@@ -89,6 +89,7 @@ def _servers(found: dict[str, Any]) -> dict[str, Any]:
         "authority": {
             "connector": "acme",
             "domains": ["certificates"],
+            "reach": [HERE],
             "settings": {
                 "directory": found["acme"]["directory"],
                 "trusted_authority": found["acme"]["trust"],
@@ -98,6 +99,7 @@ def _servers(found: dict[str, Any]) -> dict[str, Any]:
         "names": {
             "connector": "dns",
             "domains": ["certificates"],
+            "reach": [HERE],
             "settings": {
                 "primary": names["address"],
                 "zones": [names["zone"]],

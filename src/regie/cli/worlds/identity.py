@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from regie.cli.worlds.sandbox import asked, jira, secrets_of_desk_and_chat, slack, start_sandbox, titled
+from regie.cli.worlds.sandbox import HERE, asked, jira, secrets_of_desk_and_chat, slack, start_sandbox, titled
 from regie.cli.worlds.world import Customer, Place, World
 from regie.core.tenant import SecretRef
 
@@ -35,6 +35,7 @@ class Identity(World):
                 "graph": {
                     "connector": "graph",
                     "domains": [self.domain],
+                    "reach": [HERE],
                     "settings": {
                         "address": f"{sandbox}/graph/v1.0",
                         "token_url": f"{sandbox}/login/{graph['tenant_id']}/oauth2/v2.0/token",

@@ -51,11 +51,16 @@ async def start_sandbox(place: Place, webhook_secret: str) -> Process:
     return await place.supervisor.add(Process("sandbox", "regie_sandbox", logs, arguments=arguments))
 
 
+HERE = "127.0.0.0/8"
+"""What stands for vendors is on this machine, which a connection reaches only when it is told."""
+
+
 def jira(domain: str, sandbox: str, given: dict[str, Any]) -> dict[str, Any]:
     """The connection to the imaginary Jira."""
     return {
         "connector": "jira",
         "domains": [domain],
+        "reach": [HERE],
         "settings": {
             "site": f"{sandbox}/jira",
             "email": given["email"],
@@ -71,6 +76,7 @@ def slack(domain: str, sandbox: str, given: dict[str, Any]) -> dict[str, Any]:
     return {
         "connector": "slack",
         "domains": [domain],
+        "reach": [HERE],
         "settings": {
             "address": f"{sandbox}/slack/api",
             "workspace": given["workspace"],

@@ -21,10 +21,10 @@ import httpx2
 
 from regie.core.capabilities.tls import Code, Finding
 from regie.core.errors import InvalidInput
+from regie.kit.reaching import Reach, Unreached
 from regie.kit.tls.certificates import Parsed
 from regie.kit.tls.judging import found
 from regie.kit.tls.names import ascii_name
-from regie.kit.tls.reaching import Reach, Unreached
 from regie.kit.tls.revocation import (
     NotCredible,
     RevokedList,

@@ -16,8 +16,8 @@ from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 
 from regie.core.capabilities.tls import Code, Finding, StartTls
 from regie.core.server_name import as_address
+from regie.kit.reaching import Reach, Unreached, cause_of
 from regie.kit.tls.judging import found
-from regie.kit.tls.reaching import Reach, Unreached, cause_of
 from regie.kit.tls.starttls import NotOffered, NotSpoken, start
 
 MOST_RECEIVED = 512 * 1024

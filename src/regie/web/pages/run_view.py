@@ -40,7 +40,7 @@ from regie.store.steps import StepRecord
 from regie.web.caller import Caller
 from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
-from regie.web.permitting import may_steer
+from regie.web.permitting import may_steer, may_view_inputs
 from regie.web.seeing import children_for, is_id, parent_for, run_for
 from regie.web.step_times import StepTimes, times_of
 
@@ -135,6 +135,7 @@ class RunView:
         is_plain: Whether they may read values in full.
         faults: What is wrong with the audit chain.
         paused: Who holds it up, whether a worker has taken that in or not.
+        may_view_inputs: Whether whoever looks may see the values of inputs and outputs, and they are still there.
         acts: What whoever looks may do with it: what a page asks about, and in words.
         reruns: The ids of the runs that repeat it.
         repeated_from: From which step on it repeats another.
@@ -158,6 +159,7 @@ class RunView:
     leaves: list[LeafView]
     faults: list[str]
     paused: Paused | None
+    may_view_inputs: bool
     acts: list[tuple[str, str]]
     reruns: list[str]
     repeated_from: str
@@ -201,16 +203,18 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
     tenant = release.tenants.get(row.key.tenant)
     paused = None if row.status.is_final else await runs.pause_of(tx, row.key)
     in_line = await quotas.in_line(tx, row.key)
-    is_plain = caller.may(Act.VALUES, *row.key[:2], row.workflow)
+    data, right = await may_view_inputs(tx, caller, row)
+    is_plain = caller.may(Act.VALUES, *row.key[:2], row.workflow) and not data.is_masked
     return RunView(
         row=row,
+        is_plain=is_plain,
+        may_view_inputs=row.emptied_at is None and (right is None or right.is_allowed),
         queued=in_line.in_words() if in_line else "",
         parent=await parent_for(tx, caller, row),
         title=definition.title,
         tenant_title=tenant.title if tenant else row.key.tenant,
         failure=state.failure,
         is_within=caller.may(Act.LOOK, *row.key[:2], row.workflow),
-        is_plain=is_plain,
         input=outline(dict(state.input), is_plain=is_plain),
         steps=_steps(
             state,

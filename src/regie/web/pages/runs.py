@@ -12,8 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
-from regie.core.errors import Denied, NotFound, Retryable
-from regie.core.reach import Act
+from regie.core.errors import NotFound, Retryable
 from regie.core.run import RunState, RunStatus
 from regie.store import approvals, releases, run_lists, runs, sessions
 from regie.store.database import Transaction
@@ -26,7 +25,7 @@ from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import HEADERS, fragment, page
 from regie.web.pages.run_view import BAR, RunView, read_run
 from regie.web.pages.visitor import Visiting, Visitor, find_visitor
-from regie.web.permitting import sight_of
+from regie.web.permitting import noting, sight_of, view_inputs
 from regie.web.seeing import run_for, seen_of
 from regie.web.workflows import workflows_for
 
@@ -139,17 +138,17 @@ async def show_run(means: Having, visitor: Visiting, run: str) -> Response:
 
 @router.api_route("/runs/{run}/values", methods=LOOKING)
 async def show_values(means: Having, visitor: Visiting, run: str) -> Response:
-    """What the run was given and what its steps gave, in full. For operators of its tenant and domain only."""
-    async with means.database.reading() as tx:
+    """What the run was given and what its steps gave, in full, for who may see that.
+
+    Where the domain holds personal or financial data it is written down who has looked.
+    """
+    async with noting(means.database), means.database.transaction() as tx:
         row = await run_for(tx, visitor.caller, run)
-        if not visitor.caller.may(Act.VALUES, *row.key[:2], row.workflow):
-            raise Denied(
-                "Values of a run are shown to operators only.", hint="The run's own page shows what they consist of."
-            )
+        is_recorded = await view_inputs(tx, visitor.caller, row)
         state = RunState.model_validate_json(await runs.state_of(tx, row.key))
     given: dict[str, JsonValue] = dict(state.input)
     gave = {place: step.output for place, step in state.steps.items() if step.output is not None}
-    return page("values.html", visitor, row=row, given=given, gave=gave)
+    return page("values.html", visitor, row=row, given=given, gave=gave, is_recorded=is_recorded)
 
 
 @router.get("/runs/{run}/changes")

@@ -1,7 +1,9 @@
-"""Where a connection may go, and getting there.
+"""Where a connection may go, and getting there: the one place where the gateway decides about addresses.
 
-What comes from customers' lists and from certificates is not trusted: without permission in the connection's settings
-only addresses of the public internet are reached (against server-side request forgery).
+What comes from customers' files, lists and certificates is not trusted: without permission in the connection's
+configuration only addresses of the public internet are reached (against server-side request forgery). It is decided
+after resolution, so it does not matter how an address is written, and whoever connects does so to the very address that
+was looked at, so it does not matter what a name leads to a moment later.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+from regie.core.errors import Denied, RegieError, Unavailable
 from regie.core.server_name import Address, as_address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -21,8 +24,29 @@ LookUp = Callable[[str], Awaitable[list[str]]]
 MOST_ADDRESSES = 4
 """Addresses of one name that are tried, one after the other, within one time limit."""
 
-_TUNNELS = tuple(ipaddress.ip_network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
-"""IPv6 networks whose addresses hold an IPv4 address that a gateway would send to: NAT64, 6to4, Teredo."""
+_NEVER = tuple(
+    ipaddress.ip_network(each) for each in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "100.100.100.200/32")
+)
+"""Where clouds tell a machine its own credentials, and what else is on its wire. No configuration opens them."""
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        # Of these `is_global` of Python 3.11 takes some or all for public: IANA's registries of special addresses,
+        # read on 2026-11-29 (iana.org/assignments/iana-ipv4-special-registry, iana-ipv6-special-registry).
+        *(
+            "0.0.0.0/8",
+            "100.64.0.0/10",
+            "192.0.0.0/24",
+            "192.88.99.0/24",
+            "198.18.0.0/15",
+            "224.0.0.0/4",
+            "240.0.0.0/4",
+        ),
+        *("::/96", "2001:db8::/32", "3fff::/20", "5f00::/16", "fec0::/10", "ff00::/8"),
+        # These hold an IPv4 address that a router on the way would send to: NAT64, 6to4, Teredo, ISATAP's kin.
+        *("64:ff9b::/96", "64:ff9b:1::/48", "2001::/23", "2002::/16"),
+    )
+)
 
 
 class Unreached(Exception):
@@ -33,16 +57,35 @@ class Unreached(Exception):
         self.cause = cause
 
 
+def told(error: Unreached, where: str) -> RegieError:
+    """What to say when a host of a connection was not reached."""
+    if error.cause == "not_allowed":
+        return Denied(
+            f"{where} leads to no address that the connection may reach.",
+            hint="A private network is reached only when the connection names it: reach: [10.20.0.0/16].",
+        )
+    causes = {
+        "dns": "its name leads nowhere",
+        "refused": "nobody listens there",
+        "timeout": "it does not answer in time",
+    }
+    return Unavailable(f"{where} cannot be reached: {causes.get(error.cause, error.cause)}")
+
+
 class Reach:
     """Opens connections to where they may go.
 
     Args:
         allowed: Networks that may be reached besides the public internet.
+        with_public: Whether the public internet may be.
         look_up: Asks for addresses; the machine's own way unless said otherwise.
     """
 
-    def __init__(self, allowed: Iterable[Network] = (), *, look_up: LookUp | None = None) -> None:
+    def __init__(
+        self, allowed: Iterable[Network] = (), *, with_public: bool = True, look_up: LookUp | None = None
+    ) -> None:
         self._allowed = tuple(allowed)
+        self._with_public = with_public
         self._look_up = look_up or ask_the_machine
 
     async def addresses(self, host: str) -> list[Address]:
@@ -56,6 +99,22 @@ class Reach:
             found = [address] if address else [as_address(each) for each in await self._look_up(host)]
         except (OSError, UnicodeError):
             raise Unreached("dns") from None
+        return self._permitted(found)
+
+    def addresses_now(self, host: str) -> list[Address]:
+        """The same in a thread that may wait, the machine's own way.
+
+        Raises:
+            Unreached: `dns` or `not_allowed`.
+        """
+        address = as_address(host)
+        try:
+            found = [address] if address else [as_address(each) for each in _resolved(host)]
+        except (OSError, UnicodeError):
+            raise Unreached("dns") from None
+        return self._permitted(found)
+
+    def _permitted(self, found: Iterable[Address | None]) -> list[Address]:
         known = list(dict.fromkeys(each for each in found if each is not None))
         if not known:
             raise Unreached("dns")
@@ -67,10 +126,9 @@ class Reach:
     def may_reach(self, address: Address) -> bool:
         """Whether an address is public or in a network that is allowed."""
         plain = getattr(address, "ipv4_mapped", None) or address
-        if any(plain in network for network in self._allowed):
-            return True
-        is_tunnel = any(plain in network for network in _TUNNELS)
-        return plain.is_global and not plain.is_multicast and not plain.is_reserved and not is_tunnel
+        if any(plain in network for network in _NEVER):
+            return False
+        return any(plain in network for network in self._allowed) or (self._with_public and _is_public(plain))
 
     async def connect(self, host: str, port: int, within_s: float) -> tuple[socket.socket, Address]:
         """A connected, non-blocking socket, which the caller closes, and the address it leads to.
@@ -99,6 +157,15 @@ class Reach:
             except Unreached as error:
                 last = error
         raise last
+
+
+def _is_public(address: Address) -> bool:
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not address.is_reserved
+        and not any(address in network for network in _NOT_PUBLIC)
+    )
 
 
 async def _connect(address: Address, port: int, within_s: float) -> socket.socket:
@@ -138,7 +205,8 @@ _THREADS = ThreadPoolExecutor(MOST_LOOK_UPS, thread_name_prefix="look-up")
 
 async def ask_the_machine(host: str) -> list[str]:
     """The addresses that the machine's own configuration leads to."""
-    found = await asyncio.get_running_loop().run_in_executor(
-        _THREADS, lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    )
-    return [str(entry[4][0]) for entry in found]
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, _resolved, host)
+
+
+def _resolved(host: str) -> list[str]:
+    return [str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
