@@ -26,6 +26,7 @@ READ: dict[str, str] = {
     "mdurl": "MIT",
     "protobuf": "BSD-3-Clause",
     "pyahocorasick": "BSD-3-Clause",
+    "pyasn1-modules": "BSD-2-Clause",
     "pyopenssl": "Apache-2.0",
     "python-dateutil": "Apache-2.0 OR BSD-3-Clause",
     "rfc3161-client": "Apache-2.0",
