@@ -7,10 +7,10 @@ the standard. `core/scim.py` reads what is sent, `store/provisioning.py` keeps i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,8 +23,8 @@ from regie.core.errors import InvalidInput, RegieError
 from regie.core.reach import Act
 from regie.core.scim import Group, ScimFault, User
 from regie.store import provisioning
-from regie.store.database import Database
-from regie.store.provisioning import Found, Kept
+from regie.store.database import Database, Transaction
+from regie.store.provisioning import Content, Found, Kept
 from regie.web.means import Asking, Having
 from regie.web.problems import OutOfReach, Told, WrongMedia, faults_of, told
 
@@ -153,116 +153,6 @@ Shape = Annotated[Asked, Depends(Asked)]
 IfMatch = Annotated[str | None, Header()]
 
 
-@router.get("/Users")
-async def list_users(service: Asker, shape: Shape) -> Response:
-    """Users, all or those that a filter names."""
-    async with service.database.reading() as tx:
-        found = await provisioning.find_users(tx, service.tenant, shape.where, offset=shape.offset, limit=shape.limit)
-    return ScimAnswer(shape.page(found, user_document))
-
-
-@router.post("/Users")
-async def add_user(service: Asker, body: Body) -> Response:
-    """Bring somebody."""
-    async with service.database.transaction() as tx:
-        kept = await provisioning.add_user(tx, service.tenant, scim.read_user(body), by=service.by)
-    return _shown(user_document(kept), kept, HTTPStatus.CREATED)
-
-
-@router.get("/Users/{id_}")
-async def show_user(service: Asker, id_: str, shape: Shape, if_none_match: IfMatch = None) -> Response:
-    """Somebody."""
-    async with service.database.reading() as tx:
-        kept = await provisioning.get_user(tx, service.tenant, id_)
-    return _shown(shape.one(user_document(kept)), kept, seen=if_none_match)
-
-
-@router.put("/Users/{id_}")
-async def put_user(service: Asker, id_: str, body: Body, if_match: IfMatch = None) -> Response:
-    """Have somebody as they are told now."""
-    return await _change_user(service, id_, if_match, lambda _: scim.read_user(body))
-
-
-@router.patch("/Users/{id_}")
-async def patch_user(service: Asker, id_: str, body: Body, if_match: IfMatch = None) -> Response:
-    """Change some of it."""
-    return await _change_user(service, id_, if_match, lambda user: scim.patch_user(user, body))
-
-
-@router.delete("/Users/{id_}")
-async def remove_user(service: Asker, id_: str, if_match: IfMatch = None) -> Response:
-    """Forget somebody: sessions and tokens end with it."""
-    async with service.database.transaction() as tx:
-        await provisioning.take_turns(tx, service.tenant)
-        _require_fresh(await provisioning.get_user(tx, service.tenant, id_), if_match)
-        await provisioning.remove_user(tx, service.tenant, id_, by=service.by)
-    return Response(status_code=HTTPStatus.NO_CONTENT)
-
-
-@router.get("/Groups")
-async def list_groups(service: Asker, shape: Shape) -> Response:
-    """Groups, all or those that a filter names."""
-    async with service.database.reading() as tx:
-        found = await provisioning.find_groups(tx, service.tenant, shape.where, offset=shape.offset, limit=shape.limit)
-    return ScimAnswer(shape.page(found, group_document))
-
-
-@router.post("/Groups")
-async def add_group(service: Asker, body: Body) -> Response:
-    """Bring a group."""
-    async with service.database.transaction() as tx:
-        kept = await provisioning.add_group(tx, service.tenant, scim.read_group(body), by=service.by)
-    return _shown(group_document(kept), kept, HTTPStatus.CREATED)
-
-
-@router.get("/Groups/{id_}")
-async def show_group(service: Asker, id_: str, shape: Shape, if_none_match: IfMatch = None) -> Response:
-    """A group."""
-    async with service.database.reading() as tx:
-        kept = await provisioning.get_group(tx, service.tenant, id_)
-    return _shown(shape.one(group_document(kept)), kept, seen=if_none_match)
-
-
-@router.put("/Groups/{id_}")
-async def put_group(service: Asker, id_: str, body: Body, if_match: IfMatch = None) -> Response:
-    """Have a group as it is told now."""
-    return await _change_group(service, id_, if_match, lambda _: scim.read_group(body))
-
-
-@router.patch("/Groups/{id_}")
-async def patch_group(service: Asker, id_: str, body: Body, if_match: IfMatch = None) -> Response:
-    """Change some of it: members come and go."""
-    return await _change_group(service, id_, if_match, lambda group: scim.patch_group(group, body))
-
-
-@router.delete("/Groups/{id_}")
-async def remove_group(service: Asker, id_: str, if_match: IfMatch = None) -> Response:
-    """Forget a group; its members stay."""
-    async with service.database.transaction() as tx:
-        await provisioning.take_turns(tx, service.tenant)
-        _require_fresh(await provisioning.get_group(tx, service.tenant, id_), if_match)
-        await provisioning.remove_group(tx, service.tenant, id_, by=service.by)
-    return Response(status_code=HTTPStatus.NO_CONTENT)
-
-
-async def _change_user(service: Service, id_: str, if_match: str | None, change: Callable[[User], User]) -> Response:
-    async with service.database.transaction() as tx:
-        await provisioning.take_turns(tx, service.tenant)
-        before = await provisioning.get_user(tx, service.tenant, id_)
-        _require_fresh(before, if_match)
-        kept = await provisioning.put_user(tx, service.tenant, before, change(before.content), by=service.by)
-    return _shown(user_document(kept), kept)
-
-
-async def _change_group(service: Service, id_: str, if_match: str | None, change: Callable[[Group], Group]) -> Response:
-    async with service.database.transaction() as tx:
-        await provisioning.take_turns(tx, service.tenant)
-        before = await provisioning.get_group(tx, service.tenant, id_)
-        _require_fresh(before, if_match)
-        kept = await provisioning.put_group(tx, service.tenant, before, change(before.content), by=service.by)
-    return _shown(group_document(kept), kept)
-
-
 def user_document(kept: Kept[User]) -> dict[str, Any]:
     """Somebody as the standard has it."""
     user = kept.content
@@ -310,21 +200,123 @@ def _tag(kept: Kept[Any]) -> str:
     return f'W/"{kept.version}"'
 
 
-def _shown(
-    document: dict[str, Any], kept: Kept[Any], status: HTTPStatus = HTTPStatus.OK, seen: str | None = None
-) -> Response:
-    headers = {"ETag": _tag(kept), "Location": str(kept_location(document, kept))}
-    if seen is not None and _tag(kept) in {each.strip() for each in seen.split(",")}:
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return ScimAnswer(document, status, headers=headers)
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[Content]):
+    """Users, or groups: what is kept of them, and how it is read and told."""
+
+    name: str
+    read: Callable[[Mapping[str, Any]], Content]
+    patch: Callable[[Content, Mapping[str, Any]], Content]
+    document: Callable[[Kept[Content]], dict[str, Any]]
+    find: Callable[..., Awaitable[Found[Content]]]
+    get: Callable[[Transaction, str, str], Awaitable[Kept[Content]]]
+    add: Callable[..., Awaitable[Kept[Content]]]
+    put: Callable[..., Awaitable[Kept[Content]]]
+    remove: Callable[..., Awaitable[None]]
+
+    def shown(
+        self,
+        kept: Kept[Content],
+        shape: Asked | None = None,
+        *,
+        status: HTTPStatus = HTTPStatus.OK,
+        seen: str | None = None,
+    ) -> Response:
+        """One of them as an answer; `seen` are the versions that whoever asks has."""
+        headers = {"ETag": _tag(kept), "Location": f"{PREFIX}/{self.name}s/{kept.id}"}
+        if _is_among(kept, seen):
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        document = self.document(kept)
+        return ScimAnswer(shape.one(document) if shape else document, status, headers=headers)
+
+    async def change(
+        self, service: Service, id_: str, if_match: str | None, changed: Callable[[Content], Content]
+    ) -> Response:
+        """Change one, unless it is not as whoever asks has seen it."""
+        async with service.database.transaction() as tx:
+            before = await self.fresh(tx, service, id_, if_match)
+            kept = await self.put(tx, service.tenant, before, changed(before.content), by=service.by)
+        return self.shown(kept)
+
+    async def fresh(self, tx: Transaction, service: Service, id_: str, if_match: str | None) -> Kept[Content]:
+        """One that nobody else changes meanwhile.
+
+        Raises:
+            Stale: It has changed since whoever asks has seen it.
+        """
+        await provisioning.take_turns(tx, service.tenant)
+        kept = await self.get(tx, service.tenant, id_)
+        if if_match is not None and not _is_among(kept, if_match):
+            raise Stale("It has changed meanwhile: read it again, then change it.")
+        return kept
 
 
-def kept_location(document: Mapping[str, Any], kept: Kept[Any]) -> str:
-    """Where a resource is found."""
-    kind = "User" if scim.USER in document["schemas"] else "Group"
-    return f"{PREFIX}/{kind}s/{kept.id}"
+def _is_among(kept: Kept[Any], tags: str | None) -> bool:
+    """Whether the version is one of those in a header (RFC 9110, 13.1)."""
+    given = {each.strip() for each in (tags or "").split(",")}
+    return _tag(kept) in given or "*" in given
 
 
-def _require_fresh(kept: Kept[Any], if_match: str | None) -> None:
-    if if_match is not None and if_match.strip() != "*" and _tag(kept) not in {x.strip() for x in if_match.split(",")}:
-        raise Stale("It has changed meanwhile: read it again, then change it.")
+def _serve(kind: Kind[Any]) -> None:
+    """Make the routes of users, or of groups."""
+    every, one = f"/{kind.name}s", f"/{kind.name}s/{{id_}}"
+
+    @router.get(every)
+    async def list_all(service: Asker, shape: Shape) -> Response:
+        async with service.database.reading() as tx:
+            found = await kind.find(tx, service.tenant, shape.where, offset=shape.offset, limit=shape.limit)
+        return ScimAnswer(shape.page(found, kind.document))
+
+    @router.post(every)
+    async def add(service: Asker, body: Body) -> Response:
+        async with service.database.transaction() as tx:
+            kept = await kind.add(tx, service.tenant, kind.read(body), by=service.by)
+        return kind.shown(kept, status=HTTPStatus.CREATED)
+
+    @router.get(one)
+    async def show(service: Asker, id_: str, shape: Shape, if_none_match: IfMatch = None) -> Response:
+        async with service.database.reading() as tx:
+            return kind.shown(await kind.get(tx, service.tenant, id_), shape, seen=if_none_match)
+
+    @router.put(one)
+    async def put(service: Asker, id_: str, body: Body, if_match: IfMatch = None) -> Response:
+        return await kind.change(service, id_, if_match, lambda _: kind.read(body))
+
+    @router.patch(one)
+    async def patch(service: Asker, id_: str, body: Body, if_match: IfMatch = None) -> Response:
+        return await kind.change(service, id_, if_match, lambda before: kind.patch(before, body))
+
+    @router.delete(one)
+    async def remove(service: Asker, id_: str, if_match: IfMatch = None) -> Response:
+        async with service.database.transaction() as tx:
+            await kind.fresh(tx, service, id_, if_match)
+            await kind.remove(tx, service.tenant, id_, by=service.by)
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+_serve(
+    Kind(
+        "User",
+        scim.read_user,
+        scim.patch_user,
+        user_document,
+        provisioning.find_users,
+        provisioning.get_user,
+        provisioning.add_user,
+        provisioning.put_user,
+        provisioning.remove_user,
+    )
+)
+_serve(
+    Kind(
+        "Group",
+        scim.read_group,
+        scim.patch_group,
+        group_document,
+        provisioning.find_groups,
+        provisioning.get_group,
+        provisioning.add_group,
+        provisioning.put_group,
+        provisioning.remove_group,
+    )
+)
