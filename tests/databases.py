@@ -75,10 +75,11 @@ class Databases:
             if self._is_rebuilt(connection):
                 return False
             used = {table for (table,) in connection.execute(_NUMBERED)} | _filled(connection, self._tables)
+            # Triggers forbid to take anything away from the audit log.
+            connection.execute("set session_replication_role = replica")
             if used := used - set(self._filled):
                 connection.execute(sql.SQL("truncate {} restart identity cascade").format(_listed(sorted(used))))
-            # The one table that has rows from the beginning and gets more; a trigger forbids to take any away.
-            connection.execute("set session_replication_role = replica")
+            # The one table that has rows from the beginning and gets more.
             connection.execute("delete from audit.log where tenant <> ''")
             connection.execute(
                 "select setval(pg_get_serial_sequence('audit.log', 'log_id'), (select max(log_id) from audit.log))"

@@ -267,6 +267,7 @@ def addresses_for(planted: Planted, tenant: str) -> Iterator[str]:
             "number": "1",
             "level": "0",
             "path": "000",
+            "id_": planted.runs[canary],
         }
         for route in routes(make_web(None, None, operator_token="none").routes):  # type: ignore[arg-type]  # only its list of routes is read
             if "GET" in (route.methods or set()) and not route.path.endswith(("live", "events", "stream")):

@@ -261,6 +261,8 @@ class LiveRun:
                 break
             chain.commands = [command for command in chain.commands if not isinstance(command, Work)]
             owed: list[Command] = []
+            # Many runs do this at the same time: between two steps of each the others get an ear for the database.
+            await asyncio.sleep(0)
             for work in works:
                 event = await self._perform_here(work, chain.state)
                 if event is None:
