@@ -20,6 +20,7 @@ from regie.store.database import Database
 from regie.store.records import Shelf
 from regie_sandbox.servers.authority import Authority, Issued
 from regie_sandbox.servers.nginx import Nginx, nginx
+from tests.counterparts.here import LOOPBACK
 from tests.counterparts.sshd import Sshd, sshd
 
 from .stage import DOMAIN, PATIENCE_S, TENANT, Stage, World, opened
@@ -60,6 +61,7 @@ def over_ssh(host: Sshd, host_key: str, **settings: JsonValue) -> dict[str, Json
     return {
         "connector": "tls",
         "domains": [DOMAIN],
+        "reach": [LOOPBACK],
         "settings": {**way, **settings},
         "secrets": {"ssh_key": str(SSH_KEY)},
     }
