@@ -18,7 +18,7 @@ from rich.table import Table
 
 from bench.arriving import arrivals
 from bench.effects import EffectFigures, effects
-from bench.engine import loaded, one_at_a_time
+from bench.engine import loaded, one_at_a_time, unaudited
 from bench.fairness import A_WORKER_EACH, ONE_WORKER, Fairness, fairness
 from bench.parked import parked
 from bench.stand import Stand, standing
@@ -35,7 +35,10 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
     """All figures; each list has one value a round."""
     rounds: dict[str, list[float]] = {
         name: []
-        for name in ("pgbench_1", "one_at_a_time", "pgbench_8", "loaded", "loaded_cpu_ms", "moved", "moved_cpu_ms")
+        for name in (
+            *("pgbench_1", "one_at_a_time", "pgbench_8", "loaded", "loaded_cpu_ms", "moved", "moved_cpu_ms"),
+            "moved_without_audit",
+        )
     }
     first_step_s: list[float] = []
     for number in range(1, given.rounds + 1):
@@ -50,6 +53,8 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
         rounds["loaded_cpu_ms"].append(many.cpu_ms)
         rounds["moved"].append(many.moved_per_s)
         rounds["moved_cpu_ms"].append(many.moving_cpu_ms)
+        with unaudited():
+            rounds["moved_without_audit"].append((await loaded(stand, given.runs)).moved_per_s)
     say("Changes through the gateway")
     changed = await effects(given.rounds, given.few, given.many)
     say(f"{given.webhooks} webhooks, one after the other")
@@ -64,6 +69,7 @@ async def measure(stand: Stand, given: argparse.Namespace, say: Callable[[str], 
     ratios = {
         "one_at_a_time / pgbench_1": ratio(rounds["one_at_a_time"], rounds["pgbench_1"]),
         "moved / pgbench_8": ratio(rounds["moved"], rounds["pgbench_8"]),
+        "moved / moved_without_audit": ratio(rounds["moved"], rounds["moved_without_audit"]),
         **told.pop("ratios"),
     }
     figures = {

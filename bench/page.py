@@ -136,6 +136,8 @@ durable commit. Beside it, pgbench inserts one row in a transaction.
 | runs per second, many at once, accepted before | {_cells(engine, "moved")} |
 | pgbench transactions per second, 8 clients | {_cells(engine, "pgbench_8")} |
 | ratio | {_ratio(ratios, "moved / pgbench_8")} |
+| runs per second without any audit leaf, which only a measurement can have | {_cells(engine, "moved_without_audit")} |
+| ratio, with leaves to without | {_ratio(ratios, "moved / moved_without_audit")} |
 | CPU of the worker process per run, ms | {_cells(engine, "moved_cpu_ms")} |
 | the same with accepting them first, in the same process | {_cells(engine, "loaded")} |
 | CPU per run, ms | {_cells(engine, "loaded_cpu_ms")} |

@@ -44,6 +44,20 @@ TARGETS = (
         find=lambda figures: statistics.median(figures["engine"]["moved"]),
     ),
     Target(
+        "runs moved by one worker, as part of those without audit leaves",
+        0.9,
+        "",
+        is_least=True,
+        find=lambda figures: float(figures["ratios"]["moved / moved_without_audit"]["median"]),
+    ),
+    Target(
+        "changes through the gateway",
+        100,
+        "per second",
+        is_least=True,
+        find=lambda figures: statistics.median(figures["effects"]["gateway_per_s"]),
+    ),
+    Target(
         "signed webhook to first step, p95",
         50,
         "ms",
@@ -63,6 +77,20 @@ TARGETS = (
         "",
         is_least=True,
         find=lambda figures: float(figures["fairness"]["one_worker"]["flooded_beside_quiet / alone"]["median"]),
+    ),
+    Target(
+        "quiet domain in the flood, a worker each as `regie up` has them: p95 as a multiple of that without",
+        2,
+        "",
+        is_least=False,
+        find=lambda figures: float(figures["fairness"]["a_worker_each"]["quiet_p95_flood / alone"]),
+    ),
+    Target(
+        "flooded domain beside the quiet one, a worker each: part of its throughput alone",
+        0.8,
+        "",
+        is_least=True,
+        find=lambda figures: float(figures["fairness"]["a_worker_each"]["flooded_beside_quiet / alone"]["median"]),
     ),
     Target("parked runs", 50_000, "", is_least=True, find=lambda figures: float(figures["parked"]["runs"])),
     Target(

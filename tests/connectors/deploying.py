@@ -305,7 +305,7 @@ class Deploying(ABC):
 
     async def still(self, site: Site, before: DeployedState) -> None:
         """Everything is as it was, and a start would find it so."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             # Workers of nginx that go still answer for a moment.
             while await site.found() != before:  # noqa: ASYNC110  a server is what is waited for
                 await asyncio.sleep(0.05)

@@ -51,7 +51,9 @@ class Certificates(Tale):
             say(f"{person} said yes")
         renewed = await story.end_of(renewal)
         served = (await story.servers.state())["served"]
-        say(f"Run {renewed['status']}; nginx and HAProxy serve {served['nginx']}")
+        why = renewed["outcome"]["failure"]
+        ended = f"{renewed['status']}: {why['kind']}: {why['message']}" if why else renewed["status"]
+        say(f"Run {ended}; nginx and HAProxy serve {served['nginx']}")
 
         headline(3, "Of the others, people hear: a ticket each, the owner, and the chat where it is urgent")
         await story.everything_over(says_yes=False)
