@@ -15,7 +15,7 @@ import io
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
@@ -95,14 +95,16 @@ class _Places(ExceptionDictTransformer):
         super().__init__(show_locals=False, max_frames=_FRAMES)
 
     def __call__(self, exc_info: ExcInfo) -> list[dict[str, Any]]:
-        """The chain of exceptions, the last raised first."""
-        return [
-            {
-                "kind": stack["exc_type"],
-                "frames": [f"{frame['filename']}:{frame['lineno']} {frame['name']}" for frame in stack["frames"]],
-            }
-            for stack in super().__call__(exc_info)
-        ]
+        """The chain of exceptions, the last raised first; behind a group those that are in it."""
+        return list(_told(super().__call__(exc_info)))
+
+
+def _told(stacks: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for stack in stacks:
+        frames = [f"{frame['filename']}:{frame['lineno']} {frame['name']}" for frame in stack["frames"]]
+        yield {"kind": stack["exc_type"], "frames": frames}
+        for trace in stack["exceptions"]:
+            yield from _told(trace)
 
 
 class _PassedOn(logging.Handler):

@@ -28,6 +28,10 @@ with logs.about(run="r-1", tenant="acme", domain="hr", corr="c-1"):
     with logs.about(corr="c-2", connection=""):
         log.info("inner")
 log.info("after")
+try:
+    raise ExceptionGroup("of several", [KeyError(person), OSError(person)])
+except ExceptionGroup:
+    log.exception("group:broke")
 """
 ENVIRONMENT = {"PATH": os.defpath, "PYTHONPATH": str(Path(regie.__file__).parents[1])}
 
@@ -36,13 +40,14 @@ def test_lines_are_json_and_name_the_run() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60, env=ENVIRONMENT
     )
-    broke, inner, after = (json.loads(line) for line in done.stderr.splitlines())
+    broke, inner, after, group = (json.loads(line) for line in done.stderr.splitlines())
     names = {"run": "r-1", "tenant": "acme", "domain": "hr", "corr": "c-1"}
     assert names.items() <= broke.items()
     assert broke["exception"][0]["kind"] == "ValueError"
     assert inner["corr"] == "c-2"
     assert "connection" not in inner
     assert not names.keys() & after.keys()
+    assert [each["kind"] for each in group["exception"]] == ["ExceptionGroup", "KeyError", "OSError"]
     assert "canary" not in done.stderr
 
 

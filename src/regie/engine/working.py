@@ -30,7 +30,7 @@ from regie.store.keys import RunKey
 
 BEAT_S = 5.0
 """How often a worker says it is alive; silence of 15 s counts as dead."""
-RESCUE_S = 1.0
+RESCUE_S = 0.5
 """How often a worker looks for runs whose owner is gone."""
 KEPT_PART = 8
 """Of a worker's slots, the part that a domain with more than its even share leaves to the others: an eighth."""
