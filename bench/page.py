@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 FIGURES = HERE / "figures.json"
 STORM = HERE / "storm.json"
 PEERS = HERE / "peers.json"
+TAKEOVERS = HERE / "takeovers.json"
 PAGE = HERE.parent / "docs" / "explanation" / "performance.md"
 NOT_MEASURED = "not measured"
 EFFECTS_WANTED = 100
@@ -48,13 +49,14 @@ def kept(file: Path) -> Figures:
     return found
 
 
-def page(bench: Figures, storm: Figures, peers: Figures) -> str:
+def page(bench: Figures, storm: Figures, peers: Figures, takeovers: Figures) -> str:
     """The whole page.
 
     Args:
         bench: What `python -m bench` wrote; any part may be missing.
         storm: What `python -m torture` wrote; empty when no storm has been kept.
         peers: What `python -m bench.peers` wrote; empty when it was not run.
+        takeovers: What `python -m torture --takeovers` wrote; empty when it was not run.
     """
     parts = [
         _head(bench),
@@ -65,6 +67,7 @@ def page(bench: Figures, storm: Figures, peers: Figures) -> str:
         _waiting(bench),
         _fairness(bench),
         _storm(storm),
+        _only_takeovers(takeovers),
         _again(),
     ]
     return "\n".join(parts)
@@ -371,6 +374,19 @@ def _takeovers(takeover: Mapping[str, Mapping[str, float]]) -> str:
     )
 
 
+def _only_takeovers(report: Figures) -> str:
+    if not report:
+        return "## Workers killed\n\nNot measured: `python -m torture --takeovers 40` does it.\n"
+    killed = report["takeover_s"]["kill"]
+    return f"""\
+## Workers killed
+
+The same installation and load, and nothing goes wrong but kill -9 of a worker every few seconds: until the first run of a killed
+worker was with the other one, p50 {killed["first_p50"]:g} s, p95 {killed["first_p95"]:g} s of {killed["measured"]} (wanted: at most 2 s). Lost
+{report["lost"]}, doubled {report["doubled_runs"]}, stuck {report["stuck"]}, duplicate changes {report["duplicate_effects"]}.
+"""
+
+
 def _again() -> str:
     return """\
 ## Do it again
@@ -378,7 +394,7 @@ def _again() -> str:
 `make bench` and `make bench-peers`, then `.venv/bin/python -m bench.page`; `.venv/bin/python -m bench --effects` measures only
 the changes. `.venv/bin/python -m bench.notary` measures how fast leaves are signed and bundles checked, `.venv/bin/python -m bench.policies` how long a
 decision takes. `make torture` and `make torture-long` print the table of a storm and
-keep its JSON; see [Break it on purpose](../how-to/break-it-on-purpose.md).
+keep its JSON, `.venv/bin/python -m torture --takeovers 40` that of killed workers alone; see [Break it on purpose](../how-to/break-it-on-purpose.md).
 """
 
 
@@ -422,8 +438,10 @@ def main() -> None:
     parser.add_argument("bench", type=Path, nargs="?", default=FIGURES)
     parser.add_argument("storm", type=Path, nargs="?", default=STORM)
     parser.add_argument("peers", type=Path, nargs="?", default=PEERS)
+    parser.add_argument("takeovers", type=Path, nargs="?", default=TAKEOVERS)
     given = parser.parse_args()
-    PAGE.write_text(page(kept(given.bench), kept(given.storm), kept(given.peers)), encoding="utf-8")
+    files = (given.bench, given.storm, given.peers, given.takeovers)
+    PAGE.write_text(page(*map(kept, files)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from torture.report import Report
-from torture.schedule import Disturbance, drawn
+from torture.schedule import APART_S, Disturbance, drawn, only_takeovers
 from torture.trial import IN_FLIGHT, trial
 
 SEED_BITS = 31
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180.0, help="length of the storm (default: 180)")
     parser.add_argument("--seed", type=int, help="draw the same storm again (default: a new one)")
     parser.add_argument("--in-flight", type=int, default=IN_FLIGHT, help="requests under way at any time")
+    parser.add_argument("--takeovers", type=int, help="only kill workers, so often, and measure takeovers")
     parser.add_argument("--report", type=Path, default=Path("torture-report.json"), help="where the JSON goes")
     parser.add_argument("--logs", type=Path, help="keep the processes' logs in this folder")
     given = parser.parse_args()
@@ -57,7 +58,11 @@ def main() -> None:
     # That connections are lost is what this is about.
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     console = Console()
-    schedule = drawn(seed, given.seconds)
+    if given.takeovers is None:
+        schedule = drawn(seed, given.seconds)
+    else:
+        schedule = only_takeovers(seed, given.takeovers)
+        given.seconds = APART_S * (given.takeovers + 2)
     console.print(f"{len(schedule)} disturbances in {given.seconds:g} s, seed {seed}")
     report = asyncio.run(_until_told(given, seed, schedule, lambda line: console.print(line, style="dim")))
     given.report.write_text(report.as_json(), encoding="utf-8")

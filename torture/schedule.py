@@ -24,6 +24,8 @@ SKEWED = WORKERS[0]
 CLOCKS = ("+400d", "-1h", "+1h", "-30d", "+0")
 """Times that a clock is set to, beside the right one."""
 QUIET_AT_THE_ENDS_S = 2.0
+APART_S = 6.0
+"""Seconds between two kills when only takeovers are measured: time enough for a worker to come back and get runs."""
 
 
 class Kind(StrEnum):
@@ -113,6 +115,13 @@ def drawn(seed: int, seconds: float, *, once_each: bool = False) -> list[Disturb
             target, detail = _MAKE[kind](chance, points)
             made.append(Disturbance(round(chance.uniform(QUIET_AT_THE_ENDS_S, last_s), 3), kind, target, detail))
     return sorted(made, key=lambda each: each.at_s)
+
+
+def only_takeovers(seed: int, number: int) -> list[Disturbance]:
+    """Workers are killed in turn, so often, and nothing else goes wrong: how soon their runs go on elsewhere."""
+    chance = random.Random(seed)  # noqa: S311  a plan that can be drawn again
+    moments = [APART_S * (turn + 1) + round(chance.uniform(0, 1), 3) for turn in range(number)]
+    return [Disturbance(at_s, Kind.KILL, WORKERS[turn % len(WORKERS)]) for turn, at_s in enumerate(moments)]
 
 
 def _points(chance: random.Random) -> Iterator[CrashPoint]:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -305,10 +306,11 @@ class Deploying(ABC):
 
     async def still(self, site: Site, before: DeployedState) -> None:
         """Everything is as it was, and a start would find it so."""
-        async with asyncio.timeout(60):
-            # Workers of nginx that go still answer for a moment.
-            while await site.found() != before:  # noqa: ASYNC110  a server is what is waited for
-                await asyncio.sleep(0.05)
+        until_s = time.monotonic() + 60
+        # Workers of nginx that go still answer for a moment.
+        while (now := await site.found()) != before and time.monotonic() < until_s:  # noqa: ASYNC110  a server
+            await asyncio.sleep(0.05)
+        assert now == before
         assert before.serial == before.installed
         assert site.could_start()
         assert not list(site.folder.glob(".*.fresh"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regie.crashpoints import HOLD, CrashPoint
-from torture.schedule import PROCESSES, Disturbance, Kind, drawn
+from torture.schedule import APART_S, PROCESSES, WORKERS, Disturbance, Kind, drawn, only_takeovers
 
 
 def struck(schedule: list[Disturbance], *kinds: Kind) -> int:
@@ -44,3 +46,11 @@ def test_the_quick_storm_passes_every_crash_point() -> None:
 
 def test_a_trial_strikes_once_with_each_kind() -> None:
     assert sorted(each.kind for each in drawn(3, 20, once_each=True)) == sorted(Kind)
+
+
+def test_when_only_takeovers_are_measured_workers_are_killed_in_turn_and_nothing_else_happens() -> None:
+    made = only_takeovers(7, 10)
+    assert made == only_takeovers(7, 10) != only_takeovers(8, 10)
+    assert {each.kind for each in made} == {Kind.KILL}
+    assert [each.target for each in made] == list(WORKERS) * 5
+    assert all(after.at_s - before.at_s > APART_S - 1 for before, after in pairwise(made))
