@@ -25,7 +25,15 @@ async def _until_told(
 ) -> Report:
     """Torture, and clean up as well when told to stop in the middle of it."""
     trying = asyncio.create_task(
-        trial(seed, given.seconds, schedule, say, in_flight=given.in_flight, keep_logs=given.logs)
+        trial(
+            seed,
+            given.seconds,
+            schedule,
+            say,
+            in_flight=given.in_flight,
+            keep_logs=given.logs,
+            is_storm=given.takeovers is None,
+        )
     )
     told = asyncio.Event()
 

@@ -72,6 +72,7 @@ class Report:
         quiet_s: Seconds after the storm until every run was over.
         surprises: Events of levels error and critical in the logs, by process and name.
         left_out: Disturbances that the machine did not allow, and why.
+        is_storm: Everything went wrong that can, and so often that it counts as one; else only takeovers are measured.
     """
 
     seed: int
@@ -85,6 +86,7 @@ class Report:
     answers: Mapping[str, int]
     surprises: Mapping[str, int]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    is_storm: bool = True
 
     def as_json(self) -> str:
         """For programs."""
@@ -151,7 +153,7 @@ class Report:
         }
 
     def targets(self) -> list[Target]:
-        """What a storm must come to: as often as its length asks for, and soon enough."""
+        """What a storm must come to: as often as its length asks for, and soon enough. Of takeovers only the latter."""
         totals = self._totals()
         often = [
             Target(
@@ -177,7 +179,7 @@ class Report:
             for cause, most_s in TAKEOVER_P95_S.items()
             if first[cause]
         ]
-        return often + soon
+        return often + soon if self.is_storm else soon
 
     def show(self, console: Console) -> None:
         """For people."""

@@ -35,6 +35,7 @@ async def trial(
     *,
     in_flight: int = IN_FLIGHT,
     keep_logs: Path | None = None,
+    is_storm: bool = True,
 ) -> Report:
     """Torture a fresh installation and examine what is left.
 
@@ -44,6 +45,7 @@ async def trial(
         schedule: What goes wrong.
         in_flight: How many requests are under way at any time.
         keep_logs: Folder to copy the processes' logs to.
+        is_storm: See `Report`.
     """
     say("Starting an installation")
     async with standing(seed) as place:
@@ -83,6 +85,7 @@ async def trial(
             answers=customers.counts,
             surprises=_surprises(logs),
             left_out=place.left_out,
+            is_storm=is_storm,
         )
 
 

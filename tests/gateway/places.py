@@ -72,8 +72,8 @@ class Place(ABC):
     def put_fields(self, tenant: str, reference: SecretRef, fields: Mapping[str, str]) -> None: ...
 
     def break_by(self, trouble: str) -> None:
-        """Have whoever is asked from now on meet a trouble."""
-        raise NotImplementedError
+        """Have whoever is asked from now on meet a trouble that it can have."""
+        raise AssertionError(f"{type(self).__name__} cannot be {trouble}.")
 
     def asked(self) -> int:
         """How often it has been asked over the network."""

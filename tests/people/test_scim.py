@@ -189,6 +189,37 @@ async def test_a_new_address_is_the_accounts_and_keeps_it(people: People) -> Non
         assert await accounts.get(tx, ZOE) is not None
 
 
+async def test_who_has_signed_in_is_made_nobody_else(people: People) -> None:
+    ask = await service(people)
+    id_ = (await ask("POST", "/Users", user())).json()["id"]
+    await people.sign_in("zoe")
+    boss = patch({"op": "replace", "path": "userName", "value": "boss@example.com"})
+    told = await ask("PATCH", f"/Users/{id_}", boss)
+    assert (told.status_code, told.json()["userName"]) == (200, "boss@example.com")
+    async with people.database.reading() as tx:
+        assert await accounts.get(tx, "boss@example.com") is None
+        assert await accounts.get(tx, ZOE) is not None
+    assert (await people.http.get("/workflows")).status_code == 200, "her session is hers"
+
+
+async def test_who_was_deactivated_here_stays_out_whatever_is_told_again(people: People) -> None:
+    ask = await service(people)
+    id_ = (await ask("POST", "/Users", user())).json()["id"]
+    async with people.database.transaction() as tx:
+        await accounts.set_active(tx, ZOE, is_active=False, by=OPERATOR)
+    for path, told in (
+        ("PUT", user(displayName="Zoë")),
+        ("PATCH", patch({"op": "replace", "value": {"active": True}})),
+    ):
+        answer = await ask(path, f"/Users/{id_}", told)
+        assert (answer.status_code, answer.json()["active"]) == (200, False), path
+    assert "deactivated" in (await people.sign_in("zoe")).text
+    for active in ("False", "True"):
+        await ask("PATCH", f"/Users/{id_}", patch({"op": "Replace", "path": "active", "value": active}))
+    await people.sign_in("zoe")
+    assert (await people.http.get("/workflows")).status_code == 200
+
+
 async def test_refusals_have_the_standards_shape(people: People) -> None:
     ask = await service(people)
     wrong: list[tuple[str, str, Any, int]] = [

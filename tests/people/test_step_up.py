@@ -103,7 +103,7 @@ class Office:
         async with self.stage.database.transaction() as tx:
             who = Identity(issuer="https://idp.example.com", subject=address, address=address, display_name=address)
             await accounts.welcome(tx, who)
-            token = await sessions.begin(tx, address, by="identity_provider", how=how or SignedInBy())
+            token = await sessions.begin(tx, address, by="identity_provider", how=how or FRESH)
         return Desk(self.stage, self.http, address, token, SoftAuthenticator(ORIGIN, HOST))
 
     async def ask(self, *, trigger: str = "t", plan: tuple[PlannedStep, ...] = PLAN) -> tuple[RunKey, str]:
@@ -135,11 +135,12 @@ async def office(database: Database, web_database: Database) -> AsyncIterator[Of
 
 
 async def test_a_yes_is_signed_and_anybody_can_check_it_later(office: Office) -> None:
-    zoe = await office.desk()
     key, approval = await office.ask()
-    before = (await zoe.open(f"/approvals/{approval}")).text
+    unsure = await office.desk(how=SignedInBy(amr=("pwd",)))
+    before = (await unsure.open(f"/approvals/{approval}")).text
     assert "You cannot approve this yet" in before
     assert "second factor" in before
+    zoe = await office.desk()
     added_now = await zoe.add()
     assert added_now.status_code == 303, added_now.text
     assert "Schlüssel 王" in (await zoe.open("/authenticators")).text
@@ -251,6 +252,20 @@ async def test_without_one_the_age_of_the_second_factor_decides(office: Office) 
     assert (await fresh.decide(approval)).status_code == 303
 
 
+async def test_adding_one_needs_what_it_will_stand_for(office: Office) -> None:
+    for how in (SignedInBy(amr=("pwd",)), SignedInBy(amr=("pwd", "otp"), mfa_age_s=601.0)):
+        zoe = await office.desk(how=how)
+        refused = await zoe.post("/authenticators/challenge")
+        assert (refused.status_code, "second factor" in refused.text) == (403, True)
+        sure = await office.desk(how=FRESH)
+        asked = (await sure.post("/authenticators/challenge")).json()
+        made = json.dumps(zoe.device.make(asked))
+        assert (await zoe.post("/authenticators", name="x", signed=made)).status_code == 422
+        assert "Sign out, and sign in with it" in (await zoe.open("/authenticators")).text
+    async with office.stage.database.reading() as tx:
+        assert await authenticators.of(tx, ZOE) == []
+
+
 async def test_once_somebody_has_one_a_second_factor_is_not_enough(office: Office) -> None:
     zoe = await office.desk(how=FRESH)
     await zoe.add()
@@ -260,7 +275,7 @@ async def test_once_somebody_has_one_a_second_factor_is_not_enough(office: Offic
 
 
 async def test_what_takes_nothing_away_needs_nothing(office: Office) -> None:
-    zoe = await office.desk()
+    zoe = await office.desk(how=SignedInBy(amr=("pwd",)))
     harmless = PLAN[0].model_copy(
         update={"planned": PLAN[0].planned.model_copy(update={"capability": "identity.enable_account"})}
     )
@@ -292,7 +307,7 @@ async def test_authenticators_are_changed_only_by_who_has_just_signed_in(office:
     assert (await zoe.post(f"/authenticators/{mine.id}/remove")).status_code == 403
     assert (await zoe.post("/authenticators/challenge")).status_code == 403
     assert "Sign out and in again" in (await zoe.open("/authenticators")).text
-    again = await office.desk()
+    again = await office.desk(how=SignedInBy(amr=("pwd",)))
     assert (await again.post(f"/authenticators/{mine.id}/remove")).status_code == 303
     async with office.stage.database.reading() as tx:
         events = [leaf.event for leaf in await audit.read_outside(tx, "", "")]

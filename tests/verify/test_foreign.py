@@ -50,6 +50,7 @@ Verify = Callable[[Path, Path], subprocess.CompletedProcess[str]]
 def lacking(what: str) -> None:
     if os.environ.get("CI"):  # noqa: TID251  a test asks where it runs
         pytest.fail(f"On CI it must check a bundle: {what}")
+    # Elsewhere a developer may lack the tool; the reason says what to install.
     pytest.skip(f"It is not installed: {what}")
 
 

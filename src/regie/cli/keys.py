@@ -25,14 +25,15 @@ Domain = Annotated[str, typer.Option(help="Only in this domain.")]
 def list_keys(tenant: Tenant = "", domain: Domain = "", as_json: Json = False) -> None:
     """List the data key that seals for each customer in each domain. Times are UTC.
 
-    A key gets a successor by itself long before it has sealed as much as it may.
+    A key gets a successor by itself long before it has sealed as much as it may. What it has sealed is counted in
+    steps of 65,536, so there may be a step more for each process.
     """
     found = asyncio.run(_list(tenant, domain))
     if as_json:
         print_json([{**vars(each), "made_at": written(each.made_at)} for each in found])
         return
     print_table(
-        ("tenant", "domain", "version", "made", "sealed values"),
+        ("tenant", "domain", "version", "made", "sealed, at least"),
         ((each.tenant, each.domain, each.version, moment(written(each.made_at)), each.uses) for each in found),
         nothing="There are no data keys yet.",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,14 +41,15 @@ _REFUSED = frozenset({httpx2.codes.BAD_REQUEST, httpx2.codes.UNAUTHORIZED})
 """How a token endpoint says `invalid_client` (RFC 6749, 5.2)."""
 
 
-class _Shown(httpx2.Auth):
+class _Shown(httpx2.Auth, ABC):
     """A secret that is shown with each request, in a header."""
 
     def __init__(self, secret: Secret) -> None:
         self._secret = secret
 
+    @abstractmethod
     def _header(self, secret: SecretText) -> str:
-        raise NotImplementedError
+        """The header's value."""
 
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         """Add the header; after a 401 once more, if there is a newer secret. httpx2 calls this for each request."""

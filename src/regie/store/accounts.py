@@ -158,6 +158,14 @@ async def announce(tx: Transaction, address: str, display_name: str, *, is_activ
     return account_of(row)
 
 
+async def is_linked(tx: Transaction, address: str) -> bool:
+    """Whether an identity provider has vouched for somebody with this account: whoever is not has never signed in."""
+    row = await tx.row(
+        "select from regie.account where address = %(address)s and subject is not null", {"address": address.casefold()}
+    )
+    return row is not None
+
+
 async def rename(tx: Transaction, address: str, new: str, display_name: str, *, by: Actor) -> None:
     """Have an account under another address or name; whoever calls has made sure that the address is free."""
     values = {"address": address, "new": new.casefold(), "name": display_name}

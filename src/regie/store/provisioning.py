@@ -45,6 +45,7 @@ class Kept(Generic[Content]):
     Attributes:
         version: Goes up with each change.
         groups: Of a user: id and name of the groups that they are in.
+        told_active: Of a user: what the service told last, which may not be how the account is.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Kept(Generic[Content]):
     made_at: datetime
     changed_at: datetime
     groups: tuple[tuple[str, str], ...] = ()
+    told_active: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,15 +95,19 @@ async def put_user(tx: Transaction, tenant: str, before: Kept[User], user: User,
     Raises:
         ScimFault: See `add_user`.
     """
-    if before.content == user:
+    if (before.content, before.told_active) == (user, user.active):
         return before
     id_ = UUID(before.id)
     await _require_free(tx, tenant, user, id_)
     old, new = address_of(before.content), address_of(user)
     if old != new and await accounts.get(tx, new) is not None:
         raise ScimFault("uniqueness", "There is an account for this address here already.")
+    if await accounts.is_linked(tx, old):
+        # Whoever has signed in is who the provider says: else a service could make its own people out to be others.
+        new = old
     await accounts.rename(tx, old, new, user.called, by=by)
-    if before.content.active != user.active:
+    if before.told_active != user.active:
+        # What it has told before changes nothing: an operator may have deactivated the account since.
         await accounts.set_active(tx, new, is_active=user.active, by=by)
     await tx.change(
         """update regie.provisioned_user
@@ -315,7 +321,7 @@ def _user(row: DictRow) -> Kept[User]:
     }
     user = told.model_copy(update=now)
     groups = tuple((group, name) for group, name in row["groups"])
-    return Kept(str(row["id"]), user, row["version"], row["made_at"], row["changed_at"], groups)
+    return Kept(str(row["id"]), user, row["version"], row["made_at"], row["changed_at"], groups, told.active)
 
 
 def _group(row: DictRow) -> Kept[Group]:

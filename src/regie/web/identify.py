@@ -167,11 +167,15 @@ class Doorkeeper:
     async def _by_password(self, address: str, password: str) -> Caller:
         digest = hmac.digest(self._memory_key, f"{len(address)}:{address}:{password}".encode(), "sha256")
         account = self._recall(digest)
-        if account is None:
-            account = await self._check(address, password)
-            while len(self._remembered) >= REMEMBERED:
-                del self._remembered[next(iter(self._remembered))]
-            self._remembered[digest] = (self._clock() + REMEMBERED_S, account)
+        if account is not None:
+            async with self._database.reading() as tx:
+                # That the password is right counts for the account as it was: not for one that was deactivated since.
+                if account == await accounts.get(tx, account.address):
+                    return await self.caller_of(tx, account)
+        account = await self._check(address, password)
+        while len(self._remembered) >= REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[digest] = (self._clock() + REMEMBERED_S, account)
         async with self._database.reading() as tx:
             return await self.caller_of(tx, account)
 

@@ -5,6 +5,7 @@ Every failure becomes one of ours in `kit/aws.py`, as for connectors; here it is
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from regie.core.errors import AuthFailed, InvalidInput, NotFound, Refused
@@ -22,7 +23,7 @@ GONE = "InvalidRequestException"
 """How Secrets Manager says that a secret is about to be deleted (API reference, GetSecretValue)."""
 
 
-class _Backend:
+class _Backend(ABC):
     """What both have in common.
 
     Args:
@@ -60,8 +61,9 @@ class _Backend:
                 raise NoSecret(f"The secret {reference} of {tenant} is about to be deleted: {name}.") from None
             raise AuthFailed(f"{self.title} does not give us {name}: {error.status} {error.code}.") from None
 
+    @abstractmethod
     async def _ask(self, name: str, version: str) -> str:
-        raise NotImplementedError
+        """What is kept under a name, as it is answered."""
 
 
 class SecretsManager(_Backend):

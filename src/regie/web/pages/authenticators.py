@@ -41,7 +41,7 @@ async def show(means: Having, visitor: Visiting) -> Response:
 @router.post("/authenticators/challenge")
 async def ask(means: Having, visitor: Visiting, _: Annotated[Nothing, Depends(form_of(Nothing))]) -> Response:
     """What the browser needs to have a key made."""
-    _require_fresh(visitor)
+    _require_sure(visitor)
     async with means.database.transaction() as tx:
         asked = await step_up.ask_to_add(tx, means.ways_in.origin, visitor.caller.address, visitor.display_name)
     return JSONResponse(asked)
@@ -52,7 +52,7 @@ async def add(means: Having, visitor: Visiting, said: Annotated[Add, Depends(for
     """Add what the authenticator has made."""
     address = visitor.caller.address
     try:
-        _require_fresh(visitor)
+        _require_sure(visitor)
         made = await _asked_for(means, address, _made(said.signed))
         async with means.database.transaction() as tx:
             await step_up.add(tx, means.ways_in.origin, address, said.name, made)
@@ -100,6 +100,22 @@ def _require_fresh(visitor: Visitor) -> None:
         )
 
 
+def _require_sure(visitor: Visitor) -> None:
+    """Adding one needs as much as it will stand for: else a password alone would be enough for a yes of high risk."""
+    _require_fresh(visitor)
+    if not _has_shown_a_second_factor(visitor):
+        raise Denied(
+            "Your identity provider has told of no second factor of yours within the last 10 minutes.",
+            hint="Sign out, sign in with your second factor, and try again.",
+        )
+
+
+def _has_shown_a_second_factor(visitor: Visitor) -> bool:
+    """Nobody vouches for one of a local account, which is there to try things out."""
+    age_s = visitor.caller.mfa_age_s
+    return visitor.caller.is_local or (age_s is not None and age_s <= FRESH_S)
+
+
 async def _page(means: Means, visitor: Visitor, *, fault: str = "", name: str = "") -> Response:
     async with means.database.reading() as tx:
         found = await authenticators.of(tx, visitor.caller.address)
@@ -111,5 +127,6 @@ async def _page(means: Means, visitor: Visitor, *, fault: str = "", name: str = 
         fault=fault,
         name=name,
         is_fresh=visitor.age_s <= FRESH_S,
+        is_sure=_has_shown_a_second_factor(visitor),
         has_origin=bool(means.ways_in.origin),
     )
