@@ -78,7 +78,7 @@ def _head(bench: Figures) -> str:
 # What it costs, and what it survives
 
 For whoever has to size a machine, or wants to know what happens when one misbehaves. Made by `python -m bench.page` from
-`bench/figures.json`, `bench/peers.json` and `bench/storm.json`; do not edit it by hand.
+`bench/figures.json`, `bench/peers.json`, `bench/storm.json` and `bench/takeovers.json`; do not edit it by hand.
 
 {_machine(bench)}
 **Read the ratios.** The machine was shared with other work, and its figures moved between rounds as the columns "least" and
@@ -194,7 +194,8 @@ together; the peers write each step by itself, and so does the second line of Re
 that one where it is about durable steps, the first one where it is about such runs. Regie writes a row and audit leaves for each step; none of the others keeps such a log. Temporal's
 development server is not what one runs in production, and its PostgreSQL variant is in no wheel; its workflow runs without the
 sandbox, which only costs time. DBOS starts workflows directly, without its queue, except where one worker moves runs that were
-accepted before it was there: they wait in the queue, which is looked at every 10 ms. Prefect's tasks keep their results in files.
+accepted before it was there: they wait in the queue, which is looked at every 10 ms, and
+the time of its worker, a process of its own, counts from its launch; Regie's worker is in the process that has accepted them. Prefect's tasks keep their results in files.
 """
 
 

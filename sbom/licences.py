@@ -25,7 +25,6 @@ READ: dict[str, str] = {
     "markdown-it-py": "MIT",
     "mdurl": "MIT",
     "protobuf": "BSD-3-Clause",
-    "pyahocorasick": "BSD-3-Clause",
     "pyasn1-modules": "BSD-2-Clause",
     "pyopenssl": "Apache-2.0",
     "python-dateutil": "Apache-2.0 OR BSD-3-Clause",

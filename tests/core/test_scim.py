@@ -81,6 +81,9 @@ def test_the_standards_user_is_read_and_its_password_let_go() -> None:
         ({"op": "Replace", "path": "active", "value": "False"}, {"active": False}),
         ({"op": "Add", "value": {"name.givenName": "Zoë"}}, {"given_name": "Zoë"}),
         ({"op": "Replace", "path": 'emails[type eq "work"].value', "value": "z@x.org"}, {"address": "z@x.org"}),
+        # Another one of theirs is not the one that they are known by.
+        ({"op": "Replace", "path": 'emails[type eq "home"].value', "value": "h@x.org"}, {}),
+        ({"op": "Remove", "path": 'emails[type eq "home"]'}, {}),
         ({"op": "Add", "path": f"{scim.ENTERPRISE}:department", "value": "SOC"}, {}),
         ({"op": "Replace", "path": f"{scim.USER}:userName", "value": "b@x.org"}, {"user_name": "b@x.org"}),
         ({"op": "Add", "path": "title", "value": "Analyst"}, {}),

@@ -6,8 +6,10 @@ import base64
 import html
 import json
 import random
+import secrets
 import string
 import time
+import tracemalloc
 import urllib.parse
 from collections.abc import Callable
 
@@ -15,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regie.core.scrubbing import IN_A_BATCH, MASK, MOST_BATCHES, PIECE, SHORTEST, SHORTEST_PART, STEP, Scrubber
+from regie.core.scrubbing import MASK, MOST_VALUES, PIECE, SHORTEST, SHORTEST_PART, STEP, Scrubber
 
 LONGEST_LEAK = 11
 """Characters of a value that may be left: no fragment of twelve."""
@@ -146,10 +148,29 @@ def test_what_is_short_is_left_alone(short: str) -> None:
 
 def test_the_latest_values_are_known_and_the_number_is_bounded() -> None:
     scrubber = Scrubber()
-    for number in range(IN_A_BATCH * MOST_BATCHES + IN_A_BATCH):
-        scrubber.add(f"value number {number}")
-    assert scrubber.scrub(b"value number 543") == MASK
-    assert len(scrubber._batches) == MOST_BATCHES
+    values = [secrets.token_hex(12) for _ in range(MOST_VALUES + 30)]
+    for each in values:
+        scrubber.add(each)
+    assert {scrubber.scrub(each.encode()) for each in values[30:]} == {MASK}
+    assert [scrubber.scrub(each.encode()) for each in values[:30]] == [each.encode() for each in values[:30]]
+
+
+def test_long_values_that_come_and_go_take_little_room_and_no_line_is_held_up() -> None:
+    draw = random.Random(4715)  # noqa: S311  the same case each time
+    scrubber, slowest_s = Scrubber(), 0.0
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            scrubber.add("".join(draw.choice(string.ascii_letters + string.digits) for _ in range(800)))
+            began_s = time.process_time()
+            scrubber.scrub(b"x" * 700)
+            slowest_s = max(slowest_s, time.process_time() - began_s)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # An automaton of all their parts took some 750 MB, and half a second after each of them.
+    assert most < 100e6
+    assert slowest_s < 0.1
 
 
 def test_hundreds_of_secrets_cost_a_line_little() -> None:
@@ -162,6 +183,6 @@ def test_hundreds_of_secrets_cost_a_line_little() -> None:
     began_s = time.process_time()
     for _ in range(500):
         scrubber.scrub(line)
-    # 17,000 lines a second of one automaton were measured; a search through 4,000 patterns one by one makes 77.
+    # A search through 4,000 patterns one by one makes 77.
     assert time.process_time() - began_s < 1.0
     assert PIECE > SHORTEST_PART

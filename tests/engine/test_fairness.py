@@ -114,9 +114,9 @@ async def test_the_bench_of_fairness_in_small(stand: Stand) -> None:
         return waits < 4 * alone + 0.1 and found.flooded_per_s[0] > 0.4 * found.alone_per_s[0]
 
     # A machine that does other things as well may do them in one half of a measurement; `make bench` has real figures.
-    for _ in range(3):
+    fair, unfair = list[Fairness](), list[Fairness]()
+    while len(fair) < 2 and len(unfair) < 2:
         found = await fairness(stand, 100, 2.0, 1, ONE_WORKER)
         assert len(found.alone_s) >= 10
-        if is_fair(found):
-            return
-    pytest.fail(f"never fair: {found}")
+        (fair if is_fair(found) else unfair).append(found)
+    assert len(fair) == 2, unfair

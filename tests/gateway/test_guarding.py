@@ -35,7 +35,18 @@ PROBES = (
     *("192.88.99.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255", "100.100.100.200"),
     # Of IPv6: the same, and addresses that hold one of IPv4.
     *("::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b:1::1"),
-    *("2002:7f00:1::", "2001:0:7f00:1::", "fc00::1", "fd00:ec2::254", "fe80::1", "fec0::1", "ff02::1", "2001:db8::1"),
+    *(
+        "2002:7f00:1::",
+        "2001:0:7f00:1::",
+        "fc00::1",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "168.63.129.16",
+        "fe80::1",
+        "fec0::1",
+        "ff02::1",
+        "2001:db8::1",
+    ),
 )
 WAYS_TO_WRITE_LOOPBACK = ("0x7f.1", "2130706433", "127.1", "0177.0.0.1", "0", "１２７.0.0.1", "localhost", "[::1]")
 EVERYTHING = [ip_network("0.0.0.0/0"), ip_network("::/0")]
@@ -54,7 +65,16 @@ def test_the_public_internet_is_reached_unless_only_named_networks_are(address: 
 
 
 @pytest.mark.parametrize(
-    "address", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "fd00:ec2::254", "100.100.100.200"]
+    "address",
+    [
+        "169.254.169.254",
+        "::ffff:169.254.169.254",
+        "fe80::1",
+        "fd00:ec2::254",
+        "100.100.100.200",
+        "168.63.129.16",
+        "fd20:ce::254",
+    ],
 )
 def test_where_clouds_keep_a_machines_credentials_nothing_is_allowed(address: str) -> None:
     assert not Reach([*EVERYTHING, ip_network("169.254.169.254/32")]).may_reach(ip_address(address))
@@ -252,6 +272,15 @@ def test_a_thread_is_guarded_as_well(vendor: Vendor) -> None:
     with httpx2.Client(transport=GuardedThread(HERE), trust_env=False) as client:
         assert client.get(f"http://localhost:{vendor.port}/").is_success
     assert vendor.asked == [f"localhost:{vendor.port}"]
+
+
+def test_in_clear_a_client_of_aws_reaches_named_networks_only() -> None:
+    client = of_aws("https://sts.eu-west-1.amazonaws.com", Reach(HERE))
+    pools = client._endpoint.http_session._manager.pool_classes_by_scheme
+    may = {scheme: pool.ConnectionCls.checks.may_reach for scheme, pool in pools.items()}
+    client.close()
+    assert [may[scheme](ip_address(PUBLIC[0])) for scheme in ("http", "https")] == [False, True]
+    assert [may[scheme](ip_address("127.0.0.1")) for scheme in ("http", "https")] == [True, True]
 
 
 def of_aws(endpoint: str, reach: Reach) -> Any:

@@ -36,6 +36,7 @@ PEOPLE: dict[str, dict[str, object]] = {
     "wang": {"email": "wang@example.com", "name": "王小明", "groups": ["owners"]},
     "vera": {"email": "vera@example.com", "name": "Vera", "groups": ["watchers", "signers"]},
     "mallory": {"email": "zoe.unal@example.com", "name": "Zoë", "groups": ["owners"]},
+    "unsure": {"email": "wang@example.com", "email_verified": "false", "groups": ["owners"]},
     "unverified": {"email": "wang@example.com", "email_verified": False, "groups": ["owners"]},
 }
 SECRET_AT = SecretRef(domain="installation", name="oidc-client")

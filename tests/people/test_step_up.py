@@ -20,7 +20,7 @@ from regie.core.audit import Event
 from regie.core.plan import PlannedStep
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
-from regie.store import accounts, approvals, audit, authenticators, releases, sessions
+from regie.store import accounts, approvals, audit, authenticators, erasing, releases, sessions
 from regie.store.accounts import Identity
 from regie.store.database import Database
 from regie.store.keys import RunKey
@@ -176,6 +176,27 @@ async def test_a_yes_is_signed_and_anybody_can_check_it_later(office: Office) ->
     numbers.public_key().verify(read(kept["signature"]), signed, ec.ECDSA(hashes.SHA256()))
     assert adding["actor"]["id"] == ZOE
     assert adding["authenticator"]["public_key_sha256"] == hashlib.sha256(read(kept["public_key"])).hexdigest()
+
+
+async def test_who_is_erased_is_not_named_by_what_they_signed(office: Office) -> None:
+    zoe = await office.desk()
+    await zoe.add()
+    key, approval = await office.ask()
+    assert (await zoe.decide(approval, zoe.device.sign(await zoe.ask(approval)))).status_code == 303
+    header = {"Authorization": f"Bearer {TOKEN}"}
+    assert (await office.http.get(f"/v1/approvals/{approval}/assertion", headers=header)).status_code == 200
+    async with office.stage.database.transaction() as tx:
+        await tx.change(
+            """update regie.run set status = 'done', ended_at = clock_timestamp(), ready_at = null, owner = null
+               where id = %(run)s""",
+            {"run": key.run},
+        )
+        assert await erasing.erase(tx, ZOE, OPERATOR) != []
+    assert (await office.http.get(f"/v1/approvals/{approval}/assertion", headers=header)).status_code == 404
+    async with office.stage.database.reading() as tx:
+        assert await tx.rows("select from regie.assertion") == []
+        leaves = await audit.read(tx, key)
+    assert [each.fields["assertion_sha256"] for each in leaves if each.event is Event.APPROVAL_GRANTED]
 
 
 async def test_what_does_not_hold_is_refused_in_plain_words_and_noted(office: Office) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regie.store import data_keys
+from regie.core.audit import Actor
+from regie.store import data_keys, key_rotation
 from regie.store.data_keys import DataKeys
 from regie.store.database import Database
 from regie.store.key_encryption import KeyFiles
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.slow
 
 ADDRESS = {"tenant": "acme", "domain": "hr", "table": "run.state", "pk": "1"}
 KEY = b"k" * 32
+OPERATOR = Actor(type="operator", id="olga")
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +134,23 @@ def test_many_uses_are_counted_and_end_a_key(
     assert [sealing.open(each, **ADDRESS) for each in sealed] == [b"state"] * 45
     assert {each[:5] for each in sealed[:30]} == {b"\0\0\0\0\1"}
     assert {each[:5] for each in sealed[30:]} == {b"\0\0\0\0\2"}
+
+
+@pytest.mark.parametrize("silent_s", [0.0, 70.0, 2000.0])
+async def test_a_new_key_is_used_however_long_nothing_was_asked_for_its_tenant(
+    database_url: str, folder: Path, owner: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, silent_s: float
+) -> None:
+    async with Database(database_url, Sealer.from_file(folder / "sealing.json")) as database:
+        async with database.transaction("acme") as tx:
+            before = tx.sealer.seal(b"state", **ADDRESS)
+            version = await key_rotation.rotate(tx, "acme", "hr", OPERATOR)
+        owner.execute("update regie.data_key set made_at = made_at - make_interval(secs => %s)", [silent_s])
+        now_s = time.monotonic() + silent_s
+        monkeypatch.setattr(time, "monotonic", lambda: now_s)
+        async with database.reading("acme") as tx:
+            after = tx.sealer.seal(b"state", **ADDRESS)
+            assert tx.sealer.open(before, **ADDRESS) == b"state"
+    assert (before[4], after[4]) == (1, version if silent_s else 1)
 
 
 def test_a_database_that_lost_its_keys_is_noticed(

@@ -57,6 +57,7 @@ _PATH = re.compile(
     r'(?P<name>[a-z0-9$]+)(\[\s*(?P<key>\w+)\s+eq\s+"(?P<value>[^"]*)"\s*\])?(\.(?P<sub>\w+))?', re.IGNORECASE
 )
 
+_KIND_OF_EMAIL = re.compile(r'\btype\s+eq\s+"([^"]*)"', re.IGNORECASE)
 _NO_TEXT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 """What is in no name: control characters, and halves of characters, which nothing can store."""
 
@@ -211,7 +212,7 @@ def _with_user_values(user: User, given: Mapping[str, Any]) -> User:
 
 def _with_user_value(user: User, path: str, value: Any, *, is_removed: bool = False) -> User:
     name = _short(path)
-    if name.partition(".")[0].partition("[")[0] in LET_GO or path.lower().startswith(ENTERPRISE.lower()):
+    if _is_let_go(name, path):
         return user
     if name in _USER_FIELDS:
         field = _USER_FIELDS[name]
@@ -228,6 +229,16 @@ def _with_user_value(user: User, path: str, value: Any, *, is_removed: bool = Fa
     if name.startswith("name."):
         return user
     raise ScimFault("invalidPath", f"There is no attribute {path[:60]!r}.")
+
+
+def _is_let_go(name: str, path: str) -> bool:
+    """What is not kept; and any other address of theirs than the one for work, which they are known by."""
+    kind = _KIND_OF_EMAIL.search(path)
+    return (
+        name.partition(".")[0].partition("[")[0] in LET_GO
+        or path.lower().startswith(ENTERPRISE.lower())
+        or (kind is not None and kind[1].lower() != "work")
+    )
 
 
 def _address(path: str, value: Any) -> str:

@@ -1,8 +1,9 @@
 """Takes the values of secrets out of bytes, in every form in which a program is likely to write them. Pure.
 
-It knows values and not the names of keys: a secret in a URL, an exception or an argument has no key. All forms of many
-values are looked for at once (Aho and Corasick, 1975), so that a line costs little more for hundreds of secrets than
-for one. Short values are left alone, or half of every log would be blotted out.
+It knows values and not the names of keys: a secret in a URL, an exception or an argument has no key. Each form is kept
+as short stretches of it, one every few bytes, and each place of a line is looked up among them: so a line costs the
+same for hundreds of secrets as for one, one more secret makes nothing anew, and what is cut off anywhere is found.
+Short values are left alone, or half of every log would be blotted out.
 """
 
 from __future__ import annotations
@@ -11,68 +12,66 @@ import base64
 import html
 import itertools
 import json
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
-
-import ahocorasick
 
 SHORTEST = 8
 """Characters; shorter values, and shorter lines of a value, are not looked for."""
 PIECE = 64
-"""Characters of a piece: a longer line is looked for in pieces, so that a part of it is found as well."""
+"""Characters of a piece: a longer line is written in the various forms piece by piece."""
 MOST_PIECES = 128
 """Pieces of one value, some six thousand characters: a private key has fifty lines."""
-IN_A_BATCH = 32
-MOST_BATCHES = 16
-"""So many batches of values are known, the latest five hundred values."""
+MOST_VALUES = 512
+"""So many are known, the latest: some 50 MB when half of them are session tokens of a cloud, of 800 characters."""
 STEP = 8
-"""Between the beginnings, and the ends, of a form that are looked for: what is cut off leaves fewer characters."""
+"""Bytes between the beginnings of two stretches of a form: what is cut off leaves fewer."""
 SHORTEST_PART = 16
+"""Bytes of a stretch, or all of a form that is shorter. Pieces overlap by as many characters."""
 MASK = b"[secret]"
 
 
-class _Batch:
-    """Values that were added one after the other, and what finds them once somebody asks."""
-
-    def __init__(self) -> None:
-        self.values: set[str] = set()
-        self.automaton: ahocorasick.Automaton | None = None
-
-    def places(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where one of them stands."""
-        if self.automaton is None:
-            self.automaton = _automaton(self.values)
-        for last, length in self.automaton.iter(text):
-            yield last - length + 1, last + 1
-
-
 class Scrubber:
-    """Knows values, the latest so many of them. In batches, so that one more does not make all of it anew."""
+    """Knows values, the latest so many of them."""
 
     def __init__(self) -> None:
-        self._batches: deque[_Batch] = deque(maxlen=MOST_BATCHES)
+        self._values: dict[str, None] = {}
+        # By length, how many values have each stretch.
+        self._stretches: dict[int, Counter[bytes]] = {}
 
     def add(self, value: str) -> None:
         """Look for a value from now on."""
-        if any(value in batch.values for batch in self._batches):
+        if value in self._values or all(len(line) < SHORTEST for line in value.splitlines()):
             return
-        if all(len(line) < SHORTEST for line in value.splitlines()):
-            return
-        if not self._batches or len(self._batches[-1].values) >= IN_A_BATCH:
-            self._batches.append(_Batch())
-        self._batches[-1].values.add(value)
-        self._batches[-1].automaton = None
+        if len(self._values) >= MOST_VALUES:
+            self._forget(next(iter(self._values)))
+        self._values[value] = None
+        for stretch in _stretches(value):
+            self._stretches.setdefault(len(stretch), Counter())[stretch] += 1
 
     def scrub(self, written: bytes) -> bytes:
         """The same with a mask in place of what is known."""
-        # Bytes as characters of the same number: the automaton takes texts.
-        text = written.decode("latin-1")
         cleaned, end = bytearray(), 0
-        for start, stop in _joined(place for batch in self._batches for place in batch.places(text)):
+        for start, stop in _joined(self._places(written)):
             cleaned += written[end:start] + MASK
             end = stop
         return bytes(cleaned + written[end:]) if end else written
+
+    def _places(self, written: bytes) -> Iterator[tuple[int, int]]:
+        for length, known in self._stretches.items():
+            for start in range(len(written) - length + 1):
+                if written[start : start + length] in known:
+                    yield start, start + length
+
+    def _forget(self, value: str) -> None:
+        del self._values[value]
+        for stretch in _stretches(value):
+            known = self._stretches[len(stretch)]
+            known[stretch] -= 1
+            if not known[stretch]:
+                del known[stretch]
+            if not known:
+                del self._stretches[len(stretch)]
 
 
 def _joined(found: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -86,26 +85,15 @@ def _joined(found: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _automaton(values: Iterable[str]) -> ahocorasick.Automaton:
-    automaton = ahocorasick.Automaton()
-    for value in values:
-        for pattern in _patterns(value):
-            text = pattern.decode("latin-1")
-            automaton.add_word(text, len(text))
-    automaton.make_automaton()
-    return automaton
-
-
-def _patterns(value: str) -> Iterator[bytes]:
+def _stretches(value: str) -> set[bytes]:
+    """What is looked for of a value."""
+    found = set[bytes]()
     for piece in _pieces(value):
-        for form in {*_forms(piece)}:
-            yield form
-            for length in range(SHORTEST_PART, len(form), STEP):
-                yield form[:length]
-                yield form[-length:]
-        for aligned in _in_base64(piece.encode()):
-            if len(aligned) >= SHORTEST:
-                yield aligned
+        forms = [*_forms(piece), *(each for each in _in_base64(piece.encode()) if len(each) >= SHORTEST)]
+        for form in forms:
+            found.update(form[at : at + SHORTEST_PART] for at in range(0, len(form) - SHORTEST_PART + 1, STEP))
+            found.add(form[-SHORTEST_PART:])
+    return found
 
 
 def _pieces(value: str) -> Iterator[str]:

@@ -46,9 +46,10 @@ class Guarded(httpx2.AsyncBaseTransport):
         self, allowed: Sequence[Network] = (), verify: ssl.SSLContext | None = None, look_up: LookUp | None = None
     ) -> None:
         context = verify or _public()
+        reach = Reach(allowed, look_up=look_up)
         self._ways = {
-            "https": _way(Reach(allowed, look_up=look_up), context),
-            "http": _way(Reach(allowed, with_public=False, look_up=look_up), context),
+            "https": _way(reach, context),
+            "http": _way(reach.in_clear(), context),
         }
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -89,7 +90,7 @@ def guard_client_of_aws(client: Any, reach: Reach) -> None:
     """Have a client of boto3 open its connections to checked addresses, too."""
 
     class InClear(_Checked, AWSHTTPConnection):  # type: ignore[misc]  # botocore is untyped
-        checks = reach
+        checks = reach.in_clear()
 
     class OverTls(_Checked, AWSHTTPSConnection):  # type: ignore[misc]  # botocore is untyped
         checks = reach

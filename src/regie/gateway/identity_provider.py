@@ -214,7 +214,7 @@ class IdentityProvider:
 
     def _reply(self, claims: dict[str, Any], told: dict[str, Any]) -> IdentityReply:
         address = told.get(self._settings.address_claim)
-        if not isinstance(address, str) or "@" not in address or told.get("email_verified") is False:
+        if not isinstance(address, str) or "@" not in address or _is_unverified(told):
             raise Denied(
                 f"The identity provider tells no verified address in the claim `{self._settings.address_claim}`.",
                 hint="Ask whoever runs Regie here to set REGIE_OIDC_ADDRESS_CLAIM, or the provider's claims.",
@@ -359,3 +359,8 @@ def _fault(error: Exception) -> str:
             return named.get(claim, f"its {claim} is wrong")
         case _:
             return "its signature is not the provider's"
+
+
+def _is_unverified(told: dict[str, Any]) -> bool:
+    """Whether the provider says that it has not verified the address; some say it as a text."""
+    return str(told.get("email_verified", True)).lower() == "false"

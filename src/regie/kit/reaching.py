@@ -25,7 +25,13 @@ MOST_ADDRESSES = 4
 """Addresses of one name that are tried, one after the other, within one time limit."""
 
 _NEVER = tuple(
-    ipaddress.ip_network(each) for each in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "100.100.100.200/32")
+    ipaddress.ip_network(each)
+    for each in (
+        *("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "fd20:ce::254/128"),
+        # Of Alibaba Cloud, and Azure's WireServer, which is a public address (learn.microsoft.com/azure/virtual-network
+        # /what-is-ip-address-168-63-129-16).
+        *("100.100.100.200/32", "168.63.129.16/32"),
+    )
 )
 """Where clouds tell a machine its own credentials, and what else is on its wire. No configuration opens them."""
 _NOT_PUBLIC = tuple(
@@ -87,6 +93,10 @@ class Reach:
         self._allowed = tuple(allowed)
         self._with_public = with_public
         self._look_up = look_up or ask_the_machine
+
+    def in_clear(self) -> Reach:
+        """Where one may go without TLS: only to networks that are named."""
+        return Reach(self._allowed, with_public=False, look_up=self._look_up)
 
     async def addresses(self, host: str) -> list[Address]:
         """The addresses of a host that may be reached, in the order they should be tried.

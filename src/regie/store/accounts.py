@@ -200,7 +200,7 @@ async def set_active(tx: Transaction, address: str, *, is_active: bool, by: Acto
 
 
 async def remove(tx: Transaction, address: str, *, by: Actor) -> None:
-    """Forget an account, its sessions with it. What it did stays in the logs under its address.
+    """Forget an account, its sessions with it. What it did stays in the logs, where people stand by a commitment.
 
     Raises:
         NotFound: There is none for this address.

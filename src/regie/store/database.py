@@ -46,6 +46,8 @@ is one way to carry such a statement out, it is planned once: planning a claim e
 """
 KEYS_READ_EVERY_S: Final = 60.0
 """Seconds after which a process has learned of a data key that another one has made."""
+KEYS_FORGOTTEN_S: Final = 300.0
+"""Seconds without reading them after which all are read, and not only those of the last minutes."""
 RELEASES_KEPT = 16
 PROOF = b"regie"
 
@@ -336,12 +338,13 @@ class Database:
         now = time.monotonic()
         if not self._is_checked or (read_at is not None and now < read_at + KEYS_READ_EVERY_S):
             return
+        is_long_ago = read_at is None or now > read_at + KEYS_FORGOTTEN_S
         self._keys_read_at[tenant] = now
         try:
             async with self._glance(tenant) as tx:
-                rows = await tx.rows(data_keys.READ_AHEAD, {"tenant": tenant, "all": read_at is None})
+                rows = await tx.rows(data_keys.READ_AHEAD, {"tenant": tenant, "all": is_long_ago})
         except BaseException:
-            del self._keys_read_at[tenant]
+            self._keys_read_at.pop(tenant, None)
             raise
         self._sealer.data_keys.learn(rows)
 

@@ -52,7 +52,9 @@ async def _places_of_runs(tx: Transaction, person: str) -> set[tuple[str, str]]:
     """Where the address stands in rows of runs that are over."""
     rows = await tx.rows(
         """select tenant, domain from regie.run
-           where ended_at is not null and (lower(requester) = %(person)s or lower(started_by->>'id') = %(person)s)
+           where ended_at is not null
+             and (lower(requester) = %(person)s
+                  or (started_by->>'type' = 'person' and lower(started_by->>'id') = %(person)s))
            union
            select a.tenant, a.domain from regie.approval a
            join regie.run r on (r.tenant, r.domain, r.id) = (a.tenant, a.domain, a.run) and r.ended_at is not null
@@ -64,7 +66,10 @@ async def _places_of_runs(tx: Transaction, person: str) -> set[tuple[str, str]]:
 
 
 async def _take_out_of_runs(tx: Transaction, erased: Erased, person: str) -> None:
-    """Write the commitment where the address stood, in rows by which runs that are over are found."""
+    """Write the commitment where the address stood, in rows by which runs that are over are found.
+
+    What the person has signed goes: it names them, and its leaf has only its digest.
+    """
     values = {"tenant": erased.tenant, "domain": erased.domain, "subject": erased.subject, "person": person.casefold()}
     await tx.change(
         """update regie.run set
@@ -73,6 +78,13 @@ async def _take_out_of_runs(tx: Transaction, erased: Erased, person: str) -> Non
                    then jsonb_set(started_by, '{id}', to_jsonb(%(subject)s::text)) else started_by end
            where tenant = %(tenant)s and domain = %(domain)s and ended_at is not null
              and (lower(requester) = %(person)s or lower(started_by->>'id') = %(person)s)""",
+        values,
+    )
+    await tx.change(
+        """delete from regie.assertion s using regie.approval a, regie.run r
+           where s.tenant = %(tenant)s and s.domain = %(domain)s and lower(a.decided_by) = %(person)s
+             and (a.tenant, a.domain, a.id) = (s.tenant, s.domain, s.approval)
+             and (r.tenant, r.domain, r.id) = (a.tenant, a.domain, a.run) and r.ended_at is not null""",
         values,
     )
     await tx.change(

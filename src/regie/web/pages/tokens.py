@@ -21,7 +21,7 @@ from regie.web.problems import OutOfReach, faults_of
 
 ABOUT: dict[Act, str] = {
     Act.LOOK: "see runs, approvals and figures",
-    Act.VALUES: "see values in full",
+    Act.VALUES: "see values in full (no answer of the API holds any yet)",
     Act.START: "start runs",
     Act.STEER: "cancel, pause, resume and wake runs",
     Act.TELL: "tell events",
