@@ -94,7 +94,7 @@ check: $(READY) $(SCRIPTS)  ## format, lint, types, import contracts, fast tests
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q -n 2 -m "not slow"
+	@$(BIN)/pytest -q -n 3 -m "not slow"
 
 docs: $(READY)  ## write the reference pages from the code
 	@$(BIN)/python docs/generate.py

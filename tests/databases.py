@@ -74,11 +74,10 @@ class Databases:
         with psycopg.connect(make_conninfo(self._dsn, dbname=name)) as connection:
             if self._is_rebuilt(connection):
                 return False
-            used = {table for (table,) in connection.execute(_NUMBERED)} | _filled(connection, self._tables)
             # Triggers forbid to take anything away from the audit log.
             connection.execute("set session_replication_role = replica")
-            if used := used - set(self._filled):
-                connection.execute(sql.SQL("truncate {} restart identity cascade").format(_listed(sorted(used))))
+            _take_away(connection, _filled(connection, self._tables) - set(self._filled))
+            connection.execute(_NUMBER_ANEW)
             # The one table that has rows from the beginning and gets more.
             connection.execute("delete from audit.log where tenant <> ''")
             connection.execute(
@@ -97,14 +96,13 @@ class Databases:
 
 
 _TABLES: LiteralString = "select schemaname || '.' || tablename from pg_tables where schemaname in ('regie', 'audit')"
-_NUMBERED: LiteralString = """
-    select owner.relnamespace::regnamespace || '.' || owner.relname
-    from pg_sequences numbers
-    join pg_depend on objid = (schemaname || '.' || sequencename)::regclass and deptype = 'i'
-    join pg_class owner on owner.oid = refobjid
-    where last_value is not null
+_NUMBER_ANEW: LiteralString = """
+    select setval((schemaname || '.' || sequencename)::regclass, start_value, false)
+    from pg_sequences where last_value is not null
 """
-"""The tables that have numbered a row, though it may never have been committed."""
+MOST_BYTES = 256 * 1024
+"""A table that has grown to this size, dead rows included, is given new files; for the others that is dearer than
+taking the rows away: each has a file for its rows and one for each of its indexes."""
 
 
 def _first(cursor: psycopg.Cursor[tuple[Any, ...]]) -> Any:
@@ -122,6 +120,18 @@ def _filled(connection: Connection, tables: list[str]) -> set[str]:
     asked = sql.SQL("select {} where exists (select from {})")
     parts = [asked.format(sql.Literal(table), _listed([table])) for table in tables]
     return {name for (name,) in connection.execute(sql.SQL(" union all ").join(parts))}
+
+
+def _take_away(connection: Connection, tables: set[str]) -> None:
+    """All rows of some tables."""
+    sizes = connection.execute(
+        "select each, pg_table_size(each::regclass) from unnest(%s::text[]) each", [list(tables)]
+    )
+    grown = {table for table, size in sizes if size > MOST_BYTES}
+    if grown:
+        connection.execute(sql.SQL("truncate {} cascade").format(_listed(sorted(grown))))
+    for table in tables - grown:
+        connection.execute(sql.SQL("delete from {}").format(_listed([table])))
 
 
 def _content(connection: Connection, tables: list[str]) -> list[Any]:

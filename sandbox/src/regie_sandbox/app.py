@@ -4,6 +4,7 @@ Paths: `/jira` is the root of a Jira Cloud site, `/graph/v1.0` is Microsoft Grap
 `/slack/api` is Slack's Web API and `/sandbox` is the control API.
 """
 
+import ssl
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -96,8 +97,9 @@ def make_app(
         world.set_webhook(webhook_url, webhook_secret)
     if interactivity_url is not None:
         world.set_interactivity(interactivity_url)
-    # trust_env off: a proxy in the environment has no business between two loopback addresses.
-    client = webhook_client or httpx2.AsyncClient(trust_env=False)
+    # trust_env off: a proxy in the environment has no business between two loopback addresses. Nor has an authority:
+    # reading those of the machine would take longer than all else here.
+    client = webhook_client or httpx2.AsyncClient(trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     webhooks, faults, throttle = Webhooks(world, client), Faults(), Throttle()
     desk = jira.Desk(world, webhooks)
 
