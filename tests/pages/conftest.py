@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from regie.core.release import Release
-from regie.store import accounts, releases
+from regie.store import releases
 from regie.store.database import Database
 from regie.web.app import make_web
 from regie.web.pages.visitor import COOKIE
@@ -77,10 +77,7 @@ async def stage(
     gateway: FakeGateway,
     browser: Browser,
     release: Release,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Stage:
-    # Passwords are worked out slowly on purpose; here that would only cost time.
-    monkeypatch.setattr(accounts, "COST", 16)
     stage = Stage(database, gateway, browser.http)
     async with database.transaction() as tx:
         await releases.put(tx, release, by=OPERATOR)

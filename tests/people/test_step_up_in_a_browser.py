@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Page, async_playwright, expect
 
 from regie.cli.ports import free_port
-from regie.store import accounts, approvals, releases
+from regie.store import approvals, releases
 from regie.store.database import Database
 from regie.web.app import make_web
 from regie.web.identify import WaysIn
@@ -42,12 +42,8 @@ async def sign_in(page: Page, then: str) -> None:
     await page.get_by_role("button", name="Sign in").click()
 
 
-async def test_a_yes_on_a_phone_is_signed(
-    database: Database, web_database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_yes_on_a_phone_is_signed(database: Database, web_database: Database) -> None:
     require_chromium()
-    # Passwords are worked out slowly on purpose; here that would only cost time.
-    monkeypatch.setattr(accounts, "COST", 16)
     port, gateway = free_port(), FakeGateway()
     origin = f"http://localhost:{port}"
     app = make_web(web_database, gateway, operator_token=TOKEN, ways_in=WaysIn(has_local_accounts=True, origin=origin))

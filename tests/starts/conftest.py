@@ -29,9 +29,7 @@ from .stage import Starts
 
 
 @pytest.fixture
-async def starts(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Starts]:
-    # Passwords are worked out slowly on purpose; here that would only cost time.
-    monkeypatch.setattr(accounts, "COST", 16)
+async def starts(database: Database, tmp_path: Path) -> AsyncIterator[Starts]:
     vault = VaultFile.create(tmp_path / "keys" / "vault")
     for tenant in ("acme", "globex"):
         for name, value in (("client_secret", CANARY), ("webhook", WEBHOOK_CANARY)):
@@ -47,7 +45,15 @@ async def starts(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     async with database.transaction() as tx:
         for address, roles in PEOPLE.items():
-            await accounts.add(tx, address=address, display_name=address, password=PASSWORD, roles=roles, by=OPERATOR)
+            await accounts.add(
+                tx,
+                address=address,
+                display_name=address,
+                password=PASSWORD,
+                roles=roles,
+                by=OPERATOR,
+                cost=accounts.OF_A_MACHINE,
+            )
     web = make_web(database, deliveries, operator_token=TOKEN, ways_in=LOCAL)
     async with (
         gateway.router.lifespan_context(gateway),

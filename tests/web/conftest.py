@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from regie.core.release import Release
-from regie.store import accounts, releases
+from regie.store import releases
 from regie.store.database import Database
 from regie.web.app import make_web
 
@@ -43,10 +43,7 @@ async def stage(
     gateway: FakeGateway,
     http: httpx2.AsyncClient,
     release: Release,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Stage:
-    # Passwords are worked out slowly on purpose; here that would only cost time.
-    monkeypatch.setattr(accounts, "COST", 16)
     stage = Stage(database, gateway, http)
     async with database.transaction() as tx:
         await releases.put(tx, release, by=OPERATOR)

@@ -273,6 +273,13 @@ class Stage:
     async def add_people(self) -> None:
         async with self.database.transaction() as tx:
             for address, roles in PEOPLE.items():
+                # Nothing here depends on what a check of a password costs.
                 await accounts.add(
-                    tx, address=address, display_name=address, password=PASSWORD, roles=roles, by=OPERATOR
+                    tx,
+                    address=address,
+                    display_name=address,
+                    password=PASSWORD,
+                    roles=roles,
+                    by=OPERATOR,
+                    cost=accounts.OF_A_MACHINE,
                 )

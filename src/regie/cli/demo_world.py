@@ -210,4 +210,5 @@ async def _add_accounts(settings: Settings, database: Any, roles: dict[str, tupl
                 password=passwords[person],
                 roles=held,
                 by=operator(),
+                cost=accounts.OF_A_MACHINE,
             )

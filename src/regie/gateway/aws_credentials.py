@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -147,7 +146,7 @@ class AwsClients:
         self._secret = secret
         self._clock = clock
         # One for all sessions: it holds what boto3 knows of the services, which takes long to read.
-        self._boto = boto3.Session(region_name=place.region)
+        self._boto: Any = None
         self._making = asyncio.Lock()
         self._sessions: OrderedDict[tuple[Acting | None, tuple[str, ...]], _Session] = OrderedDict()
 
@@ -263,12 +262,16 @@ class AwsClients:
     async def _make(self, service: str, credentials: _Credentials) -> Any:
         """A client. One at a time, for boto3 makes them in no other way safely."""
         async with self._making:
-            made = await asyncio.to_thread(
-                self._boto.client,
-                service,
-                endpoint_url=self._place.endpoint or None,
-                config=_CONFIG,
-                **credentials.keywords(),
-            )
+            made = await asyncio.to_thread(self._made, service, credentials)
         guard_client_of_aws(made, self._reach)
         return made
+
+    def _made(self, service: str, credentials: _Credentials) -> Any:
+        if self._boto is None:
+            # A fifth of all that a gateway takes to start, and most installations know no AWS.
+            import boto3  # noqa: PLC0415  for whoever has a connection to AWS
+
+            self._boto = boto3.Session(region_name=self._place.region)
+        return self._boto.client(
+            service, endpoint_url=self._place.endpoint or None, config=_CONFIG, **credentials.keywords()
+        )

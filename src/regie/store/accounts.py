@@ -1,8 +1,9 @@
 """Accounts of the operator's people: those of the identity provider, and local ones for installations without one.
 
 An account of the provider is named for good by issuer and subject; its address, name and groups are what the provider
-told last. Passwords of local ones are kept as scrypt hashes. A check takes as long for an unknown address as for a
-known one. Whoever is deactivated is nobody from that moment on: no sign-in, no session, no token.
+told last. Passwords of local ones are kept as scrypt hashes, each with what it cost. A check takes as long for an
+unknown address as for the oldest account. Whoever is deactivated is nobody from that moment on: no sign-in, no session,
+no token.
 """
 
 import asyncio
@@ -23,10 +24,29 @@ from regie.core.errors import InvalidInput, NotFound
 from regie.store import audit
 from regie.store.database import Transaction
 
-COST, BLOCK, LANES = 2**15, 8, 3
-"""scrypt parameters of equal strength to N=2^17, r=8, p=1 in 32 MiB (OWASP Password Storage Cheat Sheet)."""
 SALT_BYTES = 16
+HASH_BYTES = 32
 LONGEST_PASSWORD = 1024
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it costs to check one password (RFC 7914, 2).
+
+    Attributes:
+        log_n: Binary logarithm of N.
+        block, lanes: r and p.
+    """
+
+    log_n: int
+    block: int
+    lanes: int
+
+
+OF_A_PERSON = Cost(15, 8, 3)
+"""Of equal strength to N=2^17, r=8, p=1, in 32 MiB (OWASP Password Storage Cheat Sheet)."""
+OF_A_MACHINE = Cost(4, 8, 1)
+"""What is random cannot be guessed, however cheap a guess is."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +85,19 @@ class Identity:
 
 
 async def add(
-    tx: Transaction, *, address: str, display_name: str, password: str, roles: Sequence[str], by: Actor
+    tx: Transaction,
+    *,
+    address: str,
+    display_name: str,
+    password: str,
+    roles: Sequence[str],
+    by: Actor,
+    cost: Cost = OF_A_PERSON,
 ) -> Account:
     """Add an account.
+
+    Args:
+        cost: Of a check; less than `OF_A_PERSON` only for passwords made of 80 random bits or more.
 
     Raises:
         InvalidInput: There is one for this address, or the password is empty or endless.
@@ -81,7 +111,7 @@ async def add(
         {
             "address": address.casefold(),
             "display_name": display_name,
-            "hash": await asyncio.to_thread(_hashed, password, secrets.token_bytes(SALT_BYTES)),
+            "hash": await asyncio.to_thread(_hashed, password, secrets.token_bytes(SALT_BYTES), cost),
             "roles": list(roles),
         },
     )
@@ -213,16 +243,21 @@ async def remove(tx: Transaction, address: str, *, by: Actor) -> None:
 
 async def verify(tx: Transaction, address: str, password: str) -> Account | None:
     """The account, if the password is its; None for a wrong password and for an unknown address alike."""
-    row = await tx.row(
-        """select * from regie.account
-           where address = lower(%(a)s) and password_hash is not null and is_active""",
+    # One question for both, so that the answer takes as long.
+    [row] = await tx.rows(
+        """select found.*, anybody.password_hash as of_anybody
+           from (select) nothing
+           left join regie.account found
+             on address = lower(%(a)s) and found.password_hash is not null and found.is_active
+           left join lateral (select password_hash from regie.account where password_hash is not null
+                              order by added_at, address limit 1) anybody on true""",
         {"a": address.casefold()},
     )
-    expected = row["password_hash"] if row is not None else _NOBODY
-    salt = base64.b64decode(expected.partition("$")[0])
-    given = await asyncio.to_thread(_hashed, password[:LONGEST_PASSWORD], salt)
+    expected = row["password_hash"] or _of_nobody(row["of_anybody"])
+    cost, salt = _read(expected)
+    given = await asyncio.to_thread(_hashed, password[:LONGEST_PASSWORD], salt, cost)
     fits = hmac.compare_digest(given, expected)
-    return account_of(row) if fits and row is not None and len(password) <= LONGEST_PASSWORD else None
+    return account_of(row) if fits and row["address"] is not None and len(password) <= LONGEST_PASSWORD else None
 
 
 async def get(tx: Transaction, address: str) -> Account | None:
@@ -236,14 +271,36 @@ async def list_accounts(tx: Transaction) -> list[Account]:
     return [account_of(row) for row in await tx.rows("select * from regie.account order by address")]
 
 
-def _hashed(password: str, salt: bytes) -> str:
-    """Salt and hash, each in base64, with a dollar sign between them."""
-    hashed = hashlib.scrypt(password.encode(), salt=salt, n=COST, r=BLOCK, p=LANES, maxmem=256 * COST * BLOCK, dklen=32)
-    return f"{base64.b64encode(salt).decode()}${base64.b64encode(hashed).decode()}"
+def _hashed(password: str, salt: bytes, cost: Cost) -> str:
+    """The hash with what is needed to work it out again: `$scrypt$ln=15,r=8,p=3$SALT$HASH`, both in base64."""
+    hashed = hashlib.scrypt(
+        password.encode(),
+        salt=salt,
+        n=2**cost.log_n,
+        r=cost.block,
+        p=cost.lanes,
+        maxmem=256 * 2**cost.log_n * cost.block,
+        dklen=HASH_BYTES,
+    )
+    return _written(cost, salt, hashed)
 
 
-_NOBODY = f"{base64.b64encode(bytes(SALT_BYTES)).decode()}${base64.b64encode(bytes(32)).decode()}"
-"""Compared with when there is no such account; no password has this hash."""
+def _written(cost: Cost, salt: bytes, hashed: bytes) -> str:
+    in_base64 = (base64.b64encode(part).decode() for part in (salt, hashed))
+    return "$".join(("", "scrypt", f"ln={cost.log_n},r={cost.block},p={cost.lanes}", *in_base64))
+
+
+def _read(written: str) -> tuple[Cost, bytes]:
+    """Cost and salt of a hash."""
+    _, _, cost, salt, _ = written.split("$")
+    log_n, block, lanes = (int(part.partition("=")[2]) for part in cost.split(","))
+    return Cost(log_n, block, lanes), base64.b64decode(salt)
+
+
+def _of_nobody(anybody: str | None) -> str:
+    """What no password has, at the price of somebody's: compared with when there is no such account."""
+    cost = OF_A_PERSON if anybody is None else _read(anybody)[0]
+    return _written(cost, bytes(SALT_BYTES), bytes(HASH_BYTES))
 
 
 def _told(account: Account) -> dict[str, JsonValue]:
