@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
@@ -28,6 +28,7 @@ from regie_sandbox.servers.process import NotInstalled
 from .databases import Databases
 
 T = TypeVar("T")
+Admin = psycopg.Connection[tuple[Any, ...]]
 TEMPLATE = "regie_template"
 DOMAINS = ("identity", "hr", "support", "certificates", "things")
 """The domains whose workers have a login in the databases of the tests."""
@@ -115,11 +116,17 @@ def postgres_dsn(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def database_template(postgres_server: PostgresServer, postgres_dsn: str) -> str:
+def postgres_admin(postgres_dsn: str) -> Iterator[Admin]:
+    """A connection of the superuser: one for all tests, since a connection costs more than what it is asked."""
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def database_template(postgres_server: PostgresServer, postgres_admin: Admin) -> str:
     """Name of a migrated database without connections, to be copied."""
     address = postgres_server.ensure()
-    with psycopg.connect(postgres_dsn, autocommit=True) as admin:
-        admin.execute(sql.SQL("create database {} owner regie").format(sql.Identifier(TEMPLATE)))
+    postgres_admin.execute(sql.SQL("create database {} owner regie").format(sql.Identifier(TEMPLATE)))
     asyncio.run(migrate(make_conninfo(address.dsn, dbname=TEMPLATE)))
     return TEMPLATE
 
@@ -137,17 +144,16 @@ def database_logins(postgres_server: PostgresServer, database_template: str) -> 
 
 
 @pytest.fixture
-def url_of(database_logins: dict[str, str], database_url: str, postgres_dsn: str) -> Callable[[str], str]:
+def url_of(database_logins: dict[str, str], database_url: str, postgres_admin: Admin) -> Callable[[str], str]:
     """The connection string of a process to the database of the test."""
-    return lambda process: login(postgres_dsn, database_logins[process], database_url)
+    return lambda process: login(postgres_admin, database_logins[process], database_url)
 
 
-def login(postgres_dsn: str, address: str, database_url: str) -> str:
+def login(admin: Admin, address: str, database_url: str) -> str:
     """The connection string of a process, as one of `database_logins`, to the database of another one."""
     user, name = (str(conninfo_to_dict(each)[part]) for each, part in ((address, "user"), (database_url, "dbname")))
     # An installation that another test has run on this server gave it a password of its own.
-    with psycopg.connect(postgres_dsn, autocommit=True) as admin:
-        admin.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(user), sql.Literal(PASSWORD)))
+    admin.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(user), sql.Literal(PASSWORD)))
     return make_conninfo(address, dbname=name)
 
 
@@ -159,28 +165,27 @@ def databases(postgres_dsn: str, database_template: str, database_logins: dict[s
 
 @pytest.fixture
 def database_url(
-    request: pytest.FixtureRequest, postgres_server: PostgresServer, postgres_dsn: str, databases: Databases
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, postgres_admin: Admin, databases: Databases
 ) -> Iterator[str]:
     """Connection string of a fresh, migrated database, as its owner."""
-    with psycopg.connect(postgres_dsn, autocommit=True) as admin:
-        name = databases.give(admin)
-        yield make_conninfo(postgres_server.ensure().dsn, dbname=name)
-        left = _still_connected(admin, name)
-        databases.take_back(admin, name, is_left=bool(left))
+    name = databases.give(postgres_admin)
+    yield make_conninfo(postgres_server.ensure().dsn, dbname=name)
+    left = _still_connected(postgres_admin, name)
+    databases.take_back(postgres_admin, name, is_left=bool(left))
     # Whoever finds it later, when memory is cleared, is another test.
     assert not left or request.node.get_closest_marker("crashing"), (
         f"The test left connections to its database open: {left}"
     )
 
 
-def _still_connected(admin: psycopg.Connection[tuple[str, ...]], name: str, *, patience_s: float = 5.0) -> list[str]:
+def _still_connected(admin: Admin, name: str, *, patience_s: float = 5.0) -> list[str]:
     """What the connections did last that are still there a while after a test; a process that ends takes a moment."""
     until = time.monotonic() + patience_s
     while True:
         query = (
             "select pid || ': ' || query from pg_stat_activity where datname = %s and backend_type = 'client backend'"
         )
-        left = [text for (text,) in admin.execute(query, [name])]
+        left = [str(text) for (text,) in admin.execute(query, [name])]
         if not left or time.monotonic() > until:
             return left
         time.sleep(0.02)

@@ -182,7 +182,7 @@ async def test_an_offboarding_changes_everything_once_and_a_second_one_nothing(s
 
 @pytest.mark.parametrize("further", [(), ("--forget",)], ids=["same-database", "forgetting"])
 async def test_prove_idempotent(tmp_path: Path, further: tuple[str, ...]) -> None:
-    runs = () if not further else ("--runs", "3")
+    runs = () if not further else ("--runs", "2")
     done = regie(tmp_path / "home", "prove", "idempotent", "identity.offboard_employee", *further, *runs, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     proof = json.loads(done.stdout)
