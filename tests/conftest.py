@@ -17,6 +17,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from regie.cli import processes
 from regie.store import walls
 from regie.store.database import Database
 from regie.store.migrating import migrate
@@ -26,6 +27,7 @@ from regie.store.walls import Login
 from regie_sandbox.servers.process import NotInstalled
 
 from .databases import Databases
+from .nursery import forking
 
 T = TypeVar("T")
 Admin = psycopg.Connection[tuple[Any, ...]]
@@ -69,6 +71,14 @@ def pytest_runtest_call() -> Generator[None, T, T]:
     """Run a test."""
     with _needing_what_is_installed():
         return (yield)
+
+
+@pytest.fixture(scope="session")
+def quick_starts() -> Iterator[None]:
+    """Installations of this test process fork what they start."""
+    with forking() as asyncio_, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "asyncio", asyncio_)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+async def stage(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) -> AsyncIterator[Stage]:
     """A running demo installation, shared by the tests of a module."""
     home = tmp_path_factory.mktemp("bad-input") / "home"
     settings = Settings(home=home, port=0, database_url="", workspace=None, crash_at="")

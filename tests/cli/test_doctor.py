@@ -367,7 +367,7 @@ async def test_looking_is_possible_in_a_database_that_may_only_be_read(stage: St
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Services]:
+async def services(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) -> AsyncIterator[Services]:
     settings = Settings(home=tmp_path_factory.mktemp("doctor") / "home", port=0, database_url="", workspace=None)
     async with up(settings, lambda _: None, is_demo=True) as running:
         yield running

@@ -106,7 +106,7 @@ def assert_each_effect_once(result: dict[str, Any]) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+async def stage(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) -> AsyncIterator[Stage]:
     """A running installation, shared by the tests of a module."""
     home: Path = tmp_path_factory.mktemp("stage") / "home"
     settings = Settings(home=home, port=0, database_url="", workspace=None, crash_at="")

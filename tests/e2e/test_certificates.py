@@ -65,7 +65,7 @@ gateway in each step.
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+async def stage(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) -> AsyncIterator[Stage]:
     home: Path = tmp_path_factory.mktemp("certificates") / "home"
     settings = Settings(home=home, port=0, database_url="", workspace=None, crash_at="")
     async with AsyncExitStack() as stack:

@@ -67,7 +67,7 @@ class Watched:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watched]:
+async def watched(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) -> AsyncIterator[Watched]:
     home: Path = tmp_path_factory.mktemp("watched") / "home"
     async with AsyncExitStack() as stack:
         receiver = stack.enter_context(receiving())

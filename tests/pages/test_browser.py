@@ -116,7 +116,7 @@ def require_chromium() -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def world(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) -> AsyncIterator[World]:
     require_chromium()
     expect.set_options(timeout=WITHIN_MS)
     home = tmp_path_factory.mktemp("pages") / "home"
