@@ -30,7 +30,7 @@ ALLOWED = sorted({each for name in ("acm", "elb") for each in all_connectors()[n
 @pytest.fixture
 async def stage(database: Database, tmp_path: Path, world: World) -> AsyncIterator[tuple[Stage, Cloud, str]]:
     """With AWS, and a listener there that serves what nobody here knows."""
-    with aws(tmp_path, ALLOWED) as cloud:
+    with aws(ALLOWED) as cloud:
         listener = listen(cloud, theirs(cloud, SHOP))
         shared = {"region": REGION, "access_key": cloud.access_key, "endpoint": cloud.endpoint}
         targets = {"shop": {"listener": listener, "server_name": SHOP}}

@@ -61,9 +61,8 @@ def at_knot(name_server: Knot) -> Zone:
 
 
 @pytest.fixture(scope="module")
-def at_route_53(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zone]:
-    folder: Path = tmp_path_factory.mktemp("aws")
-    with aws(folder, all_connectors()["route53"].manifest.permissions) as cloud:
+def at_route_53() -> Iterator[Zone]:
+    with aws(all_connectors()["route53"].manifest.permissions) as cloud:
         client = cloud.client("route53")
         zone = client.create_hosted_zone(Name="example.test", CallerReference="1")["HostedZone"]["Id"]
 

@@ -34,8 +34,8 @@ IMPORT = "certificate.import"
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    with aws(tmp_path_factory.mktemp("aws"), PERMISSIONS) as cloud:
+def started() -> Iterator[Cloud]:
+    with aws(PERMISSIONS) as cloud:
         yield cloud
 
 

@@ -89,8 +89,8 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    with aws(tmp_path_factory.mktemp("aws"), PERMISSIONS) as started:
+def cloud() -> Iterator[Cloud]:
+    with aws(PERMISSIONS) as started:
         yield started
 
 

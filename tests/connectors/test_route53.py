@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,9 +28,8 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    folder: Path = tmp_path_factory.mktemp("aws")
-    with aws(folder, PERMISSIONS, pending=2) as started:
+def cloud() -> Iterator[Cloud]:
+    with aws(PERMISSIONS, pending=2) as started:
         yield started
 
 
@@ -232,8 +230,8 @@ async def test_what_no_record_can_be_is_refused(cloud: Cloud, zone: str) -> None
 
 
 @pytest.mark.parametrize("lacks", PERMISSIONS)
-async def test_a_permission_that_lacks_is_named(tmp_path: Path, lacks: str) -> None:
-    with aws(tmp_path, [each for each in PERMISSIONS if each != lacks], pending=1) as weak:
+async def test_a_permission_that_lacks_is_named(lacks: str) -> None:
+    with aws([each for each in PERMISSIONS if each != lacks], pending=1) as weak:
         make(weak, "example.test")
         with pytest.raises(AuthFailed) as caught:
             await bring_about(connector(access(weak)), SET, RecordValue(name="a.example.test", value="x"))

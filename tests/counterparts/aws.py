@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import secrets
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,13 +57,49 @@ class Aws:
 
 
 @contextmanager
-def aws(folder: Path, allowed: Sequence[str], *, pending: int = 0) -> Iterator[Aws]:
-    """moto, armed.
+def aws(allowed: Sequence[str], *, pending: int = 0) -> Iterator[Aws]:
+    """moto, empty and armed.
 
     Args:
         allowed: The actions that the account of the test may do, such as `acm:ImportCertificate`.
         pending: How often Route 53 says that a change is on its way before it is done.
     """
+    free = _FREE.setdefault(pending, [])
+    endpoint = free.pop() if free else _started(pending)
+    _tell(endpoint, "reset")
+    _tell(endpoint, "reset-auth", str(CALLS_TO_SET_UP))
+    anybody = boto3.Session("anybody", "anything", region_name=REGION)
+    iam = anybody.client("iam", endpoint_url=endpoint)
+    admin = _user(iam, "admin", ["*"])
+    ours = _user(iam, "regie", allowed)
+    iam.close()
+    # From now on keys count.
+    _tell(endpoint, "reset-auth", "0")
+    made = Aws(endpoint, *ours, admin_keys=admin)
+    try:
+        yield made
+    finally:
+        for each in made.clients.values():
+            each.close()
+        free.append(endpoint)
+
+
+_FREE: dict[int, list[str]] = {}
+"""Servers that nobody uses now, by their `pending`: starting one takes longer than what most tests do with it."""
+CALLS_TO_SET_UP = 100
+"""More than it takes to make the accounts of a test, which nobody's keys allow."""
+
+
+def _tell(endpoint: str, what: str, content: str = "") -> None:
+    """Tell moto's control API; the body must be plain text, see moto's documentation of IAM authentication."""
+    answer = httpx2.post(
+        f"{endpoint}/moto-api/{what}", content=content, headers={"Content-Type": "text/plain"}, trust_env=False
+    )
+    answer.raise_for_status()
+
+
+def _started(pending: int) -> str:
+    """A server that runs until this process ends; gives its address."""
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
 
@@ -73,21 +112,12 @@ def aws(folder: Path, allowed: Sequence[str], *, pending: int = 0) -> Iterator[A
     program = str(Path(__file__).with_name("moto_server.py"))
     arguments = (sys.executable, program, "-H", "127.0.0.1", "-p", str(port))
     environment = {"MOTO_ACM_VALIDATION_WAIT": "1", "ROUTE53_PENDING": str(pending)}
-    with running(arguments, log=folder / "moto.log", is_ready=is_ready, environment=environment):
-        anybody = boto3.Session("anybody", "anything", region_name=REGION)
-        iam = anybody.client("iam", endpoint_url=endpoint)
-        admin = _user(iam, "admin", ["*"])
-        ours = _user(iam, "regie", allowed)
-        # From now on keys count. The body must be plain text, see moto's documentation of IAM authentication.
-        httpx2.post(
-            f"{endpoint}/moto-api/reset-auth", content="0", headers={"Content-Type": "text/plain"}, trust_env=False
-        ).raise_for_status()
-        made = Aws(endpoint, *ours, admin_keys=admin)
-        try:
-            yield made
-        finally:
-            for each in made.clients.values():
-                each.close()
+    folder = Path(tempfile.mkdtemp(prefix="regie-aws-"))
+    running_until_the_end = running(arguments, log=folder / "moto.log", is_ready=is_ready, environment=environment)
+    running_until_the_end.__enter__()
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(running_until_the_end.__exit__, None, None, None)
+    return endpoint
 
 
 def _user(iam: Any, name: str, actions: Sequence[str]) -> tuple[str, str]:

@@ -72,8 +72,8 @@ def test_haproxy_serves_what_it_was_given(tmp_path: Path) -> None:
         assert server.master_socket.exists()
 
 
-def test_aws_lets_nobody_do_more_than_allowed(tmp_path: Path) -> None:
-    with aws(tmp_path, ["acm:ListCertificates"]) as cloud:
+def test_aws_lets_nobody_do_more_than_allowed() -> None:
+    with aws(["acm:ListCertificates"]) as cloud:
         cloud.client("acm").import_certificate(Certificate=SITE.chain.encode(), PrivateKey=SITE.key.encode())
         acm = cloud.client_of((cloud.access_key, cloud.secret_key), "acm")
         [found] = acm.list_certificates(Includes={"keyTypes": ["EC_prime256v1"]})["CertificateSummaryList"]

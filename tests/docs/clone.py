@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +16,7 @@ import httpx2
 from regie.settings import child_environment
 from regie.store.postgres_server import PostgresServer
 
+from ..typists import Typist  # noqa: TID252  tests are no installed package, so there is no absolute name
 from .reading import ROOT, Command
 
 PATIENCE_S = 150.0
@@ -25,7 +26,6 @@ STANDING_ADDRESS = "http://127.0.0.1:8321"
 """Where the pages say that Regie answers. Here it takes a free port, since tests run side by side."""
 TYPED = "a value that somebody types\n"
 REGIE = ".venv/bin/regie "
-TYPIST = Path(__file__).with_name("typist.py")
 READY_SETUP = ("make", "make READY= SCRIPTS=")
 """The environment is that of the tests: `make` must not set it up anew for the copy."""
 
@@ -43,7 +43,7 @@ class Clone:
             shutil.copy2(ROOT / name, self.root / name)
         (self.root / ".venv").symlink_to(ROOT / ".venv")
         self._up: subprocess.Popen[bytes] | None = None
-        self._typist: subprocess.Popen[bytes] | None = None
+        self._typist = Typist(self.root, self._environment())
 
     def write(self, path: str, text: str) -> None:
         file = self.root / path
@@ -54,13 +54,13 @@ class Clone:
         """Type a command and compare what comes of it with the page.
 
         Args:
-            by_typist: `regie` is not started but forked, see `typist.py`.
+            by_typist: `regie` is not started but forked, see `tests/typist.py`.
         """
         if command.text.partition("#")[0].split()[1:3] == ["up", "--demo"]:
             self.start()
             return
         text = self._filled_in(command.text)
-        typed = text.replace(REGIE, f"{self._typists()} ") if by_typist and REGIE in text else text
+        typed = text.replace(REGIE, f"{shlex.join(self._typist.words())} ") if by_typist and REGIE in text else text
         done = subprocess.run(
             ["/bin/bash", "-c", typed],
             cwd=self.root,
@@ -110,27 +110,9 @@ class Clone:
     def close(self) -> None:
         """Take everything away."""
         self.stop()
-        if self._typist is not None:
-            self._typist.kill()
-            self._typist.wait()
+        self._typist.close()
         PostgresServer(self.root / ".regie" / "postgres").remove()
         shutil.rmtree(self.root)
-
-    def _typists(self) -> str:
-        """What to type for `regie`, once somebody waits for it."""
-        address = self.root / "typist.sock"
-        python = f"{sys.executable} -ISE"
-        if self._typist is None:
-            arguments = (sys.executable, str(TYPIST), "serve", str(address))
-            self._typist = subprocess.Popen(
-                arguments, cwd=self.root, env=self._environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-            )
-            deadline_s = time.monotonic() + PATIENCE_S
-            while not address.exists():
-                assert self._typist.poll() is None
-                assert time.monotonic() < deadline_s
-                time.sleep(POLL_S)
-        return f"{python} {TYPIST} type {address}"
 
     def ask(self, path: str) -> Any:
         """What the API answers to the operator."""

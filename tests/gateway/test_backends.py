@@ -41,9 +41,9 @@ TROUBLES = {"denied": AuthFailed, "throttled": Throttled, "unreachable": Unavail
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def cloud() -> Iterator[Cloud]:
     allowed = ["secretsmanager:GetSecretValue", "ssm:GetParameter", "sts:AssumeRole"]
-    with aws(tmp_path_factory.mktemp("aws"), allowed) as running:
+    with aws(allowed) as running:
         yield running
 
 

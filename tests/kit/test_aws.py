@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -27,9 +26,8 @@ NONE = "arn:aws:acm:eu-west-1:123456789012:certificate/00000000-0000-0000-0000-0
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    folder: Path = tmp_path_factory.mktemp("aws")
-    with started(folder, ["acm:ListCertificates", "acm:ImportCertificate", "acm:GetCertificate"]) as running:
+def cloud() -> Iterator[Cloud]:
+    with started(["acm:ListCertificates", "acm:ImportCertificate", "acm:GetCertificate"]) as running:
         yield running
 
 

@@ -238,8 +238,8 @@ async def test_what_is_no_token_over_the_checkpoint_is_refused(
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    with started(tmp_path_factory.mktemp("aws"), MAY) as running:
+def cloud() -> Iterator[Cloud]:
+    with started(MAY) as running:
         for bucket, is_locked in (("locked", True), ("open", False)):
             running.client("s3").create_bucket(
                 Bucket=bucket,

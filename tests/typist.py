@@ -22,7 +22,7 @@ def serve(address: str) -> None:
 
     from regie import blocks, cli, connectors, discovery  # noqa: PLC0415  same
 
-    # What a page adds later is found by the command that looks for it.
+    # What somebody adds later is found by the command that looks for it.
     for package in (cli, connectors, blocks):
         discovery.modules(package)
     gc.freeze()
