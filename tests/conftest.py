@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import psycopg
@@ -74,10 +75,17 @@ def pytest_runtest_call() -> Generator[None, T, T]:
 
 
 @pytest.fixture(scope="session")
-def quick_starts() -> Iterator[None]:
-    """Installations of this test process fork what they start."""
-    with forking() as asyncio_, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processes, "asyncio", asyncio_)
+def nursery() -> Iterator[SimpleNamespace]:
+    """What forks processes for the tests of this test process."""
+    with forking() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def quick_starts(nursery: SimpleNamespace) -> Iterator[None]:
+    """Installations that tests of the module start have their processes forked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "asyncio", nursery)
         yield
 
 

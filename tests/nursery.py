@@ -17,13 +17,12 @@ import gc
 import importlib
 import json
 import os
-import runpy
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,7 +40,7 @@ PR_SET_PDEATHSIG = 1
 def serve(address: str, module: str) -> None:
     """Fork for each order until killed."""
     _end_with_parent()
-    importlib.import_module(f"{module}.__main__")  # noqa: TID251  the product is not what imports here
+    program = importlib.import_module(f"{module}.__main__")  # noqa: TID251  the product is not what imports here
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"{address}.new")
@@ -55,7 +54,7 @@ def serve(address: str, module: str) -> None:
             if os.fork() == 0:
                 listening.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _be(order, module)
+                _be(order, module, program.main)
             order.close()
 
 
@@ -64,7 +63,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _be(order: socket.socket, module: str) -> None:
+def _be(order: socket.socket, module: str, main: Callable[[], None]) -> None:
     """Become the process that was ordered; never returns."""
     content, streams, _, _ = socket.recv_fds(order, MOST_BYTES, STREAMS)
     while more := order.recv(MOST_BYTES):
@@ -81,7 +80,7 @@ def _be(order: socket.socket, module: str) -> None:
     order.sendall(f"{os.getpid()}\n".encode())
     code: object = 1
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        main()
         code = 0
     except SystemExit as ended:
         code = ended.code
