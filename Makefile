@@ -48,7 +48,7 @@ up: $(READY) $(SCRIPTS)  ## run Regie here until interrupted, with the imaginary
 	@$(BIN)/regie up --demo
 
 test: $(READY) $(SCRIPTS) browser clock counterparts go sigstore  ## every test
-	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 browser:  ## Chromium for the tests of the pages, from Debian; without it they are skipped, on CI they fail
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \

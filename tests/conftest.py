@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import tempfile
@@ -46,6 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest."""
     here = Path(__file__).parent
     items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in LONGEST_FIRST)
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector of garbage pass over what lasts as long as the process: some hundred thousand objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @contextmanager
