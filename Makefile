@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FRONT_END := src/regie/web/pages/front_end
 SCRIPTS := $(FRONT_END)/node_modules/.package-lock.json
 
-.PHONY: docs help setup demo demo-certificates up test check browser clock counterparts go sigstore sbom lock format torture torture-long bench bench-peers clean
+.PHONY: docs help setup demo demo-certificates up test check types fast browser clock counterparts go sigstore sbom lock format torture torture-long bench bench-peers clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -92,8 +92,13 @@ $(OIDC)/node_modules/.package-lock.json: $(OIDC)/package.json $(OIDC)/package-lo
 check: $(READY) $(SCRIPTS)  ## format, lint, types, import contracts, fast tests
 	@$(BIN)/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory -j 2 types fast
+
+types: $(READY)
+	@$(BIN)/mypy
+
+fast: $(READY) $(SCRIPTS)
 	@$(BIN)/pytest -q -n 3 -m "not slow"
 
 docs: $(READY)  ## write the reference pages from the code

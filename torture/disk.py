@@ -87,10 +87,11 @@ def small_disk(folder: Path, image: Path) -> Iterator[SmallDisk]:
             _run("umount", "--lazy", str(folder))
 
 
-def _run(*command: str) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise NoDisk(f"{command[0]} is not installed") from None
+def _run(name: str, *arguments: str) -> None:
+    # Debian keeps these programs where the PATH of many does not look.
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if program is None:
+        raise NoDisk(f"{name} is not installed")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise NoDisk(f"{command[0]}: {' '.join(done.stderr.split()) or done.returncode}")
+        raise NoDisk(f"{name}: {' '.join(done.stderr.split()) or done.returncode}")
