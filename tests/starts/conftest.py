@@ -14,7 +14,6 @@ from regie.gateway.app import make_gateway
 from regie.gateway.identify import Callers, worker_of
 from regie.gateway.vault import VaultFile
 from regie.gateway_client import GatewayClient
-from regie.store import accounts
 from regie.store.database import Database
 from regie.web.app import make_web
 
@@ -24,7 +23,7 @@ from ..gateway.vendor import (  # noqa: TID252  tests are no installed package, 
     WEBHOOK_CANARY,
     Vendor,
 )
-from ..web.stage import LOCAL, OPERATOR, PASSWORD, PEOPLE, TOKEN, FakeGateway  # noqa: TID252  same
+from ..web.stage import LOCAL, TOKEN, FakeGateway, add_people  # noqa: TID252  same
 from .stage import Starts
 
 
@@ -43,17 +42,7 @@ async def starts(database: Database, tmp_path: Path) -> AsyncIterator[Starts]:
         connectors={"toy": FOUND},
         transport_for=lambda _: httpx2.MockTransport(vendor.handle),
     )
-    async with database.transaction() as tx:
-        for address, roles in PEOPLE.items():
-            await accounts.add(
-                tx,
-                address=address,
-                display_name=address,
-                password=PASSWORD,
-                roles=roles,
-                by=OPERATOR,
-                cost=accounts.OF_A_MACHINE,
-            )
+    await add_people(database)
     web = make_web(database, deliveries, operator_token=TOKEN, ways_in=LOCAL)
     async with (
         gateway.router.lifespan_context(gateway),

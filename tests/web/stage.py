@@ -271,15 +271,19 @@ class Stage:
             return sum((await run_lists.count_by_status(tx)).values())
 
     async def add_people(self) -> None:
-        async with self.database.transaction() as tx:
-            for address, roles in PEOPLE.items():
-                # Nothing here depends on what a check of a password costs.
-                await accounts.add(
-                    tx,
-                    address=address,
-                    display_name=address,
-                    password=PASSWORD,
-                    roles=roles,
-                    by=OPERATOR,
-                    cost=accounts.OF_A_MACHINE,
-                )
+        await add_people(self.database)
+
+
+async def add_people(database: Database) -> None:
+    """Local accounts for all of them; nothing here depends on what a check of a password costs."""
+    async with database.transaction() as tx:
+        for address, roles in PEOPLE.items():
+            await accounts.add(
+                tx,
+                address=address,
+                display_name=address,
+                password=PASSWORD,
+                roles=roles,
+                by=OPERATOR,
+                cost=accounts.OF_A_MACHINE,
+            )

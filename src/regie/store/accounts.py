@@ -2,8 +2,8 @@
 
 An account of the provider is named for good by issuer and subject; its address, name and groups are what the provider
 told last. Passwords of local ones are kept as scrypt hashes, each with what it cost. A check takes as long for an
-unknown address as for the oldest account. Whoever is deactivated is nobody from that moment on: no sign-in, no session,
-no token.
+unknown address as for the dearest password. Whoever is deactivated is nobody from that moment on: no sign-in, no
+session, no token.
 """
 
 import asyncio
@@ -250,7 +250,8 @@ async def verify(tx: Transaction, address: str, password: str) -> Account | None
            left join regie.account found
              on address = lower(%(a)s) and found.password_hash is not null and found.is_active
            left join lateral (select password_hash from regie.account where password_hash is not null
-                              order by added_at, address limit 1) anybody on true""",
+                              order by substring(password_hash from 'ln=([0-9]+)')::int desc limit 1) anybody
+             on true""",
         {"a": address.casefold()},
     )
     expected = row["password_hash"] or _of_nobody(row["of_anybody"])
@@ -298,7 +299,7 @@ def _read(written: str) -> tuple[Cost, bytes]:
 
 
 def _of_nobody(anybody: str | None) -> str:
-    """What no password has, at the price of somebody's: compared with when there is no such account."""
+    """What no password has, at the price of the dearest: so the time tells no address whose password can be guessed."""
     cost = OF_A_PERSON if anybody is None else _read(anybody)[0]
     return _written(cost, bytes(SALT_BYTES), bytes(HASH_BYTES))
 
