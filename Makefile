@@ -99,7 +99,7 @@ types: $(READY)
 	@$(BIN)/mypy
 
 fast: $(READY) $(SCRIPTS)
-	@$(BIN)/pytest -q -n 3 -m "not slow"
+	@$(BIN)/pytest -q -n 3 --dist worksteal -m "not slow"
 
 docs: $(READY)  ## write the reference pages from the code
 	@$(BIN)/python docs/generate.py

@@ -43,6 +43,15 @@ LONGEST_FIRST = ("e2e", "torture", "docs", "pages")
 """Folders whose files take minutes: begun last, each would keep one process busy while the others have nothing left."""
 
 
+SLOW_THROUGHOUT = "\npytestmark = pytest.mark.slow\n"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where slow tests are left out, do not even read files of nothing else: a hundred and forty of them."""
+    left_out = config.getoption("markexpr") == "not slow" and collection_path.suffix == ".py"
+    return True if left_out and SLOW_THROUGHOUT in collection_path.read_text(encoding="utf-8") else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest."""
     here = Path(__file__).parent
@@ -65,6 +74,13 @@ def _needing_what_is_installed() -> Iterator[None]:
             pytest.fail(str(lacking))
         # Elsewhere a developer may lack the server, and the reason says what to install.
         pytest.skip(str(lacking))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """See that what needs a database is known as slow."""
+    needs_database = isinstance(item, pytest.Function) and "postgres_server" in item.fixturenames
+    if needs_database and item.get_closest_marker("slow") is None:
+        pytest.fail("It needs a database: mark it as slow.", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,6 +14,8 @@ from regie.store.keys import RunKey
 
 from .stage import ANA, AS_OPERATOR, BEN, CHANGE, OLGA, PASSWORD, PLAN, RIK, SAM, Stage
 
+pytestmark = pytest.mark.slow
+
 SEEN = plan_digest(list(PLAN))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from regie.core.tenant import Quota
 from regie.store import quotas
 
 from .stage import OFFBOARD, Stage, make_release, ticket_created
 from .test_inbound import deliver
 from .test_runs import WANTED, get, post
+
+pytestmark = pytest.mark.slow
 
 
 async def allow(stage: Stage, quota: Quota) -> None:

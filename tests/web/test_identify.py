@@ -18,6 +18,8 @@ from regie.web.problems import Unidentified
 
 from .stage import ANA, LOCAL, OLGA, OPERATOR, PASSWORD, TOKEN, FakeGateway, Stage
 
+pytestmark = pytest.mark.slow
+
 
 def basic(address: str, password: str = PASSWORD) -> str:
     return "Basic " + base64.b64encode(f"{address}:{password}".encode()).decode()

@@ -29,6 +29,8 @@ from regie.web.app import make_web
 
 from .stage import LOCAL, OFFBOARD, OPERATOR, TOKEN, FakeGateway, Stage, make_release, ticket_created
 
+pytestmark = pytest.mark.slow
+
 GOOD = {"X-Hub-Signature": "good"}
 
 

@@ -17,6 +17,8 @@ from regie.web.problems import status_of
 
 from .stage import AS_OPERATOR, Stage
 
+pytestmark = pytest.mark.slow
+
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",

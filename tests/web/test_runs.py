@@ -16,6 +16,8 @@ from regie.web.runs import MOST_WAITING, Waiting
 
 from .stage import ANA, AS_OPERATOR, BEN, CHANGE, OFFBOARD, OLGA, PASSWORD, RIK, SAM, Stage
 
+pytestmark = pytest.mark.slow
+
 WANTED: dict[str, Any] = {"tenant": "acme", "workflow": OFFBOARD, "input": {"employee": "jan.janssen@example.com"}}
 
 

@@ -19,6 +19,8 @@ from regie.store.keys import RunKey
 
 from .stage import ANA, AS_OPERATOR, OLGA, PASSWORD, RIK, SAM, Stage
 
+pytestmark = pytest.mark.slow
+
 BY_RIK = Actor(type="person", id=RIK)
 
 

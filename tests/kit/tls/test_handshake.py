@@ -144,6 +144,7 @@ async def test_nobody_listens() -> None:
         assert (await refused(taken.getsockname()[1])).cause == "refused"
 
 
+@pytest.mark.slow
 async def test_names_that_lead_nowhere(tmp_path: Path) -> None:
     async def nobody(host: str) -> list[str]:
         raise socket.gaierror

@@ -66,6 +66,7 @@ async def test_where_a_connection_may_not_go_is_a_finding() -> None:
     assert words(await scanner().inspect(Endpoint(host="169.254.169.254"))) == "unreachable:not_allowed"
 
 
+@pytest.mark.slow
 async def test_hanging_endpoints_delay_nobody(tmp_path: Path) -> None:
     async with serving(None) as silent, serving(context(tmp_path, LEAF)) as port:
         hanging, healthy = [endpoint(silent)] * 3, [endpoint(port) for _ in range(30)]
@@ -73,6 +74,7 @@ async def test_hanging_endpoints_delay_nobody(tmp_path: Path) -> None:
     assert order == [""] * 30 + ["unreachable:timeout"] * 3
 
 
+@pytest.mark.slow
 async def test_a_silent_host_is_not_asked_for_each_of_its_names(tmp_path: Path) -> None:
     async with serving(None) as silent, serving(context(tmp_path, LEAF)) as port:
         names = [endpoint(silent, name=f"s{number}.example.test") for number in range(60)]
