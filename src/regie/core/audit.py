@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal
+from functools import cached_property, lru_cache
+from typing import Literal, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -27,8 +29,7 @@ SAFE_INTEGER = 2**53 - 1
 PERSON = "person:"
 """What a person is called in a leaf begins so: a commitment follows, never an address. See `subject`."""
 
-_WHERE = ("tenant", "domain", "corr", "ticket", "run", "run_prev")
-_KEY = re.compile(r"^[a-z][a-z0-9_]*$")
+_KEY = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Event(StrEnum):
@@ -134,31 +135,51 @@ class Fact:
     detail: dict[str, JsonValue] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where in the log a leaf belongs and what it follows.
+    """Where and when facts come into the log: what all leaves have in common that are written about one run at a time.
 
     Attributes:
-        entry_id: Chosen by the writer, so that a repeated write after an unknown commit is recognised.
-        nonce: 16 random bytes in hexadecimal: neighbours in a proof must not be guessable.
         at: RFC 3339 UTC from the database clock.
         corr: Correlation id shared by ticket, run and outside change.
-        run_seq, run_prev: Position within the run (from 1) and hash of its leaf before; none for facts outside a run.
     """
 
-    entry_id: str
-    nonce: str
     at: str
     tenant: str
     domain: str
     corr: str = ""
     ticket: str = ""
     run: str = ""
+
+    @cached_property
+    def fields(self) -> dict[str, JsonValue]:
+        """What every leaf says of it: the time, and whatever is not empty."""
+        texts = {
+            "tenant": self.tenant,
+            "domain": self.domain,
+            "corr": self.corr,
+            "ticket": self.ticket,
+            "run": self.run,
+        }
+        return {"at": self.at, **{name: _text(value) for name, value in texts.items() if value}}
+
+
+class Position(NamedTuple):
+    """What tells a leaf from every other.
+
+    Attributes:
+        entry_id: Chosen by the writer, so that a repeated write after an unknown commit is recognised.
+        nonce: 16 random bytes in hexadecimal: neighbours in a proof must not be guessable.
+        run_seq, run_prev: Position within the run (from 1) and hash of its leaf before; none for facts outside a run.
+    """
+
+    entry_id: str
+    nonce: str
     run_seq: int = 0
     run_prev: str = ""
 
 
-def encode_leaf(fact: Fact, place: Place) -> bytes:
+def encode_leaf(fact: Fact, place: Place, position: Position) -> bytes:
     """Write a leaf.
 
     Raises:
@@ -170,20 +191,17 @@ def encode_leaf(fact: Fact, place: Place) -> bytes:
         "v": 1,
         "event": fact.event.value,
         "actor": {"type": fact.actor.type, "id": _text(fact.actor.id)},
-        "entry_id": place.entry_id,
-        "nonce": place.nonce,
-        "at": place.at,
+        "entry_id": position.entry_id,
+        "nonce": position.nonce,
+        **place.fields,
     }
-    for name in _WHERE:
-        if value := getattr(place, name):
-            fields[name] = _text(value)
-    if place.run_seq:
-        fields["run_seq"] = place.run_seq
-    taken = fields.keys() & fact.detail.keys()
-    if taken:
-        raise AuditBroken(f"a fact may not set the leaf fields {sorted(taken)}")
-    for key, detail in fact.detail.items():
-        fields[_key(key, "leaf")] = _profile(detail, f"leaf.{key}")
+    if position.run_seq:
+        fields["run_seq"] = position.run_seq
+    if position.run_prev:
+        fields["run_prev"] = position.run_prev
+    if not fields.keys().isdisjoint(fact.detail):
+        raise AuditBroken(f"a fact may not set the leaf fields {sorted(fields.keys() & fact.detail.keys())}")
+    fields.update(_of_profile(fact.detail, ("leaf",)))
     try:
         leaf = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
@@ -203,8 +221,18 @@ def leaf_hash(leaf: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + leaf).digest()
 
 
-def _profile(value: JsonValue, where: str) -> JsonValue:
-    """Bring a value into the profile or say why it cannot be."""
+def _of_profile(fields: Mapping[str, JsonValue], where: tuple[str, ...]) -> dict[str, JsonValue]:
+    """Bring fields into the profile, or say which cannot be and why."""
+    brought = {}
+    for key, value in fields.items():
+        if not _is_key(key):
+            raise AuditBroken(f"{'.'.join(where)}: key {key!r} is not lower_case")
+        # Nearly all are plain text, and every leaf waits for this.
+        brought[key] = value if type(value) is str and value.isascii() else _profile(value, (*where, key))
+    return brought
+
+
+def _profile(value: JsonValue, where: tuple[str, ...]) -> JsonValue:
     match value:
         case str():
             return _text(value)
@@ -213,18 +241,19 @@ def _profile(value: JsonValue, where: str) -> JsonValue:
         case int() if abs(value) <= SAFE_INTEGER:
             return value
         case list():
-            return [_profile(item, f"{where}[{index}]") for index, item in enumerate(value)]
+            return [_profile(item, (*where, str(index))) for index, item in enumerate(value)]
         case dict():
-            return {_key(key, where): _profile(item, f"{where}.{key}") for key, item in value.items()}
+            return _of_profile(value, where)
         case _:
-            raise AuditBroken(f"{where}: {value!r} has no place in a leaf (no floats, no nulls, no unsafe integers)")
+            path = ".".join(where)
+            raise AuditBroken(f"{path}: {value!r} has no place in a leaf (no floats, no nulls, no unsafe integers)")
 
 
 def _text(value: str) -> str:
     return value if value.isascii() else unicodedata.normalize("NFC", value)
 
 
-def _key(key: str, where: str) -> str:
-    if not _KEY.match(key):
-        raise AuditBroken(f"{where}: key {key!r} is not lower_case")
-    return key
+@lru_cache(maxsize=4096)
+def _is_key(key: str) -> bool:
+    """Whether it may be a key. The same ones come in every leaf."""
+    return _KEY.fullmatch(key) is not None

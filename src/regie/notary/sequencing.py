@@ -18,7 +18,7 @@ from uuid import uuid4
 from pydantic import JsonValue
 
 from regie import crashpoints
-from regie.core.audit import Actor, Event, Fact, Place, encode_leaf, written
+from regie.core.audit import Actor, Event, Fact, Place, Position, encode_leaf, written
 from regie.core.errors import AuditBroken, AuthFailed
 from regie.core.merkle import Edge
 from regie.core.signed_note import Checkpoint, SignedNote, SigningKey
@@ -177,8 +177,9 @@ def _rotation(old: SigningKey, new: SigningKey, anchor: str, size: int, now: dat
         "new_vkey": str(new.verifier(anchor)),
         "from_size": size,
     }
-    place = Place(entry_id=str(uuid4()), nonce=secrets.token_hex(NONCE_BYTES), at=written(now), tenant="", domain="")
-    return encode_leaf(Fact(event=Event.LOG_KEY_ROTATED, actor=NOTARY, detail=detail), place)
+    fact = Fact(event=Event.LOG_KEY_ROTATED, actor=NOTARY, detail=detail)
+    place = Place(at=written(now), tenant="", domain="")
+    return encode_leaf(fact, place, Position(str(uuid4()), secrets.token_hex(NONCE_BYTES)))
 
 
 def _own(log_id: int, leaf: bytes, at: datetime) -> Taken:

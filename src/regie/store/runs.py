@@ -232,8 +232,7 @@ async def start(tx: Transaction, new: NewRun, *, is_last: bool = False) -> Start
         "rerun_of": new.repeats and new.repeats.run,
         "first_run": new.repeats and new.repeats.first_run,
         "worker": new.worker,
-        "at": chain.at,
-        "rows": audit.as_rows(leaves),
+        **audit.as_values(leaves, chain.at),
         "format": FORMAT,
         # A child is a part of its parent, which has begun.
         "is_bounded": new.parent is None and not is_last,
