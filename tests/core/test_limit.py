@@ -69,6 +69,18 @@ def test_work_that_was_out_at_the_yes_tries_again_and_does_not_ask_again() -> No
     assert set(trial.out) == {asking_place(2)}
 
 
+def test_work_that_was_out_at_the_yes_is_not_tried_again_while_the_run_is_paused() -> None:
+    trial = asking(TWO + "    - { id: three, uses: thing.write }\n")
+    trial.decides(PLACE, EVA)
+    trial.pauses()
+    trial.fails("three", REACHED)
+    assert "three" not in trial.out
+    trial.fires("again:three:1")
+    assert "three" not in trial.out
+    trial.resumes()
+    assert trial.out["three"].attempt == 2
+
+
 def test_what_meets_the_limit_while_people_are_asked_waits_with_the_others() -> None:
     trial = asking(TWO + "    - { id: three, uses: thing.write }\n")
     trial.fails("three", REACHED)

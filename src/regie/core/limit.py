@@ -29,6 +29,7 @@ from regie.core.run import (
     FindApprovers,
     MakePlan,
     Pause,
+    SetTimer,
     StepState,
     StepStatus,
     Work,
@@ -73,7 +74,12 @@ def takes(life: Limited, place: str, step: StepState, failure: Failure) -> bool:
         # Who asked for the run is not known, so nobody could make sure that somebody else says yes.
         return False
     if step.limited == WAS_OUT:
-        life.hand_out(place, step, limited=0)
+        if life.paused is None:
+            life.hand_out(place, step, limited=0)
+        else:
+            # Nothing new begins now. The timer is held with whatever else comes, until the run is resumed.
+            life.steps[place] = step.model_copy(update={"status": StepStatus.WAITING, "limited": 0})
+            life.commands.append(SetTimer(timer=f"again:{place}:{step.attempt}", after_s=0.0))
         return True
     asked = _asked(life)
     is_open = asked > 0 and not life.steps[asking_place(asked)].status.is_final
