@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -54,6 +55,17 @@ async def test_a_step_hears_what_was_there_before_it_however_often_it_is_repeate
 async def test_the_first_one_stays_the_first_when_its_step_is_repeated(database: Database) -> None:
     assert await put(database, NewRecord(key="a")) == [None]
     assert await put(database, NewRecord(key="a")) == [None]
+
+
+async def test_of_two_steps_that_put_the_same_new_one_at_once_the_second_hears_of_the_first(database: Database) -> None:
+    async with database.transaction() as tx:
+        assert await records.put(tx, SHELF, [NewRecord(key="a", state="due")], by="first") == [None]
+        putting = asyncio.create_task(put(database, NewRecord(key="a", state="expired"), by="second"))
+        await asyncio.sleep(0.1)
+        assert not putting.done()
+    [former] = await putting
+    assert former is not None
+    assert former.state == "due"
 
 
 @pytest.mark.parametrize("field", ["tenant", "domain", "kind"])

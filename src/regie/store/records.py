@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from psycopg.rows import DictRow
 
 from regie.core import canonical
 from regie.core.capabilities.record import KeptRecord, NewRecord
 from regie.store.database import Transaction
+
+SEED: Final = 7_238_415_008
+"""Part of the key of the lock that a shelf has."""
 
 
 class Shelf(NamedTuple):
@@ -48,7 +51,10 @@ async def put(tx: Transaction, shelf: Shelf, records: Sequence[NewRecord], *, by
     Args:
         by: Names the step: when it puts a second time, what it put the first time does not count as former.
     """
-    found = {row["key"]: row for row in await _rows(tx, shelf, [each.key for each in records], lock=True)}
+    # Before looking: where there is no row yet nothing could be locked, and two steps would both be the first.
+    lock = {"shelf": "/".join(shelf), "seed": SEED}
+    await tx.row("select pg_advisory_xact_lock(hashtextextended(%(shelf)s, %(seed)s))", lock)
+    found = {row["key"]: row for row in await _rows(tx, shelf, [each.key for each in records])}
     formers: list[KeptRecord | None] = []
     for each in records:
         row = found.get(_digest(each.key))
@@ -175,20 +181,11 @@ async def show(
     return [Shown(row["tenant"], row["key"], _kept(tx, Shelf(row["tenant"], domain, kind), row)) for row in rows]
 
 
-async def _rows(tx: Transaction, shelf: Shelf, keys: Iterable[str], *, lock: bool = False) -> list[DictRow]:
-    values = {**shelf._asdict(), "keys": [_digest(key) for key in keys]}
-    if lock:
-        # In the order of keys, so that two steps that put the same ones wait for each other and never both.
-        return await tx.rows(
-            """select * from regie.record
-               where tenant = %(tenant)s and domain = %(domain)s and kind = %(kind)s and key = any(%(keys)s)
-               order by key for update""",
-            values,
-        )
+async def _rows(tx: Transaction, shelf: Shelf, keys: Iterable[str]) -> list[DictRow]:
     return await tx.rows(
         """select * from regie.record
            where tenant = %(tenant)s and domain = %(domain)s and kind = %(kind)s and key = any(%(keys)s)""",
-        values,
+        {**shelf._asdict(), "keys": [_digest(key) for key in keys]},
     )
 
 
