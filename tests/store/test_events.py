@@ -107,6 +107,31 @@ async def test_a_run_that_is_being_changed_is_left_for_the_next_time(
     assert await heard(database, other) == ["event:it"]
 
 
+async def test_of_two_events_the_first_meets_the_step_whoever_brings_them(
+    database: Database, start: Start, claim: Claim
+) -> None:
+    key = await start()
+    await waits(database, await claim(), await_at("it", who="Ann"))
+    await tell(database, happened("one", who="Ann", n=1), happened("two", who="Ann", n=2), is_routed=False)
+
+    async def route() -> None:
+        async with database.transaction() as tx:
+            await events.route(tx, ["identity"])
+
+    async with database.transaction() as first:
+        async with database.transaction() as changing:
+            await runs.state_of(changing, key, lock=True)
+            assert not await events.route(first, ["identity"])
+        # The first event is still in hands, but the run is free again.
+        second = asyncio.create_task(route())
+        await asyncio.sleep(0.1)
+    await second
+    await tell(database)
+    async with database.reading() as tx:
+        [arrived] = await inbox.unconsumed(tx, key)
+    assert '"n":1' in arrived.payload_json
+
+
 async def test_who_waits_no_longer_hears_nothing(database: Database, start: Start, claim: Claim) -> None:
     key = await start()
     await waits(database, await claim(), await_at("a"), await_at("b"), AwaitEvent(place="c", event="contract.close"))

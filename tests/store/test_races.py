@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import random
+import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import Denied
+from regie.core.outside_event import OutsideEvent
 from regie.core.plan import Change, FieldChange, PlannedStep
-from regie.core.run import CloseApproval, OpenApproval, RunStatus
-from regie.store import approvals, audit, claims, commits, inbox, runs
+from regie.core.run import AwaitEvent, CloseApproval, OpenApproval, Parent, RunStatus
+from regie.engine.committing import GroupCommit
+from regie.store import approvals, audit, claims, commits, events, inbox, run_lists, runs
 from regie.store.approvals import DecidedMeanwhile, approval_id
 from regie.store.claims import Claimed
-from regie.store.commits import StepCommit
-from regie.store.database import Database
+from regie.store.commits import Committed, Kin, StepCommit
+from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
+from regie.store.runs import NewRun
 from regie.store.workers import Worker
 
 pytestmark = pytest.mark.slow
 
 Start = Callable[..., Awaitable[RunKey]]
 Claim = Callable[..., Awaitable[Claimed]]
+MakeNew = Callable[..., NewRun]
 
 RACES = 2_000
 
@@ -180,3 +186,100 @@ async def test_gateway_calls_of_one_run_do_not_lock_each_other_out(
     await asyncio.gather(*(call(number) for number in range(24)))
     async with database.reading() as tx:
         assert await audit.verify(tx, key) == []
+
+
+def child_of(parent: RunKey) -> Parent:
+    return Parent(run=parent.run, place="child", lineage=("identity.offboard_employee:child",))
+
+
+def end_of_a_child(parent: RunKey) -> StepCommit:
+    return StepCommit(state_json="{}", status=RunStatus.DONE, kin=Kin(told=(parent, "child:child", "{}")))
+
+
+async def held_by(database: Database, worker: Worker, most: int) -> dict[RunKey, Claimed]:
+    async with database.transaction() as tx:
+        return {each.claim.key: each for each in (await claims.take(tx, worker.id, ["identity"], most)).runs}
+
+
+@pytest.mark.parametrize("is_child_first", [True, False])
+async def test_a_parent_hears_in_one_transaction_of_its_child_and_of_what_had_come(
+    database: Database, start: Start, worker: Worker, make_new: MakeNew, *, is_child_first: bool
+) -> None:
+    parent, stranger = await start(), await start()
+    told = OutsideEvent(tenant="acme", domain="identity", id="one", name="contract.sign", data={})
+    async with database.transaction() as tx:
+        child = (await runs.start(tx, make_new(parent=child_of(parent)))).key
+        await events.publish(tx, told, Actor(type="operator", id="hr-system"))
+    held = await held_by(database, worker, 3)
+    wanted = {
+        child: end_of_a_child(parent),
+        parent: StepCommit(
+            state_json="{}", status=RunStatus.WAITING, awaits=[AwaitEvent(place="it", event="contract.sign", where={})]
+        ),
+        stranger: StepCommit(state_json="{}", status=RunStatus.RUNNING),
+    }
+    order = list(wanted) if is_child_first else [parent, child, stranger]
+    group = GroupCommit(database)
+    outcomes = await asyncio.gather(*(group.commit(held[key].claim, wanted[key]) for key in order))
+    assert {outcome.claim.key: outcome.inbox_n for outcome in outcomes} == {child: 0, parent: 2, stranger: 0}
+    async with database.reading() as tx:
+        arrived = await inbox.unconsumed(tx, parent)
+    assert [event.n for event in arrived] == [1, 2]
+    assert {event.key for event in arrived} == {"child:child", "event:it"}
+
+
+async def test_what_cannot_be_written_costs_the_others_of_its_group_nothing(
+    database: Database, start: Start, worker: Worker
+) -> None:
+    keys = [await start() for _ in range(3)]
+    held = await held_by(database, worker, 3)
+    written = StepCommit(state_json="{}", status=RunStatus.RUNNING)
+    # The database refuses a number that small with an error of its own.
+    refused = replace(written, park_seen=-(2**70))
+    group = GroupCommit(database)
+    outcomes = await asyncio.gather(
+        *(group.commit(held[key].claim, refused if key == keys[1] else written) for key in keys),
+        return_exceptions=True,
+    )
+    assert [isinstance(outcome, Committed) for outcome in outcomes] == [True, False, True]
+
+
+async def test_whoever_locks_the_runs_of_a_ticket_is_in_no_deadlock_with_a_child_that_ends(
+    database: Database, worker: Worker, make_new: MakeNew
+) -> None:
+    low, high = sorted(str(uuid.uuid4()) for _ in range(2))
+    parent, child = RunKey("acme", "identity", high), RunKey("acme", "identity", low)
+    async with database.transaction() as tx:
+        await runs.start(tx, replace(make_new(ticket="ITSM-1"), key=parent))
+    async with database.transaction() as tx:
+        await runs.start(tx, replace(make_new(ticket="ITSM-1", parent=child_of(parent)), key=child))
+    held = await held_by(database, worker, 2)
+
+    async def end() -> None:
+        async with database.transaction() as tx:
+            await commits.commit_all(tx, [(held[child].claim, end_of_a_child(parent))], is_last=True)
+
+    async def withdraw() -> list[str]:
+        async with database.transaction() as tx:
+            rows = await run_lists.unfinished_of_ticket(tx, "acme", ["identity"], "ITSM-1")
+        return [row.key.run for row in rows]
+
+    async with database.transaction() as tx:
+        await runs.state_of(tx, child, lock=True)
+        # Both are about to lock the two runs, one after the other, and meet at the child.
+        ending = asyncio.create_task(end())
+        await waiting_for_locks(tx, 1)
+        withdrawing = asyncio.create_task(withdraw())
+        await waiting_for_locks(tx, 2)
+    await ending
+    assert await withdrawing in ([high], [high, low])
+
+
+async def waiting_for_locks(tx: Transaction, number: int) -> None:
+    """Wait until so many others wait for a lock."""
+    async with asyncio.timeout(10):
+        while True:
+            row = await tx.row("select count(distinct pid) as n from pg_locks where not granted")
+            if row is not None and row["n"] >= number:
+                return
+            await asyncio.sleep(0.01)

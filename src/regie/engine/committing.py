@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-from regie.core.errors import OutcomeUnknown, RegieError, Unavailable
+from regie.core.errors import OutcomeUnknown, Unavailable
 from regie.store import commits
 from regie.store.claims import Claim
 from regie.store.commits import Committed, StepCommit
@@ -96,10 +96,10 @@ class GroupCommit:
                 )
         except (Unavailable, OutcomeUnknown):
             raise
-        except (RegieError, ValueError):
+        except Exception:
             if len(group) == 1:
                 raise
-            # One of them cannot be written: alone it shows which, and the others are not held up.
+            # One of them cannot be written, whatever it is: alone it shows which, and the others are not held up.
             for waiting in group:
                 await self._write_alone(waiting)
             return

@@ -164,9 +164,14 @@ async def commit_all(
     if writings:
         is_last = is_last and not any(_reaches_out(writing.step) for writing in writings)
         await _write(tx, writings, is_last=is_last)
-    arrived = {writing.key: await _reach_out(tx, writing) for writing in writings if _reaches_out(writing.step)}
+    for writing in writings:
+        if _reaches_out(writing.step):
+            await _reach_out(tx, writing)
+    # What these commits themselves have told each other, or found that had been told before.
+    told = {step.kin.told[0] for _, step in commits if step.kin is not None and step.kin.told is not None}
+    heard = {w.key: await inbox.stands_at(tx, w.key) for w in writings if w.step.awaits or w.key in told}
     return [
-        outcome._replace(inbox_n=outcome.inbox_n + arrived.get(outcome.claim.key, 0))
+        outcome._replace(inbox_n=heard.get(outcome.claim.key, outcome.inbox_n))
         if isinstance(outcome, Committed)
         else outcome
         for outcome in outcomes
@@ -260,21 +265,17 @@ def _reaches_out(step: StepCommit) -> bool:
     return step.kin is not None or bool(step.awaits or step.publishes)
 
 
-async def _reach_out(tx: Transaction, writing: _Writing) -> int:
-    """What a commit means for other runs and for events, once all runs of the transaction are written as they are.
-
-    Returns:
-        How many events have come into the run's own inbox by it.
-    """
+async def _reach_out(tx: Transaction, writing: _Writing) -> None:
+    """What a commit means for other runs and for events, once all runs of the transaction are written as they are."""
     key, row, step = writing.key, writing.row, writing.step
-    arrived = await events.wait(tx, key, step.awaits, since=row["started_at"], inbox_n=row["inbox_n"])
+    await events.wait(tx, key, step.awaits, since=row["started_at"])
     for command, by in step.publishes:
         worker = Actor(type="worker", id=str(row["owner"]))
         of_run = events.OfRun(command.cause, command.place, row["corr"], worker)
         await events.publish(tx, command.event, by, of_run=of_run)
     kin = step.kin
     if kin is None:
-        return arrived
+        return
     for child in kin.children:
         await runs.start(tx, child)
     by = Actor(type="engine", id=str(row["owner"]))
@@ -284,7 +285,6 @@ async def _reach_out(tx: Transaction, writing: _Writing) -> int:
         await child_pauses.steer_with_parent(tx, key._replace(run=run), event, by=by)
     if kin.told is not None:
         await inbox.deliver(tx, *kin.told)
-    return arrived
 
 
 _UPDATE_RUNS: LiteralString = """

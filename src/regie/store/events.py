@@ -102,15 +102,11 @@ async def publish(tx: Transaction, event: OutsideEvent, by: Actor, *, of_run: Of
     return row is not None
 
 
-async def wait(tx: Transaction, key: RunKey, awaits: Sequence[AwaitEvent], *, since: datetime, inbox_n: int) -> int:
+async def wait(tx: Transaction, key: RunKey, awaits: Sequence[AwaitEvent], *, since: datetime) -> None:
     """Begin to wait for events, within a commit; what has arrived since then goes into the run's inbox at once.
 
     Args:
         since: When the run started: what is older is none of its business.
-        inbox_n: How the inbox of the run, whose row is locked, stands.
-
-    Returns:
-        How many events were there already.
     """
     found: list[tuple[str, str]] = []
     for awaited in awaits:
@@ -137,7 +133,9 @@ async def wait(tx: Transaction, key: RunKey, awaits: Sequence[AwaitEvent], *, si
                on conflict (tenant, domain, run, place) do nothing""",
             {**values, "run": key.run, "place": awaited.place},
         )
-    return await inbox.put(tx, key, found, inbox_n) if found else 0
+    if found:
+        # The commit may be one of many, and another of them have told this run something by now.
+        await inbox.put(tx, key, found, await inbox.stands_at(tx, key))
 
 
 async def forget(tx: Transaction, commits: Sequence[tuple[RunKey, Sequence[str]]]) -> None:
@@ -192,6 +190,12 @@ async def route(tx: Transaction, domains: Sequence[str]) -> bool:
            join regie.run r on r.id = w.run and (r.tenant, r.domain) is not distinct from (w.tenant, w.domain)
            where w.tenant = %(tenant)s and w.domain = %(domain)s and w.mark = any(%(marks)s)
              and w.marks <@ %(marks)s::text[] and r.started_at <= %(arrived_at)s
+             -- One that came before it and is on its way, but did not get to this run yet, goes first.
+             and not exists (
+                 select from regie.event e
+                 where e.tenant = w.tenant and e.domain = w.domain and e.routed_at is null and e.name = w.name
+                   and e.marks @> w.marks and e.arrived_at >= r.started_at
+                   and (e.arrived_at, e.id) < (%(arrived_at)s, %(id)s))
            order by w.run, w.place limit %(limit)s for no key update of r skip locked""",
         {**values, "limit": MOST_AT_ONCE},
     )
@@ -224,8 +228,8 @@ async def clear_old(tx: Transaction, domains: Sequence[str], limit: int = 1000) 
     return await tx.change(
         """delete from regie.event e using (
                select tenant, domain, id from regie.event
-               where domain = any(%(domains)s) and arrived_at < clock_timestamp() - %(kept)s and routed_at is not null
-                 and started_at is not null
+               where domain = any(%(domains)s) and arrived_at < (select clock_timestamp()) - %(kept)s
+                 and routed_at is not null and started_at is not null
                order by arrived_at limit %(limit)s for update skip locked) old
            where (e.tenant, e.domain, e.id) = (old.tenant, old.domain, old.id)""",
         {"domains": list(domains), "kept": KEPT, "limit": limit},

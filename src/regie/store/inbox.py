@@ -49,6 +49,16 @@ async def deliver(tx: Transaction, key: RunKey, inbox_key: str, payload_json: st
         InvalidInput: There is no such run.
     """
     # The row is locked first, by a statement of its own: the next one then sees what whoever held it has written.
+    inbox_n = await stands_at(tx, key)
+    return await put(tx, key, [(inbox_key, payload_json)], inbox_n) == 1
+
+
+async def stands_at(tx: Transaction, key: RunKey) -> int:
+    """The number of a run's newest event; the run's row is locked from now on.
+
+    Raises:
+        InvalidInput: There is no such run.
+    """
     run = await tx.row(
         """select inbox_n from regie.run
            where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s for no key update""",
@@ -56,7 +66,8 @@ async def deliver(tx: Transaction, key: RunKey, inbox_key: str, payload_json: st
     )
     if run is None:
         raise InvalidInput(f"There is no run {key.run}.")
-    return await put(tx, key, [(inbox_key, payload_json)], run["inbox_n"]) == 1
+    inbox_n: int = run["inbox_n"]
+    return inbox_n
 
 
 async def put(tx: Transaction, key: RunKey, events: Sequence[tuple[str, str]], inbox_n: int) -> int:

@@ -115,7 +115,8 @@ async def unfinished_of_ticket(tx: Transaction, tenant: str, domains: Sequence[s
         BARE
         + """tenant = %(tenant)s and domain = any(%(domains)s) and ticket = %(ticket)s and ticket <> ''
            and ended_at is null
-           order by started_at, id for no key update"""
+           order by tenant, domain, id for no key update"""
     )
+    # Locked in the order of their keys, as commits lock them: a child that ends locks its parent.
     rows = await tx.rows(query, {"tenant": tenant, "domains": list(domains), "ticket": ticket})
-    return [row_of(row) for row in rows]
+    return sorted(map(row_of, rows), key=lambda row: (row.started_at, row.key.run))
