@@ -31,7 +31,7 @@ async def empty(tx: Transaction, domain: str, *, kept_s: int, most: int) -> list
     found = await tx.rows(
         """select tenant, domain, id, state from regie.run
            where domain = %(domain)s and ended_at is not null and emptied_at is null and format <= %(format)s
-             and ended_at < clock_timestamp() - make_interval(secs => %(kept_s)s)
+             and ended_at < (select clock_timestamp()) - make_interval(secs => %(kept_s)s)
            order by ended_at limit %(most)s for update skip locked""",
         {"domain": domain, "format": FORMAT, "kept_s": kept_s, "most": most},
     )

@@ -90,7 +90,7 @@ async def claim(tx: Transaction, domains: Sequence[str], *, release: str, hold_s
     rows = await tx.rows(
         """with chosen as materialized (
                select tenant, domain, workflow, start from regie.poll
-               where domain = any(%(domains)s) and next_at <= clock_timestamp()
+               where domain = any(%(domains)s) and next_at <= (select clock_timestamp())
                  and (held_until is null or held_until <= clock_timestamp())
                order by next_at limit %(most)s for update skip locked)
            update regie.poll p set fence = p.fence + 1, release = %(release)s,

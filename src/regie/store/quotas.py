@@ -142,7 +142,7 @@ async def require_room(tx: Transaction, domain: str) -> None:
                       select 1 from regie.run r
                       where r.domain = q.domain and r.owner is null and r.ready_at is not null and r.fence = 0
                       union all
-                      select 1 from regie.start_slot s where s.domain = q.domain and s.at > clock_timestamp()
+                      select 1 from regie.start_slot s where s.domain = q.domain and s.at > (select clock_timestamp())
                       limit q.waiting + 1) as found) as n
            from regie.quota q where q.domain = %(domain)s and q.waiting is not null""",
         {"domain": domain},

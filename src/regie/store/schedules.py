@@ -120,7 +120,7 @@ async def take_due(tx: Transaction, domains: Sequence[str]) -> Due | None:
     """Lock the schedule of these domains that has been due the longest, unless somebody else has it."""
     row = await tx.row(
         """select *, clock_timestamp() as now from regie.schedule
-           where domain = any(%(domains)s) and due_at <= clock_timestamp()
+           where domain = any(%(domains)s) and due_at <= (select clock_timestamp())
            order by due_at limit 1 for update skip locked""",
         {"domains": list(domains)},
     )

@@ -65,7 +65,7 @@ async def _next_turn(tx: Transaction, key: RunKey, runs: int, per_s: float) -> d
     values = {**key._asdict(), "before": runs - 1, "per_s": per_s}
     await tx.change(
         """delete from regie.start_slot
-           where domain = %(domain)s and at < clock_timestamp() - make_interval(secs => %(per_s)s)""",
+           where domain = %(domain)s and at < (select clock_timestamp()) - make_interval(secs => %(per_s)s)""",
         values,
     )
     row = await tx.row(

@@ -69,7 +69,7 @@ async def fire_due(tx: Transaction, domains: Sequence[str], limit: int = 100) ->
         """select t.tenant, t.domain, t.run, t.timer, t.set_seq, r.inbox_n
            from regie.timer t
            join regie.run r on r.id = t.run and (r.tenant, r.domain) is not distinct from (t.tenant, t.domain)
-           where t.domain = any(%(domains)s) and t.due_at <= clock_timestamp()
+           where t.domain = any(%(domains)s) and t.due_at <= (select clock_timestamp())
            order by t.due_at limit %(limit)s for no key update skip locked""",
         {"domains": list(domains), "limit": limit},
     )
