@@ -73,6 +73,7 @@ UNUSABLE: list[tuple[dict[str, Any], str]] = [
     ({"workflow": "finance.pay_invoice"}, "The tenant acme does not have the domain finance."),
     ({"input": {}}, "employee is missing"),
     ({"input": {"employee": "王"}}, "employee must be one e-mail address"),
+    ({"input": {"employee": "王"}, "ticket": "ITSM-1"}, "employee must be one e-mail address"),
     ({"input": {"employee": "a@example.com", "employe": 1}}, "employe is no field of it (did you mean employee?)"),
     ({"tenant": "x" * 101}, "tenant: String should have at most 100 characters"),
     ({"extra": 1}, "extra: Extra inputs are not permitted"),

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from regie.core import canonical
 from regie.core.errors import InvalidInput
-from regie.core.inputs import build_input
+from regie.core.inputs import build_input, check_given
 from regie.core.run import RunState, RunStatus
 from regie.engine.port import StartRequest
 from regie.store import approvals, audit, effects, figures, quotas, releases, run_lists, runs, steps
@@ -143,7 +143,9 @@ async def _start(means: Means, caller: Caller, wanted: StartRun, request: StartR
         started = await means.engine.start_in(tx, replace(request, told=decision.told if decision else {}))
         if not started.is_new:
             await _require_same(tx, started.key, request)
-        elif not wanted.ticket:
+        elif wanted.ticket:
+            check_given(release.definition(wanted.workflow), wanted.input)
+        else:
             build_input(release.definition(wanted.workflow), wanted.input, None)
         return await run_for(tx, caller, started.key.run), started.is_new
 
