@@ -139,6 +139,14 @@ def test_operations_on_a_group(operation: dict[str, Any], members: str) -> None:
     assert patch_group(before, patch(operation)).members == frozenset(members)
 
 
+def test_a_member_is_named_by_text() -> None:
+    for op in ("add", "remove"):
+        operation = {"op": op, "path": 'members[value eq "\ud800"]', "value": [{"value": "a"}]}
+        with pytest.raises(ScimFault) as caught:
+            patch_group(Group(display_name="SOC"), patch(operation))
+        assert caught.value.scim_type == "invalidValue"
+
+
 def test_filters() -> None:
     assert read_filter('userName eq "bjensen@example.com"') == ("user_name", "bjensen@example.com")
     assert read_filter(f'{scim.USER}:userName Eq "x"') == ("user_name", "x")
@@ -179,7 +187,20 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )
-PATHS = st.sampled_from(["members", 'members[value eq "a"]', "emails", "name", "active", "", "urn:x:y", "[", "a.b.c"])
+PATHS = st.sampled_from(
+    [
+        "members",
+        'members[value eq "a"]',
+        'members[value eq "\ud800"]',
+        "emails",
+        "name",
+        "active",
+        "",
+        "urn:x:y",
+        "[",
+        "a.b.c",
+    ]
+)
 
 
 @given(

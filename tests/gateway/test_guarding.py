@@ -74,6 +74,9 @@ def test_the_public_internet_is_reached_unless_only_named_networks_are(address: 
         "100.100.100.200",
         "168.63.129.16",
         "fd20:ce::254",
+        # What a router may pass on to one of them.
+        *("::169.254.169.254", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "2002:a9fe:a9fe::1"),
+        *("2001:0:a9fe:a9fe::", "2001:0:5db8:d822::5601:5601"),
     ],
 )
 def test_where_clouds_keep_a_machines_credentials_nothing_is_allowed(address: str) -> None:

@@ -114,6 +114,7 @@ async def test_looking_often_seldom_writes(stage: Stage, browser: Browser) -> No
 FORGED: list[tuple[dict[str, str], dict[str, str]]] = [
     ({"Origin": "https://evil.example.com"}, {}),
     ({"Origin": "null"}, {}),
+    ({"Origin": "https://["}, {}),
     ({}, {}),
     ({"Origin": ORIGIN, "Sec-Fetch-Site": "same-site"}, {}),
     ({"Origin": ORIGIN}, {"csrf": ""}),
@@ -176,6 +177,7 @@ def test_our_own_addresses_are_gone_on_to(good: str) -> None:
         "evil.example.com",
         "",
         "///evil.example.com",
+        "//[",
     ],
 )
 def test_no_link_leads_elsewhere(bad: str) -> None:

@@ -45,6 +45,8 @@ pytestmark = pytest.mark.slow
 
 ORIGIN, HOST = "https://regie.example.com", "regie.example.com"
 ZOE, BEN = "zoë.ünal@example.com", "ben@example.com"
+WITH_A_KEY = hashlib.sha256(HOST.encode()).digest() + b"\x45" + bytes(4 + 16) + b"\x00\x01A"
+"""Authenticator data (WebAuthn, 6.1) of a person who was verified, up to where the public key stands."""
 FRESH = SignedInBy(amr=("pwd", "otp"), mfa_age_s=5.0)
 
 
@@ -317,8 +319,14 @@ async def test_authenticators_are_changed_only_by_who_has_just_signed_in(office:
     asked = (await ben.post("/authenticators/challenge")).json()
     stolen = json.dumps(zoe.device.make(asked))
     assert (await zoe.post("/authenticators", name="x", signed=stolen)).status_code == 422, "asked of somebody else"
-    for wrong in ("", "{}", "x"):
+    deep = base64.urlsafe_b64encode(b"[" * 7_000 + b"]" * 7_000).decode()
+    for wrong in ("", "{}", "x", json.dumps({"id": "AAAA", "client_data": deep, "attestation": "AAAA"})):
         assert (await zoe.post("/authenticators", name="x", signed=wrong)).status_code == 422
+    asked = (await zoe.post("/authenticators/challenge")).json()
+    made = SoftAuthenticator(ORIGIN, HOST).make(asked)
+    attestation = {"fmt": "none", "attStmt": {}, "authData": WITH_A_KEY + cbor2.dumps([1])}
+    no_key = {**made, "attestation": base64.urlsafe_b64encode(cbor2.dumps(attestation)).decode()}
+    assert (await zoe.post("/authenticators", name="x", signed=json.dumps(no_key))).status_code == 422
     elsewhere = SoftAuthenticator("https://evil.example.com", HOST).make(
         (await zoe.post("/authenticators/challenge")).json()
     )

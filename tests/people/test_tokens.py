@@ -230,6 +230,9 @@ async def test_the_operator_makes_lists_and_revokes_over_the_api(people: People)
     assert [each["id"] for each in (await ask(people, "GET", "/v1/tokens", AS_OPERATOR)).json()["items"]] == [
         line["id"]
     ]
+    plain = {**AS_OPERATOR, "Content-Type": "text/plain"}
+    from_a_foreign_page = await people.http.post(f"/v1/tokens/{line['id']}/revoke", content="{}", headers=plain)
+    assert from_a_foreign_page.status_code == 415
     revoked = await ask(people, "POST", f"/v1/tokens/{line['id']}/revoke", AS_OPERATOR, {})
     assert revoked.json()["stands"] == "revoked"
     assert (await ask(people, "POST", "/v1/tokens/nothing/revoke", AS_OPERATOR, {})).status_code == 404

@@ -260,7 +260,7 @@ def _changed_group(group: Group, op: str, path: str, value: Any) -> Group:
         field = "display_name" if name == "displayname" else "external_id"
         return group.model_copy(update={field: "" if op == "remove" else _text(path, value)})
     if name == "members" and found:
-        chosen = frozenset({found["value"]} if found["value"] is not None else _ids(value))
+        chosen = frozenset({_text("members", found["value"])} if found["value"] is not None else _ids(value))
         kept = group.members
         if op == "add":
             kept |= chosen

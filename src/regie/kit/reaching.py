@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from regie.core.errors import Denied, RegieError, Unavailable
@@ -34,6 +34,8 @@ _NEVER = tuple(
     )
 )
 """Where clouds tell a machine its own credentials, and what else is on its wire. No configuration opens them."""
+_ENDING_IN_IPV4 = tuple(ipaddress.ip_network(each) for each in ("::/96", "64:ff9b::/96", "64:ff9b:1::/48"))
+"""Of IPv6, where an address of IPv4 stands at the end (RFC 4291, 2.5.5.1; RFC 6052, 2.1; RFC 8215)."""
 _NOT_PUBLIC = tuple(
     ipaddress.ip_network(each)
     for each in (
@@ -136,7 +138,7 @@ class Reach:
     def may_reach(self, address: Address) -> bool:
         """Whether an address is public or in a network that is allowed."""
         plain = getattr(address, "ipv4_mapped", None) or address
-        if any(plain in network for network in _NEVER):
+        if any(each in network for each in (plain, *_within(plain)) for network in _NEVER):
             return False
         return any(plain in network for network in self._allowed) or (self._with_public and _is_public(plain))
 
@@ -167,6 +169,18 @@ class Reach:
             except Unreached as error:
                 last = error
         raise last
+
+
+def _within(address: Address) -> Iterator[ipaddress.IPv4Address]:
+    """The addresses of IPv4 to which a router may pass on what is sent to one of IPv6."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return
+    if any(address in network for network in _ENDING_IN_IPV4):
+        yield ipaddress.IPv4Address(address.packed[-4:])
+    if address.sixtofour is not None:
+        yield address.sixtofour
+    if address.teredo is not None:
+        yield from address.teredo
 
 
 def _is_public(address: Address) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Header, Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from regie.core.block import Catalogue
 from regie.core.errors import InvalidInput, Unavailable
@@ -51,6 +51,12 @@ def _means(request: Request) -> Means:
 
 
 Having = Annotated[Means, Depends(_means)]
+
+
+class Nothing(BaseModel):
+    """A body that says nothing but that it was sent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 async def _caller(

@@ -14,7 +14,7 @@ from regie.store.api_tokens import ApiToken
 from regie.store.database import Transaction
 from regie.web.answers import Answer, Moment
 from regie.web.caller import Caller
-from regie.web.means import Asking, BodyOf, Having, current_release
+from regie.web.means import Asking, BodyOf, Having, Nothing, current_release
 from regie.web.problems import OutOfReach, faults_of
 
 USUAL_DAYS = 90
@@ -143,7 +143,12 @@ async def make_token(
 
 
 @router.post("/{token}/revoke")
-async def revoke_token(means: Having, caller: Asking, token: str) -> TokenLine:
+async def revoke_token(
+    means: Having,
+    caller: Asking,
+    token: str,
+    nothing: Annotated[Nothing, Depends(BodyOf(Nothing))],  # noqa: ARG001  an empty body, read
+) -> TokenLine:
     """Let a token count no more."""
     async with means.database.transaction() as tx:
         revoked = await api_tokens.revoke(tx, token, by=caller.actor, owner=owner_of(caller))

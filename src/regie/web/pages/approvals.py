@@ -21,11 +21,11 @@ from regie.store.keys import Cursor
 from regie.web import approvals as api
 from regie.web import step_up
 from regie.web.caller import Caller
-from regie.web.means import Having
+from regie.web.means import Having, Nothing
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
 from regie.web.pages.run_view import doing
-from regie.web.pages.visitor import Nothing, Visiting, Visitor, form_of
+from regie.web.pages.visitor import Visiting, Visitor, form_of
 from regie.web.permitting import may_decide, seen_approvals, sight_of
 from regie.web.problems import Conflict
 from regie.web.seeing import approval_for, is_asked

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from regie.core.errors import Denied, InvalidInput
 from regie.store import authenticators
 from regie.web import step_up
-from regie.web.means import Having, Means
+from regie.web.means import Having, Means, Nothing
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
-from regie.web.pages.visitor import Nothing, Visiting, Visitor, form_of
+from regie.web.pages.visitor import Visiting, Visitor, form_of
 
 FRESH_S = 600
 """Seconds after signing in within which authenticators are added and removed: whoever finds a browser open cannot."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from http import HTTPStatus
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
@@ -14,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from regie.core.errors import Denied, Throttled
 from regie.store import sessions
 from regie.store.accounts import LONGEST_PASSWORD
-from regie.web.means import Having, Means
+from regie.web.means import Having, Means, Nothing
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
-from regie.web.pages.visitor import BEFORE, COOKIE, Nothing, csrf_of, find_visitor, form_of, give, take
+from regie.web.pages.visitor import BEFORE, COOKIE, csrf_of, find_visitor, form_of, give, take
 from regie.web.pages.wording import length
 from regie.web.problems import Unidentified
 
@@ -101,9 +100,9 @@ def own_address(wanted: str) -> str:
 
     Browsers read a backslash as a slash and skip tabs and line ends (URL standard, 4.4), so neither is let through.
     """
-    parts = urlsplit(wanted) if wanted.isprintable() and "\\" not in wanted else None
-    is_ours = parts is not None and not parts.scheme and not parts.netloc
-    return wanted if is_ours and wanted.startswith("/") and not wanted.startswith("//") else HOME
+    if not wanted.startswith("/") or wanted.startswith("//") or not wanted.isprintable() or "\\" in wanted:
+        return HOME
+    return wanted
 
 
 def sign_in_page(

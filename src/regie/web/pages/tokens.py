@@ -13,10 +13,10 @@ from regie.core.errors import InvalidInput
 from regie.core.reach import Act
 from regie.store import api_tokens
 from regie.web import tokens as api
-from regie.web.means import Having, Means, current_release
+from regie.web.means import Having, Means, Nothing, current_release
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
-from regie.web.pages.visitor import Nothing, Visiting, Visitor, form_of, read_form
+from regie.web.pages.visitor import Visiting, Visitor, form_of, read_form
 from regie.web.problems import OutOfReach, faults_of
 
 ABOUT: dict[Act, str] = {
