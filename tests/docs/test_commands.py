@@ -36,6 +36,8 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/tutorial/first-workflow.md", "make demo"): "README.md has it run, and what that left is still there",
     ("docs/tutorial/first-block.md", "make check"): "runs the tests, and this test is one of them",
     ("docs/tutorial/first-block.md", "make docs"): "test_pages.py runs what it runs",
+    ("docs/tutorial/first-connector.md", "make check"): "runs the tests, and this test is one of them",
+    ("docs/tutorial/first-connector.md", "make docs"): "test_pages.py runs what it runs",
     (CUSTOMER, ".venv/bin/regie doctor --online"): "asks vendors that are not there",
     (
         CUSTOMER,
