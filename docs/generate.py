@@ -94,7 +94,10 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.TRIGGER_REPEATED: ("The same trigger came again; nothing new starts.", "`trigger`"),
     Event.TRIGGER_REFUSED: (
         "A delivery starts nothing: not genuine, or no workflow fits.",
-        "`connection`, `reason` (`not_genuine`, `no_workflow`), `delivery`, `trigger`",
+        (
+            "`connection`, `reason` (`not_genuine`, `no_workflow`), `delivery`, `trigger`; `deliveries`: how many were "
+            "not genuine since the leaf before, which is a minute ago or more"
+        ),
     ),
     Event.RUN_STARTED: (
         "A run exists, pinned to a release; `parent` only of a child, `rerun` only of one that repeats another.",

@@ -191,9 +191,9 @@ async def test_a_webhook_with_a_wrong_signature(stage: Stage) -> None:
         assert_problem(answer, 403, "This delivery was not found genuine.")
     assert_problem(await stage.deliver(body, headers={"X-Hub-Signature": ""}), 403, "not found genuine")
     assert await stage.mark() == before
-    fresh = await stage.outside_leaves()
-    assert len(fresh) == len(facts) + 3
-    assert {leaf.fields["reason"] for leaf in fresh if leaf not in facts} == {"not_genuine"}
+    # One of them for all that come within a minute.
+    [leaf] = [leaf for leaf in await stage.outside_leaves() if leaf not in facts]
+    assert leaf.fields["reason"] == "not_genuine"
 
 
 @pytest.mark.row("webhook-replayed")

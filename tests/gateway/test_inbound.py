@@ -7,6 +7,7 @@ import json
 import pytest
 
 from regie.core.errors import Denied, InvalidInput
+from regie.gateway import inbound
 from regie.store import audit
 
 from .stage import Stage
@@ -63,6 +64,20 @@ async def test_what_is_not_genuine_is_refused_and_written_down(stage: Stage, hea
     [leaf] = await refusals(stage)
     assert leaf.fields["connection"] == "directory"
     assert WEBHOOK_CANARY.encode() not in leaf.raw
+
+
+async def test_a_flood_of_what_is_not_genuine_leaves_few_leaves_that_count_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(20):
+        with pytest.raises(Denied):
+            await stage.web.inbound("acme", "directory", BODY, {})
+    [leaf] = await refusals(stage)
+    assert leaf.fields["deliveries"] == 1
+    monkeypatch.setattr(inbound, "REFUSAL_EVERY_S", 0.0)
+    with pytest.raises(Denied):
+        await stage.web.inbound("acme", "directory", BODY, {})
+    assert [leaf.fields["deliveries"] for leaf in await refusals(stage)] == [20, 1]
 
 
 async def test_an_altered_body_is_refused(stage: Stage) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Mapping
 
 from pydantic import JsonValue
@@ -26,6 +28,8 @@ LARGEST_BODY = 1024 * 1024
 READ_WITHIN_S = 10.0
 """Seconds to find out what a delivery does not tell; the vendors whose webhooks we take wait 10 to 20 for an answer."""
 
+REFUSAL_EVERY_S = 60.0
+"""Seconds in which a connection writes one leaf about refused deliveries: whoever sends them must not fill the log."""
 IDENTIFIED_WITHIN_S = 2.0
 """Seconds to find out who pressed a button: a chat waits 3 for the answer to a press."""
 
@@ -41,6 +45,10 @@ class Inbox:
         self._database = database
         self._connections = connections
         self._effects = effects
+        self._told_s: dict[tuple[str, str], float] = {}
+        """When a connection last wrote a leaf about refused deliveries."""
+        self._untold = Counter[tuple[str, str]]()
+        """How many it has refused since then."""
 
     async def receive(
         self, caller: Caller, *, tenant: str, connection: str, headers: Mapping[str, str], body: bytes
@@ -118,10 +126,15 @@ class Inbox:
 
     async def _write_refusal(self, tenant: str, connection: str, inlet: Inlet) -> None:
         """Leave a trace in the logs of all domains that a genuine delivery could have started a run in."""
+        place, now_s = (tenant, connection), time.monotonic()
+        self._untold[place] += 1
+        if now_s - self._told_s.get(place, -REFUSAL_EVERY_S) < REFUSAL_EVERY_S:
+            return
+        self._told_s[place] = now_s
         fact = Fact(
             event=Event.TRIGGER_REFUSED,
             actor=Actor(type="ticket_system", id=connection),
-            detail={"connection": connection, "reason": "not_genuine"},
+            detail={"connection": connection, "reason": "not_genuine", "deliveries": self._untold.pop(place)},
         )
         async with self._database.transaction(tenant) as tx:
             for domain in inlet.domains:
