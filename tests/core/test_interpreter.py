@@ -171,6 +171,22 @@ def test_end_in_one_branch_lets_the_others_finish_what_is_out_but_begins_nothing
     assert trial.outcome("1") is None
 
 
+def test_what_fails_behind_an_end_is_not_handled_since_nothing_new_begins() -> None:
+    trial = Trial("""
+        - parallel:
+            - do:
+                - uses: thing.look
+                - end:
+            - uses: thing.write
+              on-error:
+                - uses: thing.look
+        """)
+    trial.ok("0/0/0")
+    trial.fails("0/1")
+    assert trial.status == "failed"
+    assert trial.outcome("0/1/on-error/0") is None
+
+
 # --- parallel ---------------------------------------------------------------------------------------------------------
 
 

@@ -318,7 +318,8 @@ class Life:
         written = self._written(place)
         if (asking := self.steps[place].approval) is not None and not self.is_cut:
             ladder.close(self, place, asking)
-        if written.on_error and not self._is_item(place) and not self.is_cut:
+        # Behind `end` nothing new begins, so nobody would handle it.
+        if written.on_error and not self._is_item(place) and not self.is_cut and not self.ended:
             self.steps[place] = self.steps[place].model_copy(update={"status": StepStatus.HANDLING, "failure": failure})
             self._note_end(place, self.steps[place].attempt, StepStatus.HANDLING, failure)
         else:
