@@ -13,11 +13,13 @@ from starlette.routing import BaseRoute
 
 from regie.core.audit import Actor
 from regie.core.reach import Act, Scope
+from regie.core.release import Release
+from regie.core.starts import FormStart
 from regie.store import api_tokens, approvals
 from regie.store.keys import RunKey
 
 from .conftest import Browser
-from .stage import ANA, OFFBOARD, OPERATOR, PASSWORD, RIK, SAM, Stage
+from .stage import ANA, OFFBOARD, OPERATOR, PASSWORD, RIK, SAM, Stage, make_release
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +29,8 @@ OPEN = {"/health", "/sign-in", "/sign-out", "/assets/{name}", "/metrics"} | {
 }
 """Addresses about no tenant, that need no account or one of their own."""
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
-NAMING = ("{run}", "{approval}", "{token}")
-"""What names a row of a tenant: to others it is not there."""
+NAMING = ("{run}", "{approval}", "{token}", "/forms/{tenant}")
+"""What names something of a tenant: to others it is not there."""
 
 
 def routes(given: Iterable[BaseRoute]) -> Iterator[APIRoute]:
@@ -38,6 +40,14 @@ def routes(given: Iterable[BaseRoute]) -> Iterator[APIRoute]:
             yield each
         elif (router := getattr(each, "original_router", None)) is not None:
             yield from routes(router.routes)
+
+
+@pytest.fixture
+def release() -> Release:
+    """Everyone may start the workflow with a form."""
+    found = make_release()
+    offboard = found.definitions[OFFBOARD].model_copy(update={"start": (FormStart(who="everyone"),)})
+    return found.model_copy(update={"definitions": {**found.definitions, OFFBOARD: offboard}})
 
 
 @pytest.fixture
@@ -80,7 +90,7 @@ async def test_nothing_is_told_and_nothing_done(stage: Stage, browser: Browser, 
             answer = await ask(browser, method, _PARAMETER.sub(lambda found: named[found[1]], route.path))
             told = (method, route.path, answer.status_code)
             assert answer.status_code < 500, told
-            for word in (MARK, acmes.run, asked.id, token.id, RIK, ANA, "Zoë Ünal"):
+            for word in (MARK, acmes.run, asked.id, token.id, RIK, ANA, "Zoë Ünal", f"Do {OFFBOARD}"):
                 assert word not in answer.text.replace(str(answer.request.url.path), ""), (*told, word)
             if any(each in route.path for each in NAMING):
                 assert answer.status_code in {403, 404}, told
@@ -113,6 +123,7 @@ BODIES: dict[str, dict[str, object]] = {
 PAGES: dict[str, dict[str, object]] = {
     "rerun": {"from_step": "close", "release": "same"},
     "tokens": {"name": "x", "tenant": "acme", "domain": "identity", "act_look": "on", "days": "1"},
+    OFFBOARD: {"token": "0" * 32, "field.employee": "a@example.com"},
 }
 """What forms call otherwise."""
 

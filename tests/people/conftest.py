@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
+from regie.core.starts import FormStart
 from regie.core.tenant import GroupRole, SecretRef
 from regie.gateway.app import make_gateway
 from regie.gateway.identify import WEB, Callers
@@ -25,7 +26,7 @@ from regie.web.app import make_web
 from regie.web.identify import ANSWER_AT, WaysIn
 
 from ..counterparts.identity_provider import SECRET, Client, serving, sign_in_at  # noqa: TID252  as elsewhere in tests
-from ..web.stage import OPERATOR, TOKEN, make_release  # noqa: TID252  as elsewhere in tests
+from ..web.stage import OFFBOARD, OPERATOR, TOKEN, make_release  # noqa: TID252  as elsewhere in tests
 
 ORIGIN = "https://web"
 ANSWER = f"{ORIGIN}{ANSWER_AT}"
@@ -35,6 +36,7 @@ PEOPLE: dict[str, dict[str, object]] = {
     "zoe": {"email": "Zoe.Unal@example.com", "name": "Zoë Ünal-Ødegård", "groups": ["soc"], "amr": ["pwd", "otp"]},
     "wang": {"email": "wang@example.com", "name": "王小明", "groups": ["owners"]},
     "vera": {"email": "vera@example.com", "name": "Vera", "groups": ["watchers", "signers"]},
+    "lone": {"email": "lone@example.com", "name": "Lone", "groups": []},
     "mallory": {"email": "zoe.unal@example.com", "name": "Zoë", "groups": ["owners"]},
     "unsure": {"email": "wang@example.com", "email_verified": "false", "groups": ["owners"]},
     "unverified": {"email": "wang@example.com", "email_verified": False, "groups": ["owners"]},
@@ -96,6 +98,27 @@ class People:
         return await self.http.get(await self.come_back(person, then))
 
 
+async def open_forms(people: People) -> None:
+    """Everyone may start the workflow with a form, at each customer."""
+    async with people.database.transaction() as tx:
+        release = await releases.current(tx)
+        offboard = release.definitions[OFFBOARD].model_copy(update={"start": (FormStart(who="everyone"),)})
+        definitions = {**release.definitions, OFFBOARD: offboard}
+        await releases.put(tx, release.model_copy(update={"definitions": definitions}), by=OPERATOR)
+
+
+async def customers_whose_forms_one_sees(people: People) -> set[str]:
+    """Whoever has signed in sees forms of these; of the others there are none, in the list or by their address."""
+    listed = (await people.http.get("/forms")).text
+    seen = set()
+    for tenant in ("acme", "umbrella"):
+        address = f"/forms/{tenant}/{OFFBOARD}"
+        answer = await people.http.get(address)
+        assert answer.status_code == (200 if address in listed else 404)
+        seen |= {tenant} if address in listed else set()
+    return seen
+
+
 @pytest.fixture(scope="session")
 def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with serving(tmp_path_factory.mktemp("provider"), [REGIE, STRANGER], PEOPLE) as issuer:
@@ -118,6 +141,7 @@ async def people(database: Database, web_database: Database, issuer: str, tmp_pa
         update={
             "groups": {
                 "soc": (GroupRole(role="operator", domains=("identity",)),),
+                "soc-of-hr": (GroupRole(role="operator", domains=("hr",)),),
                 "watchers": (GroupRole(role="viewer"),),
                 "signers": (GroupRole(role="security-officer"),),
             }

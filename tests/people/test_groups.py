@@ -14,7 +14,7 @@ from regie.store.accounts import account_of
 from regie.store.keys import RunKey
 
 from ..web.stage import OFFBOARD, OPERATOR  # noqa: TID252  as elsewhere in tests
-from .conftest import People
+from .conftest import People, customers_whose_forms_one_sees, open_forms
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +67,28 @@ async def test_who_has_no_group_sees_nothing_and_owners_everything(people: Peopl
     await people.sign_in("zoe")
     listed = (await people.http.get("/runs")).text
     assert not any(key.run in listed for key in keys), "the file counts as it is now"
+
+
+@pytest.mark.parametrize(
+    ("person", "groups", "customers"),
+    [
+        ("zoe", "{soc}", {"acme"}),
+        ("zoe", "{soc-of-hr}", {"acme"}),
+        ("vera", "{watchers}", {"acme"}),
+        ("vera", "{signers}", {"acme"}),
+        ("wang", "{owners}", {"acme", "umbrella"}),
+        ("lone", "{}", set()),
+        ("lone", "{strangers}", set()),
+    ],
+)
+async def test_a_form_for_everyone_is_for_whom_some_group_gives_a_role_of_its_tenant(
+    people: People, person: str, groups: str, customers: set[str]
+) -> None:
+    await open_forms(people)
+    await people.sign_in(person)
+    async with people.database.transaction() as tx:
+        await tx.change("update regie.account set groups = %(groups)s", {"groups": groups})
+    assert await customers_whose_forms_one_sees(people) == customers
 
 
 async def test_roles_of_the_tenant_are_held_by_groups_too(people: People) -> None:

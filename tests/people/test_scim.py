@@ -16,7 +16,7 @@ from regie.core.scim import GROUP, PATCH, USER
 from regie.store import accounts, api_tokens, audit
 
 from ..web.stage import OPERATOR  # noqa: TID252  as elsewhere in tests
-from .conftest import People
+from .conftest import People, customers_whose_forms_one_sees, open_forms
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +117,20 @@ async def test_groups_give_roles_in_their_tenant_only(people: People) -> None:
     assert not caller.may(Act.STEER, "acme", "hr")
     assert not caller.may(Act.LOOK, "umbrella", "identity")
     assert not caller.is_operator, "no service makes operators of the installation"
+
+
+async def test_whom_a_directory_has_brought_belongs_to_its_tenant_without_any_group(people: People) -> None:
+    await open_forms(people)
+    umbrellas = await service(people, tenant="umbrella")
+    id_ = (await umbrellas("POST", "/Users", user("lone@example.com"))).json()["id"]
+    assert (await umbrellas("POST", "/Users", user())).status_code == 201
+    await people.sign_in("lone")
+    assert await customers_whose_forms_one_sees(people) == {"umbrella"}
+    assert (await umbrellas("DELETE", f"/Users/{id_}")).status_code == 204
+    await people.sign_in("lone")
+    assert await customers_whose_forms_one_sees(people) == set()
+    await people.sign_in("zoe")
+    assert await customers_whose_forms_one_sees(people) == {"acme", "umbrella"}, "one by a group, one by its directory"
 
 
 async def test_who_came_another_way_is_not_the_services(people: People) -> None:

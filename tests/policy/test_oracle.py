@@ -86,7 +86,8 @@ def an_asker(draw: random.Random) -> tuple[Asker, str]:
     if kind == "program":
         return Asker(draw.choice(TOKENS), TENANTS[tenant], kind=kind, acts=some(draw, tuple(Act))), tenant
     roles = frozenset(draw.choices(("operator", "viewer", "globex/service-desk"), k=draw.choice((0, 0, 1))))
-    return Asker(draw.choice(NAMES), TENANTS[tenant], roles, kind), tenant
+    is_of_tenant = draw.random() < 0.3
+    return Asker(draw.choice(NAMES), TENANTS[tenant], roles, kind, is_of_tenant=is_of_tenant), tenant
 
 
 def is_operator(asker: Asker) -> bool:
@@ -106,7 +107,9 @@ def a_start(draw: random.Random) -> Drawn:
     by_form = draw.random() < 0.6
     whose: Tenant = TENANTS[tenant]
     holds = any(is_(asker.name, each) for each in whose.roles.get("service-desk", ()))
-    may_use = definition is REPORT or holds or f"{tenant}/service-desk" in asker.roles
+    holds = holds or f"{tenant}/service-desk" in asker.roles
+    belongs = asker.is_of_tenant or holds or bool({"operator", "viewer"} & asker.roles)
+    may_use = belongs if definition is REPORT else holds
     expected = is_operator(asker) or "start" in asker.acts or (by_form and may_use and asker.kind == "person")
     return people.start(asker, whose, definition, by_form=by_form), expected
 

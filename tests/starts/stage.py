@@ -119,7 +119,7 @@ def release(ways: dict[str, str], *, tenants: Sequence[str] = ("acme",)) -> Rele
                 title=slug.title(),
                 domains=("identity",),
                 connections={"jira": connection("jira"), "directory": connection("toy")},
-                roles={"hr": ("sam.stranger@example.com",)},
+                roles={"hr": ("sam.stranger@example.com",), "staff": ("rik.requester@example.com",)},
             )
             for slug in tenants
         },

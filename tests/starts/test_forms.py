@@ -10,7 +10,7 @@ import pytest
 from regie.core.audit import Event
 
 from ..pages.conftest import Browser  # noqa: TID252  tests are no installed package, so there is no absolute name
-from ..web.stage import OLGA, RIK, SAM  # noqa: TID252  same
+from ..web.stage import ANA, OLGA, RIK, SAM  # noqa: TID252  same
 from .stage import ASKED, OPEN, TICKETED, Starts
 
 pytestmark = pytest.mark.slow
@@ -39,6 +39,18 @@ async def test_a_list_shows_the_forms_one_may_use(browser: Browser) -> None:
     for person in (SAM, OLGA):
         await browser.sign_in(person)
         assert FORM in (await browser.open("/forms")).text
+
+
+async def test_a_form_for_everyone_is_for_everybody_of_its_tenant(browser: Browser, starts: Starts) -> None:
+    await browser.sign_in(RIK)
+    address = "/forms/acme/identity.open"
+    token = re.search(r'name="token" value="(\w+)"', (await browser.open(address)).text)
+    assert token is not None
+    await browser.sign_in(ANA)
+    assert "Acme" not in (await browser.open("/forms")).text
+    assert (await browser.open(address)).status_code == 404
+    assert (await browser.send("/", address, token=token[1])).status_code == 404
+    assert await starts.runs("identity.open") == []
 
 
 @pytest.mark.row("form-not-mine")

@@ -71,6 +71,9 @@ def explain(
     workflow: Annotated[str, typer.Argument(help="Name of the workflow.")],
     tenant: Annotated[str, typer.Option(help="Customer it is about; may be left out when there is only one.")] = "",
     role: Annotated[Addresses, typer.Option(help="A role of the person's account or group; may be repeated.")] = None,
+    is_of_tenant: Annotated[
+        bool, typer.Option("--of-tenant", help="The person belongs to the customer without such a role.")
+    ] = False,
     act: Annotated[Acts, typer.Option(help="An act of the program's scope; may be repeated.")] = None,
     requester: Annotated[str, typer.Option(help="Address of who asked for the run.")] = "",
     starter: Annotated[str, typer.Option(help="Address of who started it by hand.")] = "",
@@ -95,6 +98,7 @@ def explain(
         "tenant": tenant or only_tenant(release),
         "workflow": workflow,
         "roles": tuple(role or ()),
+        "is_of_tenant": is_of_tenant,
         "acts": tuple(act or ()),
         "about": "approval" if of_approval else "run",
         "requester": requester,

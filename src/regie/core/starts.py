@@ -113,7 +113,7 @@ class FormStart(WrittenStart):
     """Lets people start a run from a page made of the input's fields.
 
     Attributes:
-        who: `everyone` with an account, or `role:NAME`.
+        who: `everyone` who belongs to the tenant, or `role:NAME`.
     """
 
     kind: Literal[Kind.FORM] = Kind.FORM
@@ -121,7 +121,7 @@ class FormStart(WrittenStart):
 
     @property
     def role(self) -> str | None:
-        """The role one must hold for the tenant; none when everyone may."""
+        """The role one must hold for the tenant; none when everyone who belongs to it may."""
         return self.who.removeprefix("role:") if self.who.startswith("role:") else None
 
     @property

@@ -56,6 +56,7 @@ class Question(Written):
     Attributes:
         who: `person:ADDRESS`, `program:TOKEN`, `operator` or `step:PLACE`.
         roles: Of the person's account or groups, `TENANT/ROLE` a tenant's own; what its file gives is known.
+        is_of_tenant: The person belongs to the tenant without any of these roles, as whom its directory has brought.
         acts: What the scope of the program's token allows there.
         about: Of `view`: a run, or one of its approvals.
         requester, starter, asked, paused_by: Addresses of people around the run.
@@ -74,6 +75,7 @@ class Question(Written):
     tenant: str
     workflow: str
     roles: tuple[str, ...] = ()
+    is_of_tenant: bool = False
     acts: tuple[Act, ...] = ()
     about: Literal["run", "approval"] = "run"
     requester: str = ""
@@ -111,7 +113,14 @@ class Question(Written):
             raise InvalidInput(f"A {kind} never asks to {self.action}.", hint=f"Steps ask to {', '.join(STEPS_ASK)}.")
         if kind == "step":
             return self._of_step(release, name)
-        asker = Asker(name or "operator", tenant, frozenset(self.roles), _KINDS[kind], frozenset(self.acts))
+        asker = Asker(
+            name or "operator",
+            tenant,
+            frozenset(self.roles),
+            _KINDS[kind],
+            frozenset(self.acts),
+            is_of_tenant=self.is_of_tenant,
+        )
         if self.action == "start":
             return people.start(asker, tenant, definition, by_form=self.by_form)
         run = RunFacts(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from regie.core.definition import Definition
+from regie.core.reach import OF_ROLE
 from regie.core.starts import FormStart
 from regie.core.tenant import Tenant
 from regie.policy.request import Entity, Ref, Request, Value, people, person_ref
@@ -26,6 +27,8 @@ class Asker:
         kind: What they are.
         acts: What a program's scope allows where it asks.
         called: What a program is called in a sentence.
+        is_of_tenant: A person belongs to the tenant even without these roles: by one in another of its domains, or
+            because its directory has brought them.
     """
 
     name: str
@@ -34,20 +37,27 @@ class Asker:
     kind: Kind = "person"
     acts: frozenset[str] = frozenset()
     called: str = ""
+    is_of_tenant: bool = False
 
     @property
     def entity(self) -> Entity:
-        """Them for Cedar, with all their roles."""
+        """Them for Cedar, with all their roles and the tenant if they belong to it."""
         if self.kind == "operator":
             return Entity(Ref("Operator", self.name), parents=frozenset({Ref("Role", "operator")}))
         if self.kind == "program":
             return Entity(Ref("Program", self.name), {"acts": self.acts})
-        held = self.tenant.roles.items() if self.tenant else ()
-        own = self.name.casefold()
-        by_tenant = {
-            role_ref(self.tenant, role) for role, holders in held if own in {each.casefold() for each in holders}
-        }
-        return Entity(person_ref(self.name), parents=frozenset({Ref("Role", role) for role in self.roles} | by_tenant))
+        parents = {Ref("Role", role) for role in self.roles}
+        if self.tenant is not None:
+            own = self.name.casefold()
+            parents |= {
+                role_ref(self.tenant, role)
+                for role, holders in self.tenant.roles.items()
+                if own in {each.casefold() for each in holders}
+            }
+            here = role_ref(self.tenant, "").id
+            if self.is_of_tenant or any(role.id in OF_ROLE or role.id.startswith(here) for role in parents):
+                parents.add(tenant_ref(self.tenant))
+        return Entity(person_ref(self.name), parents=frozenset(parents))
 
     @property
     def in_words(self) -> str:
@@ -163,27 +173,30 @@ class RunFacts:
         }
 
 
-def role_ref(tenant: Tenant | None, role: str) -> Ref:
+def role_ref(tenant: Tenant, role: str) -> Ref:
     """A role that a tenant's file gives."""
-    return Ref("Role", f"{tenant.tenant}/{role}" if tenant else role)
+    return Ref("Role", f"{tenant.tenant}/{role}")
+
+
+def tenant_ref(tenant: Tenant) -> Ref:
+    """What those who belong to a tenant are in."""
+    return Ref("Tenant", tenant.tenant)
 
 
 def start(asker: Asker, tenant: Tenant, definition: Definition, *, by_form: bool) -> Request:
     """May somebody start a run?"""
     forms = definition.starts(FormStart)
-    resource = Entity(
-        Ref("Workflow", definition.workflow),
-        {
-            "tenant": tenant.tenant,
-            "domain": definition.domain,
-            "has_open_form": any(form.role is None for form in forms),
-            "form_roles": frozenset(role_ref(tenant, form.role) for form in forms if form.role is not None),
-        },
-    )
+    about: dict[str, Value] = {
+        "tenant": tenant.tenant,
+        "domain": definition.domain,
+        "form_roles": frozenset(role_ref(tenant, form.role) for form in forms if form.role is not None),
+    }
+    if any(form.role is None for form in forms):
+        about["open_to"] = tenant_ref(tenant)
     return Request(
         principal=asker.entity,
         action="start",
-        resource=resource,
+        resource=Entity(Ref("Workflow", definition.workflow), about),
         context={"by_form": by_form},
         words={
             "who": asker.in_words,

@@ -58,6 +58,22 @@ class Kept(Generic[Content]):
 
 
 @dataclass(frozen=True)
+class Provisioned:
+    """What provisioning services have brought of somebody.
+
+    Attributes:
+        tenant: Whose service it is; empty when none has brought them.
+        groups: Names of those that it has put them into; they count in that tenant only.
+    """
+
+    tenant: str = ""
+    groups: tuple[str, ...] = ()
+
+
+NOT_PROVISIONED = Provisioned()
+
+
+@dataclass(frozen=True)
 class Found(Generic[Content]):
     """Some of all that fit."""
 
@@ -248,17 +264,18 @@ async def find_groups(
     return Found(counted["total"], [_group(row) for row in rows])
 
 
-async def groups_of(tx: Transaction, address: str) -> list[tuple[str, str]]:
-    """Tenant and name of the groups that somebody is in."""
-    rows = await tx.rows(
-        """select g.scope_tenant, g.display_name
-           from regie.provisioned_user u
-           join regie.provisioned_member m on (m.scope_tenant, m.member) = (u.scope_tenant, u.id)
-           join regie.provisioned_group g on (g.scope_tenant, g.id) = (m.scope_tenant, m.in_group)
-           where u.address = %(address)s order by 1, 2""",
+async def provisioned(tx: Transaction, address: str) -> Provisioned:
+    """Which tenant somebody was brought for, and the groups that they are in."""
+    row = await tx.row(
+        """select u.scope_tenant, array(
+               select g.display_name
+               from regie.provisioned_member m
+               join regie.provisioned_group g on (g.scope_tenant, g.id) = (m.scope_tenant, m.in_group)
+               where (m.scope_tenant, m.member) = (u.scope_tenant, u.id) order by 1) as groups
+           from regie.provisioned_user u where u.address = %(address)s""",
         {"address": address},
     )
-    return [(row["scope_tenant"], row["display_name"]) for row in rows]
+    return NOT_PROVISIONED if row is None else Provisioned(row["scope_tenant"], tuple(row["groups"]))
 
 
 async def _set_members(

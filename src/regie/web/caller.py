@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from regie.core.audit import Actor
 from regie.core.reach import EVERYTHING, NOTHING, OF_ROLE, OPERATOR, Act, Reach, Scope, place_in_words
 from regie.core.tenant import Tenant
 from regie.store.accounts import Account
+from regie.store.provisioning import NOT_PROVISIONED, Provisioned
 from regie.store.sight import Sight
 from regie.web.problems import OutOfReach
 
@@ -22,6 +23,7 @@ class Caller:
         address: Of the account signed in with; empty for a token, which is nobody in person.
         reach: What they may do where.
         roles: Tenant and role of what they hold by their groups.
+        brought_by: The tenant whose directory has brought them; empty when none has.
         named: What refusals call them.
         mfa_age_s: Seconds since they have shown a second factor in this session; none when they have not.
         is_local: They sign in with a password kept here.
@@ -34,6 +36,7 @@ class Caller:
     named: str = "This account"
     mfa_age_s: float | None = None
     is_local: bool = False
+    brought_by: str = ""
 
     @property
     def is_operator(self) -> bool:
@@ -52,6 +55,15 @@ class Caller:
     def holds(self, role: str, tenant: Tenant) -> bool:
         """Whether they hold a role of a tenant: named in its file, or by a group of theirs."""
         return (tenant.tenant, role) in self.roles or any(self.is_person(who) for who in tenant.roles.get(role, ()))
+
+    def belongs_to(self, tenant: str) -> bool:
+        """Whether they are a tenant's by account, groups or directory; roles that its file gives to addresses aside."""
+        where = {"", tenant}
+        return (
+            self.brought_by == tenant
+            or any(slug == tenant for slug, _ in self.roles)
+            or any(slug in where for slug, *_ in self.reach.places(Act.LOOK))
+        )
 
     def may(self, act: Act, tenant: str, domain: str, workflow: str = "") -> bool:
         """Whether they may do this there; see `Scope.allows`."""
@@ -105,13 +117,13 @@ def caller_of(
     account: Account,
     tenants: Mapping[str, Tenant],
     operator_group: str = "",
-    provisioned: Collection[tuple[str, str]] = (),
+    provisioned: Provisioned = NOT_PROVISIONED,
 ) -> Caller:
     """Whoever has signed in with an account.
 
     Args:
         tenants: Of the current release: their files say what groups may.
-        provisioned: Tenant and name of the groups that provisioning services put them into; each counts there only.
+        provisioned: What provisioning services have brought of them.
         operator_group: Whose members may do everything everywhere; empty for no group.
     """
     actor = Actor(type="person", id=account.address)
@@ -120,7 +132,7 @@ def caller_of(
     held = [
         (tenant, each)
         for tenant in tenants.values()
-        for group in {*account.groups, *(name for slug, name in provisioned if slug == tenant.tenant)}
+        for group in {*account.groups, *(provisioned.groups if provisioned.tenant == tenant.tenant else ())}
         for each in tenant.groups.get(group, ())
     ]
     scopes = tuple(
@@ -131,4 +143,4 @@ def caller_of(
     )
     roles = frozenset((tenant.tenant, each.role) for tenant, each in held if each.role not in OF_ROLE)
     reach = Reach(scopes=scopes) if scopes else NOTHING
-    return Caller(actor, account.address, reach, roles, is_local=account.is_local)
+    return Caller(actor, account.address, reach, roles, is_local=account.is_local, brought_by=provisioned.tenant)

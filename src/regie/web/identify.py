@@ -19,6 +19,7 @@ from regie.core.reach import EVERYTHING, Reach
 from regie.store import accounts, api_tokens, provisioning, releases
 from regie.store.accounts import Account
 from regie.store.database import Database, Transaction
+from regie.store.provisioning import NOT_PROVISIONED
 from regie.web.caller import Caller, caller_of
 from regie.web.limits import SignInThrottle
 from regie.web.problems import Unidentified
@@ -122,9 +123,9 @@ class Doorkeeper:
 
     async def caller_of(self, tx: Transaction, account: Account) -> Caller:
         """What somebody who has signed in may do, by their roles and by what the current release gives their groups."""
-        provisioned = [] if account.is_local else await provisioning.groups_of(tx, account.address)
-        if not account.groups and not provisioned:
-            return caller_of(account, {})
+        provisioned = NOT_PROVISIONED if account.is_local else await provisioning.provisioned(tx, account.address)
+        if not account.groups and not provisioned.groups:
+            return caller_of(account, {}, provisioned=provisioned)
         try:
             tenants = (await releases.current(tx)).tenants
         except InvalidInput:

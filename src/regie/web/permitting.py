@@ -331,7 +331,7 @@ def _asker(caller: Caller, release: Release, run: RunFacts) -> Asker:
     if caller.address:
         held = {f"{slug}/{role}" for slug, role in caller.roles if slug == run.tenant}
         by_reach = {OPERATOR} if acts == frozenset(Act) else {VIEWER} if Act.LOOK in acts else set[str]()
-        return Asker(caller.address, tenant, frozenset(held | by_reach))
+        return Asker(caller.address, tenant, frozenset(held | by_reach), is_of_tenant=caller.belongs_to(run.tenant))
     kind: Kind = "program" if caller.actor.type == "program" else "operator"
     return Asker(caller.actor.id, tenant, kind=kind, acts=frozenset(acts), called=caller.named)
 
