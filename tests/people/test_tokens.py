@@ -70,6 +70,21 @@ async def test_each_act_opens_its_routes_in_its_place_and_no_others(people: Peop
         assert refused.headers["Content-Type"] == "application/problem+json"
 
 
+async def test_hints_name_what_is_within_the_scope(people: People) -> None:
+    event = {"tenant": "nobody", "domain": "identity", "event": "contract.sign"}
+    tries: list[tuple[Act, str, dict[str, Any], dict[str, Any], str | None]] = [
+        (Act.START, "/v1/runs", {"tenant": "acme"}, wanted(workflow="identity.nothing"), f"Known: {OFFBOARD}"),
+        (Act.START, "/v1/runs", {}, wanted(workflow="identity.nothing"), f"Known: {OFFBOARD}"),
+        (Act.START, "/v1/runs", {"tenant": "acme", "domain": "hr"}, wanted(workflow="hr.nothing"), None),
+        (Act.START, "/v1/runs", {}, wanted("nobody"), "Known: acme, umbrella"),
+        (Act.TELL, "/v1/events", {}, event, None),
+    ]
+    for act, path, scope, body, hint in tries:
+        header = await token(people, act, **{"domain": "identity", **scope})
+        answer = await ask(people, "POST", path, header, body)
+        assert (answer.status_code, answer.json().get("hint")) == (422, hint), answer.text
+
+
 async def test_lists_hold_what_is_within_the_scope(people: People) -> None:
     ours, theirs = await start(people, "acme"), await start(people, "umbrella")
     scopes: list[tuple[dict[str, Any], set[str]]] = [
@@ -190,6 +205,8 @@ async def test_people_make_tokens_within_their_reach_on_the_page(people: People)
         refused = await make(**wrong)
         assert refused.status_code == 422, (wrong, refused.text)
         assert why in refused.text, wrong
+        if wrong.get("workflows") == "identity.nothing":
+            assert "finance" not in refused.text, "workflows of other domains are not named"
 
     id_ = secret.split("_")[1]
     async with people.database.transaction() as tx:

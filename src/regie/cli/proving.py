@@ -39,7 +39,8 @@ def idempotent(
     The world itself counts the writes. Only the first run may change anything: exit code 0 then, else 1.
     Where a run is about a ticket, the ticket's own comments and moves are counted apart.
     """
-    definition = load_release(None, load_catalogue()).definition(workflow)
+    release = load_release(None, load_catalogue())
+    definition = release.definition(workflow, known=release.definitions)
     ends = asyncio.run(_prove(find_rehearsal(workflow), definition, runs, is_forgetful=is_forgetful))
     counts = [sum(once.writes.values()) for once in ends]
     digests = sorted({once.world for once in ends})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict
@@ -30,24 +31,32 @@ class Release(BaseModel):
         """SHA-256 over the whole release: its name."""
         return canonical.digest(self.model_dump(mode="json"))
 
-    def definition(self, workflow: str) -> Definition:
+    def definition(self, workflow: str, *, known: Collection[str] = ()) -> Definition:
         """The definition of that workflow.
+
+        Args:
+            known: Names that whoever asks may be told when there is none: not everybody may know all that there are.
 
         Raises:
             InvalidInput: There is none in this release.
         """
         if workflow not in self.definitions:
-            raise InvalidInput(
-                f"There is no workflow {workflow!r}.", hint="Known: " + ", ".join(sorted(self.definitions))
-            )
+            raise InvalidInput(f"There is no workflow {workflow!r}.", hint=_naming(known))
         return self.definitions[workflow]
 
-    def tenant(self, slug: str) -> Tenant:
+    def tenant(self, slug: str, *, known: Collection[str] = ()) -> Tenant:
         """The tenant of that slug.
+
+        Args:
+            known: As for `definition`.
 
         Raises:
             InvalidInput: There is none in this release.
         """
         if slug not in self.tenants:
-            raise InvalidInput(f"There is no tenant {slug!r}.", hint="Known: " + ", ".join(sorted(self.tenants)))
+            raise InvalidInput(f"There is no tenant {slug!r}.", hint=_naming(known))
         return self.tenants[slug]
+
+
+def _naming(known: Collection[str]) -> str | None:
+    return "Known: " + ", ".join(sorted(known)) if known else None

@@ -81,7 +81,7 @@ def needed_by(
     found: list[Needed] = []
     waiting, seen = [workflow], set[str]()
     while waiting:
-        definition = release.definition(waiting.pop(0))
+        definition = release.definition(waiting.pop(0), known=release.definitions)
         if definition.workflow in seen:
             continue
         seen.add(definition.workflow)
@@ -154,7 +154,7 @@ def _one_of(definition: Definition, place: str) -> str:
 def _served(
     release: Release, tenant: str, domain: str, capability: str, known: Mapping[str, Found]
 ) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    for name, connection in sorted(release.tenant(tenant).connections.items()):
+    for name, connection in sorted(release.tenant(tenant, known=release.tenants).connections.items()):
         found = known.get(connection.connector)
         offer = provided(found.connector).get(capability) if found and domain in connection.domains else None
         if offer is not None:

@@ -107,7 +107,8 @@ class Question(Written):
         Raises:
             InvalidInput: The release has no such tenant or workflow, or nobody would ask that.
         """
-        tenant, definition = release.tenant(self.tenant), release.definition(self.workflow)
+        tenant = release.tenant(self.tenant, known=release.tenants)
+        definition = release.definition(self.workflow, known=release.definitions)
         kind, _, name = self.who.partition(":")
         if (kind == "step") != (self.action in STEPS_ASK):
             raise InvalidInput(f"A {kind} never asks to {self.action}.", hint=f"Steps ask to {', '.join(STEPS_ASK)}.")

@@ -206,16 +206,25 @@ async def view_inputs(tx: Transaction, caller: Caller, row: RunRow) -> bool:
 
 
 async def require_start(tx: Transaction, caller: Caller, tenant: str, workflow: str) -> Decision | None:
-    """Make sure that a caller may start a run by the API; none when there is nothing to start, which is told elsewhere.
+    """Make sure that a caller may start a run by the API; none when the tenant lacks its domain: told elsewhere.
 
     Raises:
         OutOfReach: There is nothing to start, and the caller does not get to know that.
+        InvalidInput: There is no such workflow or tenant; what of them the caller may start runs of is named.
         NotPermitted: The policies deny it.
     """
     release = await current_release(tx)
     whose, definition = release.tenants.get(tenant), release.definitions.get(workflow)
     if whose is None or definition is None or definition.domain not in whose.domains:
         caller.require(Act.START, tenant, workflow.partition(".")[0], workflow)
+        may = [
+            (slug, name)
+            for slug, each in release.tenants.items()
+            for name, found in release.definitions.items()
+            if found.domain in each.domains and caller.may(Act.START, slug, found.domain, name)
+        ]
+        release.definition(workflow, known={name for slug, name in may if whose is None or slug == tenant})
+        release.tenant(tenant, known={slug for slug, name in may if name == workflow})
         return None
     decision = _may_start(release, caller, whose, definition, by_form=False)
     if not decision.is_allowed:
