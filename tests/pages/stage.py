@@ -2,6 +2,7 @@
 
 from ..web.stage import (  # noqa: TID252  tests are no installed package, so there is no absolute name
     ANA,
+    AS_OPERATOR,
     BEN,
     CHANGE,
     LOCAL,
@@ -20,6 +21,7 @@ from ..web.stage import (  # noqa: TID252  tests are no installed package, so th
 
 __all__ = [
     "ANA",
+    "AS_OPERATOR",
     "BEN",
     "CHANGE",
     "LOCAL",

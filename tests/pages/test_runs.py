@@ -18,7 +18,7 @@ from regie.store.keys import RunKey
 from regie.store.runs import NewRun
 
 from .conftest import Browser
-from .stage import ANA, BEN, CHANGE, OFFBOARD, OLGA, OPERATOR, RIK, SAM, Stage
+from .stage import ANA, AS_OPERATOR, BEN, CHANGE, OFFBOARD, OLGA, OPERATOR, RIK, SAM, Stage
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +127,15 @@ async def test_one_run_tells_its_story(stage: Stage, browser: Browser) -> None:
     ):
         assert told in shown, told
     assert "sse-connect" not in shown, "it is over"
+
+
+async def test_tries_are_counted_as_the_api_counts_them(stage: Stage, browser: Browser) -> None:
+    key = await answered(stage, browser)
+    told = (await browser.http.get(f"/v1/runs/{key.run}", headers=AS_OPERATOR)).json()
+    assert [step["attempts"] for step in told["steps"] if step["attempts"] > 1] == [2]
+    await browser.sign_in(OLGA)
+    shown = main_of((await browser.open(f"/runs/{key.run}")).text)
+    assert re.findall(r"(\d+) tries", shown) == ["2"]
 
 
 async def test_parent_and_child_link_to_each_other(stage: Stage, browser: Browser) -> None:

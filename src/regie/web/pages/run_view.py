@@ -62,7 +62,7 @@ class StepView:
     """One step of a run.
 
     Attributes:
-        tries: How often it was tried; 0 for steps that only hold others.
+        tries: How often it was begun; 0 for steps that only hold others.
         times: Over all tries.
         queued_bar, waited_bar, ran_bar: The same, as parts of `BAR`.
         child: The run that it has started, if the visitor may see that.
@@ -279,7 +279,7 @@ def _steps(
                 uses=uses if uses in catalogue else "",
                 title=_title(place, uses, step, written, catalogue),
                 status=step.status,
-                tries=step.tries + 1 if step.attempt and not step.kept else 0,
+                tries=took.attempts,
                 times=took,
                 queued_bar=round(took.queued_s * scale, 2),
                 waited_bar=round(took.waited_s * scale, 2),
