@@ -131,8 +131,16 @@ async def world(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) ->
 
 
 async def fits(page: Page) -> None:
-    """Make sure that a page is not wider than its window, and that fingers find its buttons."""
+    """Make sure that a page fits its window, stands right under its header, and that fingers find its buttons."""
     await page.wait_for_load_state()
+    header, brand, content = [
+        await page.locator(each).first.bounding_box() for each in ("header", ".brand", "main > :first-child")
+    ]
+    assert header is not None
+    assert brand is not None
+    assert content is not None
+    assert content["x"] == brand["x"]
+    assert content["y"] >= header["height"] + 8, "there is room between them"
     wide, window = await page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert wide <= window, f"{page.url} is {wide} wide"
     for button in await page.get_by_role("button").all():
@@ -160,6 +168,9 @@ async def test_from_the_ticket_to_the_end_on_the_pages(world: World, size: tuple
 
         await officer.reload()
         await fits(officer)
+        question = await officer.locator(".row .name").first.bounding_box()
+        assert question is not None
+        assert question["width"] >= 200, "a badge leaves it room"
         await officer.get_by_role("link", name="Offboard").first.click()
         plan = officer.get_by_role("heading", name="What a yes changes")
         approve = officer.get_by_role("button", name="Approve")
