@@ -34,6 +34,7 @@ from regie.store import approvals, claims, commits, workers
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.web.app import make_web
+from regie.web.identify import WaysIn
 
 from ..typists import Typist  # noqa: TID252  same
 from ..web.listening import listening  # noqa: TID252  tests are no installed package, so there is no absolute name
@@ -114,7 +115,7 @@ class Stage:
         """A web answers meanwhile: a command that finds none starts all of Regie for itself, which takes seconds."""
         token = read_or_make_token(self.installation.settings.operator_token_file)
         async with GatewayClient("http://127.0.0.1:9", "x") as gateway:
-            web = make_web(self.database, gateway, operator_token=token)
+            web = make_web(self.database, gateway, operator_token=token, ways_in=WaysIn(has_local_accounts=True))
             with self.installation.alone():
                 async with listening(web) as address:
                     self.installation.write_state(web=address)

@@ -82,6 +82,8 @@ async def _decide(
             err.print(shown["question"], markup=False, style="bold")
             for step in shown["plan"]:
                 err.print(f"  {'~' if step['kind'] == 'change' else '='} {step['words']}", markup=False)
+            if not shown["plan"]:
+                err.print("  No plan: what the run changes afterwards is not bound to the answer.")
         if not is_sure and err.is_terminal and not Confirm.ask(f"{decision.capitalize()}?", console=err):
             raise typer.Exit(1)
         answer = await api.post(
