@@ -60,6 +60,7 @@ async def test_the_overview_shows_what_waits_runs_and_failed(stage: Stage, brows
     shown = main_of((await browser.open("/")).text)
     assert "Offboard Zoë Ünal?" in shown
     assert "ITSM-1" in shown
+    assert f"asked for by {RIK} · waits for an answer: Offboard Zoë Ünal?" in shown
     assert "ITSM-2" not in shown
     assert "ITSM-3" not in shown
 

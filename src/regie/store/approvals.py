@@ -8,7 +8,7 @@ time-out is refused, so that row, audit log and run never tell different stories
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import Literal, LiteralString, NamedTuple
 from uuid import UUID, uuid5
 
 from psycopg.rows import DictRow
@@ -28,6 +28,9 @@ from regie.store.sight import EVERYTHING, SEEN_PLACE, Sight
 Status = Literal["open", "approved", "refused", "timeout", "cancelled"]
 
 _PLAN: TypeAdapter[list[PlannedStep]] = TypeAdapter(list[PlannedStep])
+_READ: LiteralString = """
+    select *, extract(epoch from expires_at - clock_timestamp())::float8 as left_s from regie.approval
+"""
 
 
 class DecidedMeanwhile(HeardMeanwhile):
@@ -47,7 +50,12 @@ class DecidedMeanwhile(HeardMeanwhile):
 
 @dataclass(frozen=True, kw_only=True)
 class Approval:
-    """An approval as stored. `changes` are the digests of the changes that its plan shows, in plan order."""
+    """An approval as stored.
+
+    Attributes:
+        changes: The digests of the changes that its plan shows, in plan order.
+        left_s: Seconds until it expires, as it was read.
+    """
 
     key: RunKey
     id: str
@@ -63,6 +71,7 @@ class Approval:
     status: Status
     asked_at: datetime
     expires_at: datetime
+    left_s: float
     reminded_at: datetime | None
     decided_by: str | None
     decided_at: datetime | None
@@ -248,7 +257,7 @@ async def granted(tx: Transaction, key: RunKey) -> list[Granted]:
 async def get(tx: Transaction, tenant: str, domain: str, approval: str) -> Approval | None:
     """One approval."""
     row = await tx.row(
-        "select * from regie.approval where tenant = %(tenant)s and domain = %(domain)s and id = %(id)s",
+        _READ + "where tenant = %(tenant)s and domain = %(domain)s and id = %(id)s",
         {"tenant": tenant, "domain": domain, "id": approval},
     )
     return None if row is None else _opened(tx, row)
@@ -265,17 +274,31 @@ async def asked_in(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey, froz
     return {RunKey(row["tenant"], row["domain"], str(row["run"])): frozenset(row["asked"]) for row in rows}
 
 
+async def questions_in(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey, str]:
+    """What each of these runs waits for people about; the first question of those that ask several."""
+    rows = await tx.rows(
+        """select tenant, domain, run, id, question
+           from unnest(%(tenants)s::text[], %(domains)s::text[], %(runs)s::uuid[]) k (tenant, domain, run)
+           join regie.approval a using (tenant, domain, run)
+           where a.status = 'open' order by a.asked_at desc, a.id desc""",
+        as_columns(keys),
+    )
+    return {
+        (key := RunKey(row["tenant"], row["domain"], str(row["run"]))): _opened_text(tx, key, row, "question")
+        for row in rows
+    }
+
+
 async def find(tx: Transaction, approval: str) -> Approval | None:
     """One approval of any tenant, by its id alone; the caller makes sure that the reader may see it."""
-    row = await tx.row("select * from regie.approval where id = %(id)s", {"id": approval})
+    row = await tx.row(_READ + "where id = %(id)s", {"id": approval})
     return None if row is None else _opened(tx, row)
 
 
 async def of_run(tx: Transaction, key: RunKey) -> list[Approval]:
     """The approvals of a run, oldest first."""
     rows = await tx.rows(
-        """select * from regie.approval where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s
-           order by asked_at, id""",
+        _READ + "where tenant = %(tenant)s and domain = %(domain)s and run = %(run)s order by asked_at, id",
         key._asdict(),
     )
     return [_opened(tx, row) for row in rows]
@@ -298,7 +321,8 @@ async def list_approvals(
     see, or asked about themselves.
     """
     rows = await tx.rows(
-        """select * from regie.approval
+        _READ
+        + """
            where (%(tenant)s::text is null or tenant = %(tenant)s)
              and (%(domain)s::text is null or domain = %(domain)s)
              and (%(status)s::text is null or status = %(status)s)
@@ -361,19 +385,14 @@ def _too_late(row: DictRow) -> str:
 
 def _opened(tx: Transaction, row: DictRow) -> Approval:
     key = RunKey(row["tenant"], row["domain"], str(row["run"]))
-    approval = str(row["id"])
-
-    def text(column: str) -> str:
-        return tx.sealer.open(row[column], **_address(key, approval, column)).decode()
-
     return Approval(
         key=key,
-        id=approval,
+        id=str(row["id"]),
         place=row["place"],
         rung=row["rung"],
         rungs=row["rungs"],
-        question=text("question"),
-        plan=_PLAN.validate_json(text("plan")),
+        question=_opened_text(tx, key, row, "question"),
+        plan=_PLAN.validate_json(_opened_text(tx, key, row, "plan")),
         plan_sha256=row["plan_sha256"],
         changes=row["changes"],
         requester=row["requester"],
@@ -381,11 +400,16 @@ def _opened(tx: Transaction, row: DictRow) -> Approval:
         status=row["status"],
         asked_at=row["asked_at"],
         expires_at=row["expires_at"],
+        left_s=row["left_s"],
         reminded_at=row["reminded_at"],
         decided_by=row["decided_by"],
         decided_at=row["decided_at"],
-        comment=text("comment") if row["comment"] is not None else "",
+        comment=_opened_text(tx, key, row, "comment") if row["comment"] is not None else "",
     )
+
+
+def _opened_text(tx: Transaction, key: RunKey, row: DictRow, column: str) -> str:
+    return tx.sealer.open(row[column], **_address(key, str(row["id"]), column)).decode()
 
 
 def _sealed(tx: Transaction, key: RunKey, approval: str, column: str, text: str) -> bytes:

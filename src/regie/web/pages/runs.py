@@ -44,10 +44,15 @@ router = APIRouter()
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A run in a list."""
+    """A run in a list.
+
+    Attributes:
+        question: What it waits for people about; empty when it does not.
+    """
 
     row: RunRow
     title: str
+    question: str
 
 
 class Filter(BaseModel):
@@ -125,7 +130,11 @@ async def list_runs(means: Having, visitor: Visiting, wanted: Annotated[Filter, 
 
 async def _listed(tx: Transaction, caller: Caller, rows: Sequence[RunRow]) -> list[Listed]:
     rows = await seen_of(tx, caller, rows)
-    return [Listed(row, (await releases.get(tx, row.release)).definition(row.workflow).title) for row in rows]
+    questions = await approvals.questions_in(tx, [row.key for row in rows if row.status is RunStatus.WAITING])
+    return [
+        Listed(row, (await releases.get(tx, row.release)).definition(row.workflow).title, questions.get(row.key, ""))
+        for row in rows
+    ]
 
 
 @router.api_route("/runs/{run}", methods=LOOKING)
