@@ -8,15 +8,16 @@ import uuid
 import pytest
 
 from regie.core.audit import Actor
+from regie.core.classification import Classification
 from regie.core.limit import asking_place
-from regie.core.plan import plan_digest
+from regie.core.plan import Change, FieldChange, PlannedStep, plan_digest
 from regie.core.run import EVENT, CloseApproval, Decided
-from regie.store import approvals, inbox
+from regie.store import approvals, inbox, releases
 from regie.store.keys import RunKey
 from regie.web.pages.visitor import COOKIE
 
 from .conftest import Browser
-from .stage import ANA, BEN, OLGA, PLAN, RIK, SAM, Stage
+from .stage import ANA, BEN, OFFBOARD, OLGA, OPERATOR, PLAN, RIK, SAM, Stage, make_release
 
 pytestmark = pytest.mark.slow
 
@@ -77,6 +78,113 @@ async def test_the_plan_comes_before_the_buttons(stage: Stage, browser: Browser,
     for told in (RIK, ANA, BEN, "1 of 2", SEEN[:12], "the next people are asked"):
         assert told in shown
     assert re.findall(r'<form[^>]*action="([^"]*)"', shown) == ["/sign-out", f"/approvals/{approval}/decision"]
+
+
+async def test_who_asked_for_which_run_and_what_silence_means_stand_above_the_plan(
+    stage: Stage, browser: Browser, approval: str
+) -> None:
+    await browser.sign_in(ANA)
+    shown = (await browser.open(f"/approvals/{approval}")).text
+    above = shown[: shown.index("What a yes changes")]
+    for told in (f"Asked for by {RIK}", "ITSM-1", "Without an answer in time the next people are asked as well."):
+        assert told in above
+    for page in (above, (await browser.open("/approvals")).text):
+        assert re.search(r"\(in (59 min \d+ s|1 h 0 min)\)", page), "how long is left"
+
+
+async def test_a_question_without_a_plan_promises_nothing(stage: Stage, browser: Browser, key: RunKey) -> None:
+    approval = await stage.ask(key, ANA, plan=())
+    await browser.sign_in(ANA)
+    shown = (await browser.open(f"/approvals/{approval}")).text
+    assert "This question shows no plan. What the run changes afterwards is not bound to the answer." in shown
+    assert "nothing else" not in shown
+    assert "What a yes changes" not in shown
+    assert "no plan" in (await browser.open("/approvals")).text
+
+
+async def test_the_plan_of_a_run_that_asks_for_more_changes_is_no_promise(
+    stage: Stage, browser: Browser, key: RunKey
+) -> None:
+    approval = await stage.ask(key, ANA, place=asking_place(1))
+    await browser.sign_in(ANA)
+    shown = (await browser.open(f"/approvals/{approval}")).text
+    assert "A yes is not bound to it" in shown
+    assert "nothing else" not in shown
+
+
+def changing(place: str, title: str, field: FieldChange) -> PlannedStep:
+    capability = "identity.remove_from_group"
+    change = Change(capability=capability, target=f"group:{place}", title=title, fields=(field,))
+    return PlannedStep(place=place, uses=capability, planned=change)
+
+
+async def test_a_long_plan_is_counted_first_grouped_and_whole(stage: Stage, browser: Browser, key: RunKey) -> None:
+    truth, number = (
+        FieldChange(field="member", before=before, after=after) for before, after in ((True, False), (1, 0))
+    )
+    same = [changing(f"close[{index}]", f"Group {index:03}", truth) for index in range(200)]
+    other = [changing("close[200]", "Another group", number)]
+    approval = await stage.ask(key, ANA, plan=(*same, *other))
+    await browser.sign_in(ANA)
+    shown = (await browser.open(f"/approvals/{approval}")).text
+    assert "The same for 200" in shown, "and not for what Python takes for equal: yes and 1"
+    for step in (*same, *other):
+        assert isinstance(step.planned, Change)
+        assert shown.count(step.planned.title) == 1
+    assert (
+        shown.index("201 changes") < shown.index("201 × ") < shown.index("Group 000") < shown.index("<summary>192 more")
+    )
+    assert shown.index('href="#answer"') < shown.index('id="answer"')
+    await browser.sign_in(OLGA)
+    assert 'href="#answer"' not in (await browser.open(f"/approvals/{approval}")).text
+
+
+async def give(stage: Stage, key: RunKey, **given: str) -> None:
+    """Have a run been given this input."""
+    state = (await stage.state(key)).model_copy(update={"input": given})
+    async with stage.database.transaction() as tx:
+        sealed = tx.sealer.seal(
+            state.model_dump_json().encode(), tenant=key.tenant, domain=key.domain, table="run.state", pk=key.run
+        )
+        await tx.change("update regie.run set state = %(s)s where id = %(id)s", {"s": sealed, "id": key.run})
+
+
+async def test_the_input_is_shown_as_on_the_page_of_the_run(
+    stage: Stage, browser: Browser, key: RunKey, approval: str
+) -> None:
+    await give(stage, key, employee="zoe.unal@example.com", last_day="2026-12-31")
+    await browser.sign_in(ANA)
+    shown = (await browser.open(f"/approvals/{approval}")).text
+    assert shown.index("z•••@example.com") < shown.index("What a yes changes")
+    assert "zoe.unal" not in shown
+    assert "2026-12-31" not in shown
+    assert "/values" not in shown
+    await browser.sign_in(OLGA)
+    shown = (await browser.open(f"/approvals/{approval}")).text
+    assert "zoe.unal" not in shown, "who looks at it leaves a leaf, on the page of values"
+    assert f'href="/runs/{key.run}/values"' in shown
+
+
+async def test_the_input_is_shown_in_full_where_everybody_who_sees_the_run_may_see_it(
+    stage: Stage, browser: Browser
+) -> None:
+    release = make_release()
+    domain = release.domains["identity"].model_copy(update={"classification": Classification.INTERNAL})
+    fields = (release.definitions[OFFBOARD].input[0].model_copy(update={"title": "Who leaves"}),)
+    definition = release.definitions[OFFBOARD].model_copy(update={"input": fields})
+    changed = {
+        "domains": {**release.domains, "identity": domain},
+        "definitions": {**release.definitions, OFFBOARD: definition},
+    }
+    async with stage.database.transaction() as tx:
+        await releases.put(tx, release.model_copy(update=changed), by=OPERATOR)
+    key = await stage.start(trigger="internal")
+    approval = await stage.ask(key, ANA)
+    await give(stage, key, employee="zoe.unal@example.com", last_day="2026-12-31")
+    await browser.sign_in(ANA)
+    shown = (await browser.open(f"/approvals/{approval}")).text
+    plan = shown.index("What a yes changes")
+    assert shown.index("Who leaves") < shown.index("zoe.unal@example.com") < shown.index("2026-12-31") < plan
 
 
 @pytest.mark.parametrize("decision", ["approved", "refused"])
@@ -178,6 +286,17 @@ async def test_after_silence_nobody_can_answer(stage: Stage, browser: Browser, k
     status, shown = await say(browser, approval, plan_sha256=SEEN)
     assert status == 409
     assert "Nobody decided in time: this approval ended" in shown
+
+
+async def test_of_a_cancelled_run_it_is_said_that_nobody_needs_to_decide(
+    stage: Stage, browser: Browser, key: RunKey, approval: str
+) -> None:
+    async with stage.database.transaction() as tx:
+        await approvals.close(tx, key, CloseApproval(place="approval", decision="cancelled"))
+    await browser.sign_in(ANA)
+    shown = (await browser.open(f"/approvals/{approval}")).text
+    assert "The run was cancelled." in shown
+    assert "Nobody decided in time." not in shown
 
 
 WRONG: list[dict[str, str]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -12,26 +13,34 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regie.core.block import Catalogue
+from regie.core.definition import Definition
 from regie.core.errors import InvalidInput, NotFound
 from regie.core.plan import Change, FieldChange, PlannedStep
+from regie.core.reach import Act
+from regie.core.run import LIMIT, RunState, written_place
 from regie.store import approvals, authenticators, releases, runs
 from regie.store.approvals import Approval
 from regie.store.database import Transaction
 from regie.store.keys import Cursor
+from regie.store.runs import RunRow
 from regie.web import approvals as api
 from regie.web import step_up
 from regie.web.caller import Caller
 from regie.web.means import Having, Nothing
 from regie.web.pages.looking import LOOKING
+from regie.web.pages.outline import Line, outline
 from regie.web.pages.rendering import page
 from regie.web.pages.run_view import doing
 from regie.web.pages.visitor import Visiting, Visitor, form_of
-from regie.web.permitting import may_decide, seen_approvals, sight_of
+from regie.web.pages.wording import value
+from regie.web.permitting import may_decide, may_see, may_view_inputs, seen_approvals, sight_of
 from regie.web.problems import Conflict
 from regie.web.seeing import approval_for, is_asked
 from regie.web.step_up import NotConfirmed
 
 PAGE = 50
+FEW = 8
+"""How many of anything a plan shows before the rest is folded."""
 
 router = APIRouter()
 
@@ -75,10 +84,10 @@ class Doing:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What a plan does to one thing."""
+class Alike:
+    """Things to which a plan does the same."""
 
-    title: str
+    titles: list[str]
     changes: list[Doing]
 
 
@@ -88,6 +97,19 @@ class Unchanged:
 
     words: str
     because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A run's input, as far as whoever looks may see it here.
+
+    Attributes:
+        lines: Its fields, by their titles.
+        has_more: There is more on the page of its values, which says who has looked.
+    """
+
+    lines: list[Line]
+    has_more: bool
 
 
 @router.api_route("/approvals", methods=LOOKING)
@@ -174,8 +196,9 @@ async def _page(
     if row is None:
         raise NotFound("The run of this approval is gone.")
     release = await releases.get(tx, row.release)
+    definition = release.definition(row.workflow)
     tenant = release.tenants.get(row.key.tenant)
-    targets, unchanged = grouped(approval.plan, catalogue)
+    alike, unchanged = grouped(approval.plan, catalogue)
     standing = _standing(visitor.caller, approval)
     return page(
         "approval.html",
@@ -183,14 +206,36 @@ async def _page(
         status=HTTPStatus.CONFLICT if fault else HTTPStatus.OK,
         approval=approval,
         row=row,
-        title=release.definition(row.workflow).title,
+        title=definition.title,
         tenant_title=tenant.title if tenant else row.key.tenant,
-        targets=targets,
+        given=await _given(tx, visitor.caller, row, definition),
+        is_limit=written_place(approval.place) == LIMIT,
+        few=FEW,
+        alike=alike,
         unchanged=unchanged,
+        kinds=Counter(change.words for each in alike for _ in each.titles for change in each.changes),
         standing=standing,
         way=await _way(tx, visitor.caller, approval, catalogue) if standing == "asked" else OPEN,
         fault=fault,
         typed=typed,
+    )
+
+
+async def _given(tx: Transaction, caller: Caller, row: RunRow, definition: Definition) -> Given:
+    """The input of a run: its values where looking at them leaves no leaf, otherwise what it consists of."""
+    found = RunState.model_validate_json(await runs.state_of(tx, row.key)).input
+    if not found or not (await may_see(tx, caller, [row]))[0]:
+        return Given([], has_more=False)
+    data, right = await may_view_inputs(tx, caller, row)
+    may_view = right is None or right.is_allowed
+    titles = {field.name: field.title for field in definition.input if field.title}
+    if may_view and not data.is_looking_recorded:
+        lines = [Line(name, value(each)) for name, each in found.items()]
+    else:
+        lines = outline(dict(found), is_plain=not data.is_masked and caller.may(Act.VALUES, *row.key[:2], row.workflow))
+    return Given(
+        [line._replace(name=titles.get(line.name, line.name)) for line in lines],
+        has_more=may_view and data.is_looking_recorded,
     )
 
 
@@ -202,15 +247,18 @@ def _standing(caller: Caller, approval: Approval) -> Standing:
     return "asked" if is_asked(caller, approval) else "onlooker"
 
 
-def grouped(plan: Sequence[PlannedStep], catalogue: Catalogue) -> tuple[list[Target], list[Unchanged]]:
+def grouped(plan: Sequence[PlannedStep], catalogue: Catalogue) -> tuple[list[Alike], list[Unchanged]]:
     """A plan by what it changes, in the order of the plan, and apart from it what needs no change."""
-    targets: dict[str, Target] = {}
+    targets: dict[str, list[Doing]] = {}
     unchanged = []
     for step in plan:
         words = doing(step.planned.capability, step.uses, catalogue)
         if isinstance(step.planned, Change):
-            target = targets.setdefault(step.planned.title, Target(step.planned.title, []))
-            target.changes.append(Doing(words, step.planned.fields))
+            targets.setdefault(step.planned.title, []).append(Doing(words, step.planned.fields))
         else:
             unchanged.append(Unchanged(words, step.planned.because))
-    return list(targets.values()), unchanged
+    alike: dict[str, Alike] = {}
+    for title, changes in targets.items():
+        # As text: to Python true and 1 are equal, to whoever says yes they are not.
+        alike.setdefault(repr(changes), Alike([], changes)).titles.append(title)
+    return list(alike.values()), unchanged
