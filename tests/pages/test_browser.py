@@ -140,7 +140,7 @@ async def fits(page: Page) -> None:
     assert brand is not None
     assert content is not None
     assert content["x"] == brand["x"]
-    assert content["y"] >= header["height"] + 8, "there is room between them"
+    assert content["y"] >= header["y"] + header["height"] + 8, "there is room between them"
     wide, window = await page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert wide <= window, f"{page.url} is {wide} wide"
     for button in await page.get_by_role("button").all():
