@@ -6,7 +6,7 @@ time-out is refused, so that row, audit log and run never tell different stories
 # ruff: noqa: S608  statements are put together from constants of the store, as LiteralString proves
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, LiteralString, NamedTuple
 from uuid import UUID, uuid5
@@ -71,7 +71,7 @@ class Approval:
     status: Status
     asked_at: datetime
     expires_at: datetime
-    left_s: float
+    left_s: float = field(compare=False)
     reminded_at: datetime | None
     decided_by: str | None
     decided_at: datetime | None
