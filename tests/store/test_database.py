@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -132,6 +133,19 @@ async def test_a_start_without_an_answer_is_repeated_safely(
         line.cut = ""
         async with database.transaction() as tx:
             assert await runs.start(tx, new) == runs.Started(new.key, is_new=cut == "before")
+
+
+@pytest.mark.parametrize("bytes_", [600_000, 2_000_000, 12_000_000])
+async def test_however_large_a_state_is_it_is_written(
+    database: Database, start: Start, claim: Claim, bytes_: int
+) -> None:
+    key, state = await start(), json.dumps({"output": "ü" * (bytes_ // 2)}, ensure_ascii=False)
+    held = await claim()
+    written = StepCommit(state_json=state, status=RunStatus.RUNNING)
+    async with asyncio.timeout(30), database.transaction() as tx:
+        await commits.commit_all(tx, [(held.claim, written)], is_last=True)
+    async with database.reading() as tx:
+        assert await runs.state_of(tx, key) == state
 
 
 async def test_reading_is_never_unknown(database_url: str, sealer: Sealer, tmp_path: Path) -> None:

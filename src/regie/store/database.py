@@ -23,6 +23,7 @@ from regie.core.release import Release
 from regie.store import data_keys, migrating
 from regie.store.keys import TENANT
 from regie.store.sealer import SealBroken, Sealer
+from regie.store.sending import Connection
 
 CONNECTION = "connect_timeout=10 application_name=regie"
 KEEPALIVES = "keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=30000"
@@ -198,7 +199,7 @@ class Database:
         self._releases = _Releases()
         self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
             make_conninfo(self._dsn, options=f"{LIMITS} {BY_KEY}" if by_key else LIMITS),
-            connection_class=AsyncConnection[DictRow],
+            connection_class=Connection,
             kwargs={"row_factory": dict_row},
             min_size=1,
             max_size=max_connections,
@@ -300,7 +301,7 @@ class Database:
             Unavailable: The database does not answer.
         """
         with explained(None):
-            return await AsyncConnection[DictRow].connect(self._dsn, autocommit=True, row_factory=dict_row)
+            return await Connection.connect(self._dsn, autocommit=True, row_factory=dict_row)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection[DictRow]]:
