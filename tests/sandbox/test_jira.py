@@ -1,6 +1,7 @@
 """The imitation of Jira Cloud: what it answers, refuses, limits and shows late."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -49,6 +50,17 @@ async def test_a_portal_request_carries_request_type_employee_and_last_day(outsi
     request = answer["fields"][fields["Request Type"]]
     assert (request["requestType"]["name"], request["currentStatus"]["status"]) == ("Offboarding", "Open")
     assert answer["fields"]["reporter"]["emailAddress"] == "piet.devries@example.com"
+
+
+async def test_somebody_who_hides_their_address_has_none_in_reads_and_webhooks(outside: Outside) -> None:
+    piet = "piet.devries@example.com"
+    await outside.rules(jira_hidden_addresses=[piet])
+    key = await outside.open_ticket(reporter=piet)
+    reporter = (await outside.jira.get(f"/issue/{key}")).json()["fields"]["reporter"]
+    assert (reporter["displayName"], reporter["emailAddress"]) == ("Piet de Vries", None)
+    [delivery] = (await outside.http.get(f"/sandbox/tickets/{key}/webhooks")).json()
+    assert json.loads(delivery["body"])["user"]["emailAddress"] is None
+    assert (await outside.jira.get("/myself")).json()["emailAddress"] == seed.JIRA_ACCOUNT.email
 
 
 async def test_a_read_gives_only_the_fields_it_asks_for(outside: Outside) -> None:

@@ -84,14 +84,14 @@ class Shapes:
         self._api = f"{site}/rest/api/3"
 
     def user(self, account_id: str | None) -> dict[str, Any] | None:
-        """A person, or None for nobody."""
+        """A person as others see them, or None for nobody."""
         if account_id is None:
             return None
         email, name, active = accounts(self._world)[account_id]
         return {
             "self": f"{self._api}/user?accountId={account_id}",
             "accountId": account_id,
-            "emailAddress": email,
+            "emailAddress": None if email in self._world.rules.jira_hidden_addresses else email,
             "avatarUrls": {},
             "displayName": name,
             "active": active,

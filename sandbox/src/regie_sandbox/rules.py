@@ -46,6 +46,8 @@ class Rules(BaseModel):
     token_lifetime_seconds: int = Field(default=3599, gt=0)
     graph_roles: tuple[str, ...] | None = None
     """The application permissions that tokens get from now on; those of the app's registration when nothing is said."""
+    jira_hidden_addresses: tuple[str, ...] = ()
+    """Who hides their address in their Atlassian profile: Jira tells others `null` then."""
     jira_scopes: tuple[str, ...] | None = None
     """The scopes of the API token; every one when nothing is said, as of a token that was made without scopes."""
 
