@@ -93,10 +93,10 @@ EVENTS: Mapping[Event, tuple[str, str]] = {
     Event.TRIGGER_ACCEPTED: ("Somebody or something asked for a run, and it starts.", "`trigger`"),
     Event.TRIGGER_REPEATED: ("The same trigger came again; nothing new starts.", "`trigger`"),
     Event.TRIGGER_REFUSED: (
-        "A delivery starts nothing: not genuine, or no workflow fits.",
+        "A delivery starts nothing: not genuine, not readable, or no workflow fits.",
         (
-            "`connection`, `reason` (`not_genuine`, `no_workflow`), `delivery`, `trigger`; `deliveries`: how many were "
-            "not genuine since the leaf before, which is a minute ago or more"
+            "`connection`, `reason` (`not_genuine`, `unreadable`, `no_workflow`), `delivery`, `trigger`; "
+            "`deliveries`: how many were not genuine since the leaf before, which is a minute ago or more"
         ),
     ),
     Event.RUN_STARTED: (

@@ -85,10 +85,16 @@ async def test_an_altered_body_is_refused(stage: Stage) -> None:
         await stage.web.inbound("acme", "directory", BODY.replace(b"ITSM-12", b"ITSM-13"), signed(BODY))
 
 
-async def test_a_genuine_delivery_that_cannot_be_read_is_the_senders_fault(stage: Stage) -> None:
-    for body in (b"", b"not json", b"[" * 100_000):
-        with pytest.raises(InvalidInput):
-            await stage.web.inbound("acme", "directory", body, signed(body))
+@pytest.mark.parametrize("body", [b"", b"not json", b"[" * 100_000, b'{"note": "who knows"}'])
+async def test_a_genuine_delivery_that_cannot_be_read_is_the_senders_fault_and_written_down(
+    stage: Stage, body: bytes
+) -> None:
+    with pytest.raises(InvalidInput):
+        await stage.web.inbound("acme", "directory", body, signed(body))
+
+    [leaf] = await refusals(stage)
+    assert (leaf.fields["reason"], leaf.fields["delivery"]) == ("unreadable", "d-1")
+    assert b"who knows" not in leaf.raw
 
 
 @pytest.mark.parametrize(

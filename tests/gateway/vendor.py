@@ -14,8 +14,9 @@ from regie.core.effect import Repeat
 from regie.core.plan import Change, NoChange, Pending, Receipt
 from regie.kit.connector import Connector, Read, Seen, Write, provides
 from regie.kit.discovery import Found
-from regie.kit.inbound import InboundEvent, SignedBody
+from regie.kit.inbound import InboundEvent, SignedBody, announced_as
 from regie.kit.manifest import ClientCredentials, Manifest, Quality, Setting
+from regie.kit.session import Wild
 
 Answer = Callable[[httpx2.Request, Callable[[], httpx2.Response]], httpx2.Response]
 """What the vendor does with a write: given the request and the deed, which a fault may leave out."""
@@ -172,6 +173,10 @@ class _Blind(Write[identity.UserQuery, identity.SessionState]):
         return identity.SessionState(user=want.user, sessions=str(seen["sessions"]))
 
 
+class _Made(Wild):
+    ticket: str
+
+
 class Toy(Connector):
     """Speaks to the imaginary vendor."""
 
@@ -294,8 +299,7 @@ class Toy(Connector):
 
     @classmethod
     def inbound(cls, settings: Any, payload: JsonValue) -> InboundEvent:
-        assert isinstance(payload, dict)
-        return InboundEvent(kind="ticket_created", event="made", ticket=str(payload["ticket"]))
+        return InboundEvent(kind="ticket_created", event="made", ticket=announced_as(payload, _Made).ticket)
 
 
 MANIFEST = Manifest(

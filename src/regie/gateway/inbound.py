@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.capabilities import message, ticket
-from regie.core.errors import Denied, NotFound, Unavailable
+from regie.core.errors import Denied, InvalidInput, NotFound, Unavailable
 from regie.core.release import Release
 from regie.core.starts import TicketStart
 from regie.gateway.connections import Connections, Inlet
@@ -73,9 +73,13 @@ class Inbox:
         try:
             delivery = await _delivered(inlet, headers, body, now.timestamp())
         except Denied:
-            await self._write_refusal(tenant, connection, inlet)
+            await self._count_forged(tenant, connection, inlet)
             raise
-        announced = inlet.connector.inbound(inlet.settings, payload_of(inlet.rule, headers, body))
+        try:
+            announced = inlet.connector.inbound(inlet.settings, payload_of(inlet.rule, headers, body))
+        except InvalidInput:
+            await self._write_refusal(tenant, connection, inlet, reason="unreadable", delivery=delivery)
+            raise
         if announced.kind == "decided":
             event = await self._with_person(release, tenant, connection, announced)
         else:
@@ -124,17 +128,21 @@ class Inbox:
             return event.model_copy(update={"kind": "acknowledged", "reason": person.reason})
         return event.model_copy(update={"by": person.email})
 
-    async def _write_refusal(self, tenant: str, connection: str, inlet: Inlet) -> None:
-        """Leave a trace in the logs of all domains that a genuine delivery could have started a run in."""
+    async def _count_forged(self, tenant: str, connection: str, inlet: Inlet) -> None:
+        """Write down that deliveries are not genuine, how many, and not each of them."""
         place, now_s = (tenant, connection), time.monotonic()
         self._untold[place] += 1
         if now_s - self._told_s.get(place, -REFUSAL_EVERY_S) < REFUSAL_EVERY_S:
             return
         self._told_s[place] = now_s
+        await self._write_refusal(tenant, connection, inlet, reason="not_genuine", deliveries=self._untold.pop(place))
+
+    async def _write_refusal(self, tenant: str, connection: str, inlet: Inlet, **why: JsonValue) -> None:
+        """Leave a trace in the logs of all domains that the delivery could have started a run in."""
         fact = Fact(
             event=Event.TRIGGER_REFUSED,
             actor=Actor(type="ticket_system", id=connection),
-            detail={"connection": connection, "reason": "not_genuine", "deliveries": self._untold.pop(place)},
+            detail={"connection": connection, **why},
         )
         async with self._database.transaction(tenant) as tx:
             for domain in inlet.domains:

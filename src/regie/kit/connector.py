@@ -312,5 +312,9 @@ class Connector:
 
     @classmethod
     def inbound(cls, settings: Settings, payload: JsonValue) -> InboundEvent:  # noqa: ARG003  for those who override
-        """Say in our words what a webhook of this vendor announces. Pure; the signature was checked before."""
+        """Say in our words what a webhook of this vendor announces. Pure; the signature was checked before.
+
+        Raises:
+            InvalidInput: It announces something that we act on, and cannot be read.
+        """
         return InboundEvent(kind="ignored", event="", reason=f"{cls.__name__} takes no webhooks")

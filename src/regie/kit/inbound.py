@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationError
 
 from regie.core.capability import Record
 from regie.core.errors import Denied, InvalidInput
+from regie.kit.session import Shape, places_of
 
 _DELIVERY = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _MOMENT = re.compile(r"[0-9]{1,12}")
@@ -162,3 +163,17 @@ def payload_of(rule: SignedBody | SignedMoment, headers: Mapping[str, str], body
     except (ValueError, RecursionError):
         raise InvalidInput("The webhook is genuine and holds no JSON.") from None
     return payload
+
+
+def announced_as(payload: JsonValue, shape: type[Shape]) -> Shape:
+    """Read the payload of an event that we act on as a shape.
+
+    Raises:
+        InvalidInput: It has another shape: dropping it might lose what somebody asked for.
+    """
+    try:
+        return shape.model_validate(payload)
+    except ValidationError as error:
+        places = places_of(error)
+    # Raised outside the handler: the validation error would carry the vendor's text into tracebacks.
+    raise InvalidInput(f"The webhook is genuine and has a shape that we do not know: look at {places}.")

@@ -67,6 +67,11 @@ class Wild(BaseModel):
 Shape = TypeVar("Shape", bound=Wild)
 
 
+def places_of(error: ValidationError) -> str:
+    """Where a body has another shape than ours, without a word of what stands there."""
+    return ", ".join(sorted({".".join(map(str, each["loc"])) or "the body" for each in error.errors()}))
+
+
 def segment(text: str) -> str:
     """Write one part of a path so that it stays one part, whatever a person typed.
 
@@ -110,7 +115,7 @@ class Answer:
         try:
             return shape.model_validate(self.json)
         except ValidationError as error:
-            places = ", ".join(sorted({".".join(map(str, each["loc"])) or "the body" for each in error.errors()}))
+            places = places_of(error)
         # Raised outside the handler: the validation error would carry the vendor's text into tracebacks.
         message = f"The answer to {self.request} has a shape we do not know: look at {places}"
         raise OutcomeUnknown(message) if self.was_write else Terminal(message)
