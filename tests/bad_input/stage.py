@@ -211,6 +211,15 @@ class Stage:
         finally:
             (await self.sandbox.delete("/sandbox/faults")).raise_for_status()
 
+    @contextlib.asynccontextmanager
+    async def hiding(self, *people: str) -> AsyncIterator[None]:
+        """People hide their addresses in Jira, until the end of the block."""
+        (await self.sandbox.patch("/sandbox/rules", json={"jira_hidden_addresses": people})).raise_for_status()
+        try:
+            yield
+        finally:
+            (await self.sandbox.patch("/sandbox/rules", json={"jira_hidden_addresses": []})).raise_for_status()
+
 
 def announcement(ticket: str, *, request_type: str | None = "Offboarding", project: str = "ITSM") -> bytes:
     """The body of a webhook about a new ticket; without a request type as some sites send it."""

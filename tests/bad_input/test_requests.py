@@ -221,13 +221,25 @@ async def test_a_webhook_that_is_genuine_and_no_json(stage: Stage) -> None:
     before = await stage.mark()
     for body in (b"", b"{", b"<xml/>", b"[" * 100_000):
         assert_problem(await stage.deliver(body), 422, "is genuine and holds no JSON")
+        assert (await stage.outside_leaves())[0].fields["reason"] == "unreadable"
+    assert await stage.mark() == before
+
+
+@pytest.mark.row("webhook-unreadable")
+async def test_a_webhook_about_something_that_counts_and_cannot_be_read(stage: Stage) -> None:
+    before = await stage.mark()
+    body = {"webhookEvent": "jira:issue_created", "issue": {"key": "ITSM-1", "fields": {"project": None}}}
+    answer = await stage.deliver(json.dumps(body).encode(), headers={"X-Atlassian-Webhook-Identifier": "odd-one"})
+    assert_problem(answer, 422, "look at issue.fields.project")
+    leaf = (await stage.outside_leaves())[0]
+    assert (leaf.fields["reason"], leaf.fields["delivery"]) == ("unreadable", "odd-one")
     assert await stage.mark() == before
 
 
 @pytest.mark.row("webhook-other-shape")
 async def test_a_webhook_of_a_shape_we_do_not_know(stage: Stage) -> None:
     before = await stage.mark()
-    for body in (b"[]", b"null", b'{"webhookEvent": 7}', b'{"webhookEvent": "jira:issue_created"}'):
+    for body in (b"[]", b"null", b'{"webhookEvent": 7}', b'{"issue": {}}'):
         answer = await stage.deliver(body)
         assert (answer.status_code, answer.json()["accepted"]) == (202, False)
         assert "payload" in answer.json()["reason"]
@@ -339,6 +351,19 @@ async def test_a_ticket(stage: Stage, employee: str | None, says: str) -> None:
     assert (await stage.story.sandbox.ticket(ticket))["status"] == "Open"
     assert await stage.story.sandbox.digest() == world
     assert shown["approvals"] == []
+
+
+@pytest.mark.row("ticket-hides-reporter")
+async def test_a_ticket_of_somebody_who_hides_their_address(stage: Stage) -> None:
+    world = await stage.story.sandbox.digest()
+    async with stage.hiding(REPORTER):
+        ticket, shown = await stage.open(employee="jan.janssen@example.com")
+    assert shown["status"] == "failed"
+    said = await stage.comments(ticket)
+    assert "nobody can make sure that somebody else says yes" in said
+    assert "Nothing was changed." in said
+    assert shown["approvals"] == []
+    assert await stage.story.sandbox.digest() == world
 
 
 @pytest.mark.row("person-already-disabled")

@@ -322,6 +322,12 @@ async def test_a_ticket_is_read_with_its_fields(outside: Outside) -> None:
         await outside.read("jira", "ticket.read", ticket="ITSM-99")
 
 
+async def test_a_ticket_of_somebody_who_hides_their_address_is_read_without_it(outside: Outside) -> None:
+    await outside.client.patch("/sandbox/rules", json={"jira_hidden_addresses": ["nguyen.thao@example.com"]})
+    ticket = await outside.read("jira", "ticket.read", ticket="ITSM-1")
+    assert (ticket.reporter.display_name, ticket.reporter.email) == ("Thảo Nguyễn", "")
+
+
 async def test_sessions_come_alive_with_a_new_sign_in(outside: Outside) -> None:
     write = outside.write("graph", "identity.revoke_sessions")
     want = write.capability.wants.model_validate({"user": JAN})

@@ -69,7 +69,7 @@ SHORTEST_AGAIN_S = 0.2
 """Least pause before asking again about a change that takes effect later."""
 HIDDEN_REPORTER = (
     "The ticket system does not tell the e-mail address of whoever asks, so nobody can make sure that somebody else "
-    "says yes: its service account must be allowed to see addresses."
+    "says yes. Either they hide it in their profile there, or its service account may not see addresses."
 )
 START_AGAIN = "Nothing was changed. Please open a new ticket in which this is right."
 DOUBTFUL = ("OutcomeUnknown", "NotVerified", "TimedOut")

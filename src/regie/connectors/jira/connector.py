@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import BeforeValidator, Field, JsonValue, ValidationError
 
 from regie.connectors.jira.documents import document, fitting, one_line, plain_text, texts
 from regie.core.capabilities import ticket
@@ -19,7 +20,7 @@ from regie.core.effect import Repeat
 from regie.core.errors import InvalidInput, NotFound, Refused, Terminal, Unavailable
 from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.connector import Connector, Read, Seen, Settings, Write, provides
-from regie.kit.inbound import InboundEvent
+from regie.kit.inbound import InboundEvent, announced_as
 from regie.kit.paging import offsets
 from regie.kit.session import Answer, Session, Wild, segment
 
@@ -27,6 +28,11 @@ _API = "/rest/api/3"
 
 _INDEX_S = 60.0
 """Seconds that a new issue may be missing from JQL search; Atlassian says seconds to minutes."""
+
+_CREATED, _UPDATED, _DELETED = "jira:issue_created", "jira:issue_updated", "jira:issue_deleted"
+
+_Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+"""A text that Jira may give as null, such as an address that somebody hides; it is empty then."""
 
 
 class _Category(Wild):
@@ -46,19 +52,19 @@ class _Project(Wild):
     key: str
 
 
-class _Reporter(Wild):
-    id: str = Field(default="", alias="accountId")
-    display_name: str = Field(default="", alias="displayName")
-    email: str = Field(default="", alias="emailAddress")
+class _Person(Wild):
+    id: _Text = Field(default="", alias="accountId")
+    display_name: _Text = Field(default="", alias="displayName")
+    email: _Text = Field(default="", alias="emailAddress")
 
 
 class _Fields(Wild):
     """What every issue has; the site's own fields are read by id from the raw answer."""
 
-    summary: str
+    summary: _Text
     status: _Status
     project: _Project
-    reporter: _Reporter | None = None
+    reporter: _Person | None = None
 
 
 class _Issue(Wild):
@@ -67,7 +73,7 @@ class _Issue(Wild):
 
 
 class _Place(Wild):
-    summary: str = ""
+    summary: _Text = ""
     status: _Status
     labels: list[str] = []
 
@@ -82,14 +88,14 @@ class _FoundIssues(Wild):
 
 
 class _Priority(Wild):
-    name: str = ""
+    name: _Text = ""
 
 
 class _Content(Wild):
-    summary: str = ""
+    summary: _Text = ""
     status: _Status
     description: JsonValue = None
-    priority: _Priority = _Priority()
+    priority: _Priority | None = None
 
 
 class _Updatable(Wild):
@@ -116,13 +122,13 @@ class _Transitions(Wild):
 
 
 class _NewIssue(Wild):
-    summary: str = ""
+    summary: _Text = ""
     project: _Project
     status: _Status | None = None
 
 
 class _Changed(Wild):
-    field: str = ""
+    field: _Text = ""
 
 
 class _Changelog(Wild):
@@ -136,23 +142,29 @@ class _AnnouncedIssue(Wild):
 
 class _Announcement(Wild):
     event: str = Field(alias="webhookEvent")
-    issue: _AnnouncedIssue | None = None
-    user: _Reporter | None = None
+    issue: _AnnouncedIssue
+    user: JsonValue = None
     changelog: _Changelog | None = None
+
+
+def _acting(user: JsonValue) -> _Person:
+    """Who did what is announced, as far as that can be read: nothing depends on it."""
+    try:
+        return _Person.model_validate(user)
+    except ValidationError:
+        return _Person()
 
 
 def _closing(said: _Announcement) -> InboundEvent:
     """A change of an issue: closed when this very change has brought it to a status that counts as done."""
-    if said.issue is None:
-        return InboundEvent(kind="ignored", event=said.event, reason="the payload names no issue")
     issue, status = said.issue, ""
-    if said.event == "jira:issue_updated":
+    if said.event == _UPDATED:
         has_moved = said.changelog is not None and any(each.field == "status" for each in said.changelog.items)
         now = issue.fields.status
         if not has_moved or now is None or not now.is_done:
             return InboundEvent(kind="ignored", event=said.event, reason="the issue was changed and not closed")
         status = now.name
-    by = said.user or _Reporter()
+    by = _acting(said.user)
     return InboundEvent(
         kind="ticket_closed",
         event=said.event,
@@ -224,23 +236,21 @@ class Jira(Connector):
     @classmethod
     def inbound(cls, settings: Settings, payload: JsonValue) -> InboundEvent:
         """A new issue is a new ticket; one that is done by now, or gone, is closed; the rest is not acted on."""
-        try:
-            said = _Announcement.model_validate(payload)
-        except ValidationError:
-            return InboundEvent(kind="ignored", event="", reason="the payload has a shape we do not know")
-        if said.event in ("jira:issue_updated", "jira:issue_deleted"):
+        told = payload if isinstance(payload, dict) else {}
+        event = told.get("webhookEvent")
+        if not isinstance(event, str):
+            return InboundEvent(kind="ignored", event="", reason="the payload names no event")
+        if event not in {_CREATED, _UPDATED, _DELETED}:
+            return InboundEvent(kind="ignored", event=event, reason="only new issues start anything")
+        said = announced_as(payload, _Announcement)
+        if event != _CREATED:
             return _closing(said)
-        if said.event != "jira:issue_created":
-            return InboundEvent(kind="ignored", event=said.event, reason="only new issues start anything")
-        if said.issue is None:
-            return InboundEvent(kind="ignored", event=said.event, reason="the payload names no issue")
-        issue = payload.get("issue") if isinstance(payload, dict) else None
         return InboundEvent(
             kind="ticket_created",
             event=said.event,
             ticket=said.issue.key,
             project=said.issue.fields.project.key,
-            request_type=_request_type(_raw_fields(issue).get(str(settings["request_type_field"]))),
+            request_type=_request_type(_raw_fields(told.get("issue")).get(str(settings["request_type_field"]))),
             title=said.issue.fields.summary,
         )
 
@@ -256,7 +266,7 @@ class Jira(Connector):
                 self.session, want.ticket, "summary", "status", "project", "reporter", kind, *ids.values()
             )
             found, raw = answer.read_as(_Issue), _raw_fields(answer.json)
-            by = found.fields.reporter or _Reporter()
+            by = found.fields.reporter or _Person()
             return ticket.Ticket(
                 key=want.ticket,
                 queue=found.fields.project.key,
@@ -346,7 +356,7 @@ class Jira(Connector):
                 "name": f'{want.ticket} "{found.summary}"',
                 "title": found.summary,
                 "text": plain_text(found.description),
-                "priority": found.priority.name,
+                "priority": found.priority.name if found.priority else "",
                 **{f"fields.{name}": _plain(raw.get(each)) for name, each in ids.items()},
             }
 
