@@ -128,6 +128,14 @@ async def test_a_lost_connection_before_and_after_the_effect(outside: Outside, k
     assert len(await outside.ledger()) == writes
 
 
+async def test_a_status_after_the_effect_hides_what_was_done(outside: Outside) -> None:
+    await outside.fault(kind="status-after", method="PATCH", status=503, retry_after="7")
+    answer = await outside.graph("PATCH", f"/users/{JAN}", json={"accountEnabled": False})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
+    assert answer.json()["error"]["code"] == "serviceNotAvailable"
+    assert [each["changed"] for each in await outside.ledger()] == [True]
+
+
 async def test_a_delay_only_delays(outside: Outside) -> None:
     await outside.fault(kind="delay", seconds=0.01, path="/myself")
     assert (await outside.jira.get("/myself")).status_code == 200

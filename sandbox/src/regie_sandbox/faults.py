@@ -24,15 +24,15 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Fault(BaseModel):
     """One kind of trouble for the next `times` matching calls.
 
-    Kinds: `status` answers `status` in the vendor's shape and changes nothing; `garbage` answers 200 with something
-    that is not JSON; `cut` drops the connection before the effect, `cut-after` after it; `timeout-after` lets the
-    effect happen and then stays silent for `seconds` before it drops the connection; `delay` waits `seconds` and then
-    answers normally.
+    Kinds: `status` answers `status` in the vendor's shape and changes nothing, `status-after` does so after the effect;
+    `garbage` answers 200 with something that is not JSON; `cut` drops the connection before the effect, `cut-after`
+    after it; `timeout-after` lets the effect happen and then stays silent for `seconds` before it drops the connection;
+    `delay` waits `seconds` and then answers normally.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["status", "garbage", "cut", "cut-after", "timeout-after", "delay"]
+    kind: Literal["status", "status-after", "garbage", "cut", "cut-after", "timeout-after", "delay"]
     method: str = ".*"
     path: str = ".*"
     times: int = Field(default=1, ge=1)
@@ -122,6 +122,9 @@ class FaultMiddleware:
         if fault is None:
             await self._app(scope, receive, send)
         elif fault.kind in {"status", "garbage"}:
+            await _answer(fault, scope["path"])(scope, receive, send)
+        elif fault.kind == "status-after":
+            await self._app(scope, receive, _swallow)
             await _answer(fault, scope["path"])(scope, receive, send)
         elif fault.kind == "cut":
             await _cut(send)
