@@ -56,7 +56,7 @@ def want(**more: str) -> message.NewMessage:
         ("missing_scope", AuthFailed, AuthFailed),
         ("channel_not_found", NotFound, NotFound),
         ("ratelimited", Throttled, Throttled),
-        ("service_unavailable", Unavailable, Unavailable),
+        ("service_unavailable", Unavailable, OutcomeUnknown),
         ("internal_error", Unavailable, OutcomeUnknown),
         ("fatal_error", Unavailable, OutcomeUnknown),
         ("not_in_channel", Refused, Refused),

@@ -238,13 +238,20 @@ async def test_applying_twice_is_safe(outside: Outside, name: str, capability: s
     assert [each for each in await outside.effects() if each["changed"]] == changed
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [{"kind": "cut-after"}, {"kind": "status-after", "status": 503, "retry_after": "1"}],
+    ids=lambda fault: str(fault["kind"]),
+)
 @each_write
-async def test_a_lost_answer_is_settled_by_looking(outside: Outside, name: str, capability: str) -> None:
+async def test_a_lost_answer_is_settled_by_looking(
+    outside: Outside, name: str, capability: str, fault: dict[str, JsonValue]
+) -> None:
     write, (asked, _) = outside.write(name, capability), WANTS[capability]
     want = write.capability.wants.model_validate(asked)
     change = await planned(write, want, await write.observe(want, MARKER))
     before = len(await outside.effects())
-    await outside.arm(kind="cut-after", method="POST|PUT|PATCH|DELETE")
+    await outside.arm(method="POST|PUT|PATCH|DELETE", **fault)
     with pytest.raises(OutcomeUnknown):
         await write.apply(want, change, MARKER)
     assert len(await outside.effects()) == before + 1

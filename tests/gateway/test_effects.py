@@ -25,7 +25,7 @@ from regie.gateway_client import ApplyAnswer, GatewayClient
 
 from .conftest import until
 from .stage import EVA, JAN, Run, Stage
-from .vendor import answers, dies_after, dies_before
+from .vendor import Answer, answers, busy_after, dies_after, dies_before
 
 pytestmark = pytest.mark.slow
 
@@ -290,9 +290,12 @@ async def test_a_throttled_vendor_is_left_alone_for_as_long_as_it_asked(stage: S
     assert (await stage.client.call(other.at("look"), identity.LIST_ACCESS, JAN)).enabled
 
 
+@pytest.mark.parametrize("fault", [dies_after, busy_after])
 @pytest.mark.parametrize("place", ["disable", "enable", "say"])
-async def test_a_lost_answer_of_a_deed_that_was_done_and_shows_never_doubles_it(stage: Stage, place: str) -> None:
-    stage.vendor.faults = [dies_after]
+async def test_a_lost_answer_of_a_deed_that_was_done_and_shows_never_doubles_it(
+    stage: Stage, place: str, fault: Answer
+) -> None:
+    stage.vendor.faults = [fault]
     stage.vendor.enabled[EVA.user] = False
     run = await stage.start()
 
@@ -366,14 +369,16 @@ async def test_a_deed_that_shows_late_is_found_by_the_next_attempt(
     assert sum(patience) == (3.0 if place == "say" else 0.0)
 
 
+@pytest.mark.parametrize(("fault", "after_s"), [(dies_after, None), (busy_after, 7)])
 async def test_a_marker_is_searched_for_patiently_before_it_is_planted_again(
-    stage: Stage, patience: list[float]
+    stage: Stage, patience: list[float], fault: Answer, after_s: float | None
 ) -> None:
-    stage.vendor.faults = [dies_after]
+    stage.vendor.faults = [fault]
     stage.vendor.hidden_reads = 100
     run = await stage.start()
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as caught:
         await ask_for(stage, run, "say")
+    assert caught.value.after_s == after_s
     assert sum(patience) == 3.0
     stage.vendor.hidden_reads = 2
 
@@ -384,7 +389,7 @@ async def test_a_marker_is_searched_for_patiently_before_it_is_planted_again(
     assert sum(patience) > 3.0
 
 
-@pytest.mark.parametrize("fault", [dies_before, dies_after])
+@pytest.mark.parametrize("fault", [dies_before, dies_after, busy_after])
 async def test_what_must_happen_once_and_shows_nowhere_is_left_to_a_person(stage: Stage, fault: type) -> None:
     stage.vendor.faults = [fault]
     run = await stage.start()

@@ -221,7 +221,7 @@ async def test_a_person_is_offboarded_and_the_same_ticket_again_changes_nothing(
     assert await outside.writes() == written + 1
 
 
-@pytest.mark.parametrize("kind", ["cut", "cut-after", "status", "garbage"])
+@pytest.mark.parametrize("kind", ["cut", "cut-after", "status", "status-after", "garbage"])
 async def test_a_connection_cut_in_a_write_neither_loses_nor_doubles_it(
     stage: Stage, outside: Outside, kind: str
 ) -> None:

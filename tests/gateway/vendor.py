@@ -129,6 +129,12 @@ def dies_after(request: httpx2.Request, deed: Callable[[], httpx2.Response]) -> 
     raise httpx2.ReadTimeout(f"nothing came {CANARY}", request=request)
 
 
+def busy_after(request: httpx2.Request, deed: Callable[[], httpx2.Response]) -> httpx2.Response:
+    """The vendor asks for time, and the deed was done."""
+    deed()
+    return httpx2.Response(503, headers={"retry-after": "7"})
+
+
 class _Switch(Write[identity.UserQuery, identity.AccountState]):
     repeat = Repeat.OBSERVABLE
     on: ClassVar[bool]

@@ -153,9 +153,16 @@ async def test_retry_after_as_a_date_is_measured_on_the_vendors_clock(seconds: i
     now = datetime(2031, 5, 4, 12, 0, tzinfo=UTC)
     until = format_datetime(now + timedelta(seconds=seconds), usegmt=True)
     headers = {"Retry-After": until, "Date": format_datetime(now, usegmt=True)}
-    error = await failure_of(answering(503, headers=headers), writing=True)
+    error = await failure_of(answering(503, headers=headers), writing=False)
     assert isinstance(error, Unavailable)
     assert error.after_s == min(max(seconds, 0), LONGEST_WAIT_S)
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+async def test_a_wish_for_time_is_no_promise_that_a_write_did_nothing(status: int) -> None:
+    error = await failure_of(answering(status, headers={"Retry-After": "7"}), writing=True)
+    assert isinstance(error, OutcomeUnknown)
+    assert error.after_s == 7
 
 
 @given(text=st.text(st.characters(codec="ascii", exclude_categories=["Cc"])))

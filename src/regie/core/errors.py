@@ -151,7 +151,15 @@ class TimedOut(Retryable):
 
 
 class OutcomeUnknown(RegieError):
-    """A write was sent and no answer came: it may have happened. Reconcile by observing; never repeat blindly."""
+    """A write was sent and no answer came: it may have happened. Reconcile by observing; never repeat blindly.
+
+    Args:
+        after_s: Seconds the outside system asked us to wait, when it said so.
+    """
+
+    def __init__(self, message: str, *, after_s: float | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.after_s = after_s
 
 
 class AuditBroken(RegieError):

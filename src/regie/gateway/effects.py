@@ -219,8 +219,8 @@ class Effects:
         except Retryable:
             await self._ledger.fail(meant)
             raise
-        except OutcomeUnknown:
-            return await self._reconcile(meant, change)
+        except OutcomeUnknown as error:
+            return await self._reconcile(meant, change, error.after_s)
         except RegieError as error:
             await self._ledger.refuse(meant, change, error)
             raise
@@ -229,8 +229,8 @@ class Effects:
             return await self._postpone(meant, change, answer)
         return await self._verify(meant, change, answer)
 
-    async def _reconcile(self, meant: Meant, change: Change) -> ApplyReply:
-        """The vendor gave no answer: look whether it happened."""
+    async def _reconcile(self, meant: Meant, change: Change, after_s: float | None) -> ApplyReply:
+        """The vendor gave no answer, or asks for time: look whether it happened."""
         try:
             world = await self._look(meant, patiently=True)
         except RegieError as error:
@@ -241,7 +241,9 @@ class Effects:
         if meant.repeat is Repeat.ONCE:
             raise await self._lost(meant, change)
         await self._ledger.doubt(meant)
-        raise Unavailable(f"{change.capability} got no answer and does not show; the next attempt looks again first.")
+        raise Unavailable(
+            f"{change.capability} got no answer and does not show; the next attempt looks again first.", after_s=after_s
+        )
 
     async def _verify(self, meant: Meant, change: Change, receipt: Receipt) -> ApplyReply:
         """Read back until the change shows, for a few seconds."""
@@ -277,7 +279,9 @@ class Effects:
             with self._speaking(meant.serving, broken=OutcomeUnknown):
                 answer = await meant.write.resume(meant.want, row.handle)
         except OutcomeUnknown as error:
-            raise Unavailable(f"{change.capability} is still under way; asking about it got no answer.") from error
+            raise Unavailable(
+                f"{change.capability} is still under way; asking about it got no answer.", after_s=error.after_s
+            ) from error
         except Terminal as error:
             await self._ledger.refuse(meant, change, error)
             raise

@@ -339,10 +339,10 @@ class Session:
             return NotFound(said)
         if status == 429:
             return Throttled(said, after_s=after_s)
-        if status == 503 and after_s is not None:
-            return Unavailable(said, after_s=after_s)
         if status == 408 or status >= 500:
-            return OutcomeUnknown(said) if was_write else Unavailable(said, after_s=after_s)
+            # Also with a Retry-After: no vendor promises that nothing was done before it asked for time.
+            kind = OutcomeUnknown if was_write else Unavailable
+            return kind(said, after_s=after_s)
         if status < 400:
             # A redirect of a write may come after the deed (303); of a read it is a wrong address.
             message = f"{said}, a redirect"

@@ -154,8 +154,7 @@ def told(error: RegieError) -> Told:
         return BROKEN
     headers = dict(_HEADERS.get(type(error), {}))
     if isinstance(error, Retryable | OutcomeUnknown):
-        after_s = error.after_s if isinstance(error, Retryable) else None
-        headers["Retry-After"] = str(RETRY_AFTER_S if after_s is None else max(1, math.ceil(after_s)))
+        headers["Retry-After"] = str(RETRY_AFTER_S if error.after_s is None else max(1, math.ceil(error.after_s)))
     return Told(status, type(error).__name__, error.message, error.hint, headers)
 
 

@@ -46,9 +46,9 @@ _CREDENTIALS = {
     "two_factor_setup_required",
 }
 _MISSING = {"channel_not_found", "message_not_found", "user_not_found", "user_not_visible", "users_not_found"}
-_LATER = {"request_timeout", "service_unavailable", "team_added_to_org"}
-_HALF_DONE = {"fatal_error", "internal_error"}
-"""Of these Slack says that some of the operation may have succeeded (docs.slack.dev, errors of every method)."""
+_LATER = {"request_timeout", "team_added_to_org"}
+_HALF_DONE = {"fatal_error", "internal_error", "service_unavailable"}
+"""Of these Slack says that some of the operation may have succeeded, or not that none has (docs.slack.dev, errors)."""
 
 
 class Verdict(Wild):
@@ -195,7 +195,8 @@ def _failure(answer: Answer, verdict: Verdict) -> RegieError:
     if code in _LATER:
         return Unavailable(said, after_s=retry_after_s(answer.headers))
     if code in _HALF_DONE:
-        return OutcomeUnknown(said) if answer.was_write else Unavailable(said)
+        kind = OutcomeUnknown if answer.was_write else Unavailable
+        return kind(said, after_s=retry_after_s(answer.headers))
     hint = "invite the app to the channel" if code == "not_in_channel" else None
     return Refused(said, status=answer.status, code=code, hint=hint)
 
