@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -112,6 +113,53 @@ async def test_a_write_that_never_left_may_be_repeated(error: Exception) -> None
 async def test_our_own_errors_from_the_authentication_pass_through() -> None:
     error = AuthFailed("the login refused the client")
     assert await failure_of(failing(error), writing=True) is error
+
+
+class Waiting(httpx2.Auth):
+    """Waits for ever before it lets the n-th request go."""
+
+    def __init__(self, before: int) -> None:
+        self.before = before
+
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        for _ in range(self.before):
+            yield request
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("authentication", "status", "kind"),
+    [
+        (Waiting(0), 200, Unavailable),
+        (Waiting(1), 401, Unavailable),
+        (Waiting(1), 200, OutcomeUnknown),
+        (None, 0, OutcomeUnknown),
+    ],
+    ids=["never sent", "turned down", "answered", "silent"],
+)
+async def test_only_a_write_that_left_and_was_not_turned_down_may_have_happened(
+    monkeypatch: pytest.MonkeyPatch, authentication: httpx2.Auth | None, status: int, kind: type[RegieError]
+) -> None:
+    monkeypatch.setattr("regie.kit.session.LONGEST_S", 0.05)
+
+    async def handle(_: httpx2.Request) -> httpx2.Response:
+        if not status:
+            await asyncio.Event().wait()
+        return httpx2.Response(status)
+
+    transport, address = httpx2.MockTransport(handle), "https://vendor.example.com/api"
+    async with httpx2.AsyncClient(transport=transport, base_url=address, auth=authentication) as client:
+        assert type(await failure_of(Session(client, vendor="Vendor"), writing=True)) is kind
+
+
+async def test_an_authentication_that_breaks_off_has_sent_nothing() -> None:
+    class Broken(httpx2.Auth):
+        async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+            raise httpx2.DecodingError("a token nobody can read")
+            yield request
+
+    client = httpx2.AsyncClient(base_url="https://vendor.example.com/api", auth=Broken())
+    assert type(await failure_of(Session(client, vendor="Vendor"), writing=True)) is Unavailable
 
 
 @pytest.mark.parametrize("content", [b"<html>", b'{"a":', b"\xff\xfe", b"[" * 100_000])

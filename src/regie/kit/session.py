@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -119,6 +120,30 @@ class Answer:
         # Raised outside the handler: the validation error would carry the vendor's text into tracebacks.
         message = f"The answer to {self.request} has a shape we do not know: look at {places}"
         raise OutcomeUnknown(message) if self.was_write else Terminal(message)
+
+
+class _Leaving(httpx2.Auth):
+    """A client's own authentication; knows whether the request that it is for has left, and was not turned down.
+
+    It may take its time over tokens and secrets before: whatever goes wrong then, nothing has happened yet.
+    """
+
+    def __init__(self, own: httpx2.Auth | None) -> None:
+        self._own = own or httpx2.Auth()
+        self.has_left = False
+
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        """Pass on what the authentication sends and gets."""
+        async with aclosing(self._own.async_auth_flow(request)) as flow:
+            outgoing = await anext(flow)
+            while True:
+                self.has_left = True
+                response = yield outgoing
+                self.has_left = response.status_code != httpx2.codes.UNAUTHORIZED
+                try:
+                    outgoing = await flow.asend(response)
+                except StopAsyncIteration:
+                    return
 
 
 class Session:
@@ -248,6 +273,7 @@ class Session:
         request = f"{self._vendor}: {method} {place}"
         outgoing = self._outgoing(method, url, params, body) if self._pace else None
         urgency = await self._pace.enter(outgoing) if self._pace and outgoing else {}
+        leaving = _Leaving(self._client.auth)
         failure: RegieError
         try:
             async with (
@@ -264,10 +290,11 @@ class Session:
                         **urgency,
                         **(headers or {}),
                     },
+                    auth=leaving,
                     follow_redirects=False,
                 ) as response,
             ):
-                raw = await _read_capped(response)
+                raw = await read_capped(response, LARGEST_BODY)
             if self._pace and outgoing:
                 await self._pace.heard(outgoing, response.status_code, _lower(response.headers))
             return self._answer(response, raw, request, accept, was_write=was_write)
@@ -276,7 +303,8 @@ class Session:
         except (httpx2.HTTPError, TimeoutError) as error:
             is_late = isinstance(error, httpx2.TimeoutException | TimeoutError)
             what = "timed out" if is_late else "lost its connection"
-            failure = OutcomeUnknown(f"{request} {what}") if was_write else Unavailable(f"{request} {what}")
+            kind = OutcomeUnknown if was_write and leaving.has_left else Unavailable
+            failure = kind(f"{request} {what}")
         # Raised outside the handlers: an httpx2 error holds the request, and with it the credentials.
         raise failure
 
@@ -356,13 +384,13 @@ def _lower(headers: httpx2.Headers) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-async def _read_capped(response: httpx2.Response) -> bytes | None:
-    """The decompressed body, or None once it is larger than we read."""
+async def read_capped(response: httpx2.Response, largest: int) -> bytes | None:
+    """The decompressed body, or None once it is larger than so many bytes."""
     parts: list[bytes] = []
     size = 0
     async for part in response.aiter_bytes():
         size += len(part)
-        if size > LARGEST_BODY:
+        if size > largest:
             return None
         parts.append(part)
     return b"".join(parts)
