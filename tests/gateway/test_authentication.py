@@ -2,16 +2,18 @@
 
 import asyncio
 import base64
-from collections.abc import Callable
+import gzip
+import json
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import parse_qs
 
 import httpx2
 import pytest
 
 from regie.core.errors import AuthFailed, RegieError, Throttled, Unavailable
-from regie.gateway.authentication import EARLY_S, Basic, Bearer, ClientCredentials
+from regie.gateway.authentication import EARLY_S, LARGEST_TOKEN_ANSWER, Basic, Bearer, ClientCredentials
 from regie.gateway.vault import SecretText
-from regie.kit.session import LONGEST_WAIT_S
+from regie.kit.session import LONGEST_WAIT_S, Session
 
 CANARY = "canary-7f3a9c55e1"
 
@@ -155,6 +157,68 @@ async def test_a_silent_token_endpoint_is_unavailable_rather_than_an_unknown_out
             await client.post("/users")
 
     assert caught.value.__cause__ is None
+
+
+async def dripping() -> AsyncIterator[bytes]:
+    while True:
+        await asyncio.sleep(0.01)
+        yield b" "
+
+
+async def silent() -> AsyncIterator[bytes]:
+    await asyncio.sleep(60)
+    yield b""
+
+
+def token(value: str = "t", lifetime: str = "3600") -> bytes:
+    return f'{{"access_token": {json.dumps(value)}, "expires_in": {lifetime}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        silent,
+        dripping,
+        lambda: gzip.compress(token())[:-12],
+        lambda: b"no gzip",
+        lambda: gzip.compress(b"[" * 100_000),
+        lambda: gzip.compress(token("")),
+        lambda: gzip.compress(token("two\nlines")),
+        lambda: gzip.compress(token("Zoë")),
+        lambda: gzip.compress(token(lifetime="NaN")),
+        lambda: gzip.compress(token(lifetime="1e999")),
+        lambda: gzip.compress(token(lifetime="1" * 400)),
+    ],
+    ids=["silent", "dripping", "torn", "undecodable", "deep", "empty", "lines", "no ascii", "nan", "endless", "long"],
+)
+async def test_whatever_is_wrong_with_a_token_nothing_was_sent(
+    monkeypatch: pytest.MonkeyPatch, content: Callable[[], AsyncIterator[bytes] | bytes]
+) -> None:
+    monkeypatch.setattr("regie.gateway.authentication.TOKEN_TIMEOUT_S", 0.1)
+    headers = {} if content in {silent, dripping} else {"Content-Encoding": "gzip"}
+    world = World(token_answer=lambda _: httpx2.Response(200, headers=headers, content=content()))
+    async with world.client() as client:
+        with pytest.raises(Unavailable) as caught:
+            await Session(client, vendor="Vendor").post("/users", json={})
+
+    assert world.seen == []
+    assert "token endpoint" in caught.value.message
+
+
+async def test_an_endless_answer_of_a_token_endpoint_is_not_read_to_its_end() -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield b" " * 4096
+
+    async with World(token_answer=lambda _: httpx2.Response(200, content=endless())).client() as client:
+        with pytest.raises(Unavailable):
+            await Session(client, vendor="Vendor").post("/users", json={})
+
+    assert sent <= LARGEST_TOKEN_ANSWER // 4096 + 1
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import httpx2
+from pydantic import Field, ValidationError
 
 from regie.core.errors import AuthFailed, Throttled, Unavailable
 from regie.gateway.vault import SecretText
-from regie.kit.session import retry_after_s
+from regie.kit.session import Wild, read_capped, retry_after_s
 
 
 class Secret(Protocol):
@@ -36,7 +37,9 @@ class Secret(Protocol):
 EARLY_S = 60.0
 """Seconds before its end at which a token counts as spent, so that none ends on its way to the outside system."""
 TOKEN_TIMEOUT_S = 15.0
-"""Seconds a token endpoint gets to answer."""
+"""Seconds a token endpoint gets for its whole answer."""
+LARGEST_TOKEN_ANSWER = 64 * 1024
+"""Bytes of such an answer that are read; a token with hundreds of claims is far smaller."""
 _REFUSED = frozenset({httpx2.codes.BAD_REQUEST, httpx2.codes.UNAUTHORIZED})
 """How a token endpoint says `invalid_client` (RFC 6749, 5.2)."""
 
@@ -87,11 +90,18 @@ class _Token:
     spent_at: float
 
 
+class _Given(Wild):
+    """A token and the seconds that it lives (RFC 6749, 5.1 and A.12)."""
+
+    access_token: str = Field(pattern=r"^[\x20-\x7E]+$")
+    expires_in: float = Field(allow_inf_nan=False)
+
+
 class ClientCredentials(httpx2.Auth):
     """OAuth 2.0 client credentials (RFC 6749, 4.4): one token for all requests of a connection.
 
-    The token is fetched through a client of its own: a token endpoint that does not answer must not look like a write
-    whose outcome is unknown.
+    The token is fetched through a client of its own, within a time and a size of its own: whatever is wrong with a
+    token endpoint must not look like a write whose outcome is unknown.
 
     Args:
         token_url: The token endpoint.
@@ -140,15 +150,16 @@ class ClientCredentials(httpx2.Auth):
     async def _fetch(self) -> _Token:
         shown = await self._secret()
         asked_at = self._clock()
-        response = await self._ask(shown)
+        response, body = await self._ask(shown)
         if response.status_code in _REFUSED:
             newer = await self._secret(shown)
             if not newer.is_same(shown):
                 asked_at = self._clock()
-                response = await self._ask(newer)
-        return self._read(response, asked_at)
+                response, body = await self._ask(newer)
+        return self._read(response, body, asked_at)
 
-    async def _ask(self, secret: SecretText) -> httpx2.Response:
+    async def _ask(self, secret: SecretText) -> tuple[httpx2.Response, bytes | None]:
+        """The endpoint's answer and its body, which is None when it is too large to be one."""
         form = {
             "grant_type": "client_credentials",
             "client_id": self._client_id,
@@ -156,15 +167,17 @@ class ClientCredentials(httpx2.Auth):
             "scope": self._scope,
         }
         try:
-            async with httpx2.AsyncClient(
-                transport=self._transport, timeout=TOKEN_TIMEOUT_S, trust_env=False
-            ) as client:
-                return await client.post(self._token_url, data=form)
-        except httpx2.TransportError:
+            async with (
+                asyncio.timeout(TOKEN_TIMEOUT_S),
+                httpx2.AsyncClient(transport=self._transport, timeout=TOKEN_TIMEOUT_S, trust_env=False) as client,
+                client.stream("POST", self._token_url, data=form) as response,
+            ):
+                return response, await read_capped(response, LARGEST_TOKEN_ANSWER)
+        except (httpx2.HTTPError, TimeoutError):
             # The cause is left out: its request carries the secret.
             raise Unavailable(f"The token endpoint {self._token_url} does not answer.") from None
 
-    def _read(self, response: httpx2.Response, asked_at: float) -> _Token:
+    def _read(self, response: httpx2.Response, body: bytes | None, asked_at: float) -> _Token:
         if response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
             raise Throttled(
                 f"The token endpoint {self._token_url} asks us to slow down.",
@@ -178,10 +191,10 @@ class ClientCredentials(httpx2.Auth):
                 hint="Check the connection's client id, secret and scope.",
             )
         try:
-            answer = response.json()
-            value, lifetime_s = str(answer["access_token"]), float(answer["expires_in"])
-        except (ValueError, KeyError, TypeError):
-            raise Unavailable(
-                f"The token endpoint {self._token_url} answers with something else than a token."
-            ) from None
-        return _Token(SecretText(value), asked_at + lifetime_s - EARLY_S)
+            given = _Given.model_validate_json(body or b"")
+        except ValidationError:
+            given = None
+        if given is None:
+            # Raised outside the handler: the validation error would carry the token.
+            raise Unavailable(f"The token endpoint {self._token_url} answers with something else than a token.")
+        return _Token(SecretText(given.access_token), asked_at + given.expires_in - EARLY_S)
