@@ -17,7 +17,7 @@ from regie.store.commits import StepCommit
 from regie.store.effects import Intent
 from regie.store.keys import RunKey
 
-from .stage import ANA, AS_OPERATOR, OLGA, PASSWORD, RIK, SAM, Stage
+from .stage import ANA, AS_OPERATOR, OFFBOARD, OLGA, PASSWORD, RIK, SAM, Stage, ticket_created
 
 pytestmark = pytest.mark.slow
 
@@ -115,7 +115,11 @@ async def test_a_run_that_nothing_would_wake_is_woken(stage: Stage) -> None:
 
 async def finished(stage: Stage) -> RunKey:
     """A run that came to its second step and failed there."""
-    key = await stage.start(by=BY_RIK, ticket="ITSM-5")
+    return await fail(stage, await stage.start(by=BY_RIK, ticket="ITSM-5"))
+
+
+async def fail(stage: Stage, key: RunKey) -> RunKey:
+    """Bring a run to its second step, and have it fail there."""
     state = await stage.state(key)
     ready = state.model_copy(update={"ready": True, "requester": RIK, "input": {"employee": "jan@example.com"}})
     async with workers.registered(stage.database, name="w", domains=["identity"]) as worker:
@@ -197,13 +201,39 @@ async def test_a_closed_ticket_cancels_what_runs_for_it_once(stage: Stage) -> No
     assert "Pia" not in str(leaf)
 
 
+async def made(stage: Stage, where: str) -> dict[str, str]:
+    """The ids of the runs that a new ticket starts through a connection, by their workflow."""
+    return {run["workflow"]: run["id"] for run in (await deliver(stage, ticket_created(), where))["runs"]}
+
+
+async def test_a_ticket_of_another_system_with_the_same_key_cancels_nothing(stage: Stage) -> None:
+    mine = await made(stage, "acme/jira")
+    failed = await fail(stage, RunKey("acme", "identity", mine[OFFBOARD]))
+    again = (await post(stage, f"{failed.run}/rerun", **{"from": "approval"})).json()["id"]
+    assert (await deliver(stage, closed(), "acme/narrow"))["accepted"] is False
+    theirs = await made(stage, "acme/narrow")
+    by_hand = await stage.start(ticket="ITSM-1", trigger="by-hand")
+    assert set((await deliver(stage, closed(), "acme/narrow"))["cancelled"]) == {*theirs.values(), by_hand.run}
+    assert set((await deliver(stage, closed()))["cancelled"]) == {mine["hr.leave"], again, by_hand.run}
+
+
+async def test_what_we_have_closed_in_another_system_does_not_count(stage: Stage) -> None:
+    mine = await made(stage, "acme/jira")
+    stage.gateway.domains = ("identity",)
+    theirs = await made(stage, "acme/narrow")
+    await close_ourselves(stage, RunKey("acme", "hr", mine["hr.leave"]))
+    assert (await deliver(stage, closed(), "acme/narrow"))["cancelled"] == [theirs[OFFBOARD]]
+    stage.gateway.domains = ("identity", "hr")
+    assert (await deliver(stage, closed()))["accepted"] is False
+
+
 async def test_a_deleted_ticket_cancels_too(stage: Stage) -> None:
     await stage.start(ticket="ITSM-1")
     assert (await deliver(stage, closed(status="", event="jira:issue_deleted", by="")))["accepted"] is True
 
 
-async def test_a_ticket_that_we_have_closed_ourselves_cancels_nothing(stage: Stage) -> None:
-    key = await stage.start(ticket="ITSM-1", trigger="a")
+async def close_ourselves(stage: Stage, key: RunKey) -> None:
+    """Have a run close ITSM-1."""
     async with stage.database.transaction() as tx:
         intent = Intent(
             key=key,
@@ -216,6 +246,11 @@ async def test_a_ticket_that_we_have_closed_ourselves_cancels_nothing(stage: Sta
         )
         await effects.intend(tx, intent)
         await effects.settle(tx, key, "a" * 64, EffectState.RECEIVED, fence=1)
+
+
+async def test_a_ticket_that_we_have_closed_ourselves_cancels_nothing(stage: Stage) -> None:
+    key = await stage.start(ticket="ITSM-1", trigger="a")
+    await close_ourselves(stage, key)
     assert (await deliver(stage, closed()))["accepted"] is False
     later = await stage.start(ticket="ITSM-1", trigger="b")
     assert (await deliver(stage, closed()))["cancelled"] == [later.run], "that was before this one began"

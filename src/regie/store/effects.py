@@ -5,6 +5,7 @@ about effects are the gateway's to write, in the same transaction.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString
@@ -202,14 +203,15 @@ async def list_effects(tx: Transaction, key: RunKey) -> list[Effect]:
     return [opened(tx, row) for row in rows]
 
 
-async def was_closed_since(tx: Transaction, tenant: str, ticket: str, since: datetime) -> bool:
-    """Whether a run of the tenant has closed a ticket since then, or may have."""
+async def was_closed_since(tx: Transaction, tenant: str, domains: Sequence[str], ticket: str, since: datetime) -> bool:
+    """Whether a run of the tenant in one of these domains has closed a ticket since then, or may have."""
     row = await tx.row(
         """select from regie.effect
-           where tenant = %(tenant)s and capability = 'ticket.close' and target = %(target)s
+           where tenant = %(tenant)s and domain = any(%(domains)s)
+             and capability = 'ticket.close' and target = %(target)s
              and state in ('intended', 'pending', 'received', 'unknown') and intended_at >= %(since)s
            limit 1""",
-        {"tenant": tenant, "target": f"ticket:{ticket}", "since": since},
+        {"tenant": tenant, "domains": list(domains), "target": f"ticket:{ticket}", "since": since},
     )
     return row is not None
 

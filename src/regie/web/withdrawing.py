@@ -15,6 +15,7 @@ from regie.core.cancelling import is_too_late
 from regie.core.run import Cancelled, RunState
 from regie.store import effects, run_lists, runs
 from regie.store.database import Transaction
+from regie.store.runs import RunRow
 
 LONGEST_NAME = 200
 
@@ -41,7 +42,8 @@ async def cancel_for(
 ) -> list[str]:
     """Cancel what is under way for a ticket; give the ids of these runs. The same delivery again changes nothing.
 
-    A ticket that a run of ours has closed meanwhile was closed by that run, not by people.
+    A ticket that a run of ours has closed meanwhile was closed by that run, not by people. Another system of the tenant
+    may have a ticket of the same key: what that one has started stays, and what was closed there does not count.
 
     Args:
         place: The tenant, and its connection that the delivery came in by.
@@ -49,7 +51,9 @@ async def cancel_for(
     """
     (tenant, connection), cancelled = place, list[str]()
     for row in await run_lists.unfinished_of_ticket(tx, tenant, domains, closed.ticket):
-        if closed.status and await effects.was_closed_since(tx, tenant, closed.ticket, row.started_at):
+        if await _announced_by(tx, row) not in {"", connection}:
+            continue
+        if closed.status and await effects.was_closed_since(tx, tenant, domains, closed.ticket, row.started_at):
             continue
         if is_too_late(RunState.model_validate_json(await runs.state_of(tx, row.key))):
             continue
@@ -61,3 +65,10 @@ async def cancel_for(
         await runs.cancel(tx, row.key, by, event, told={"told": told})
         cancelled.append(row.key.run)
     return cancelled
+
+
+async def _announced_by(tx: Transaction, row: RunRow) -> str:
+    """The connection that a run's ticket came in by; empty where somebody has named the ticket, and no connection."""
+    first = await runs.get(tx, row.key._replace(run=row.first_run)) if row.first_run else row
+    by = row.started_by if first is None else first.started_by
+    return by.id if by.type == "ticket_system" else ""
