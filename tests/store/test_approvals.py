@@ -79,6 +79,25 @@ async def test_an_approval_shows_what_was_asked(database: Database, asked: RunKe
     assert 3599 < (found.expires_at - found.asked_at).total_seconds() < 3601
 
 
+async def test_a_beginning_names_one_approval_or_all_that_share_it(
+    database: Database, start: Start, asked: RunKey
+) -> None:
+    alike = {"first": "0123abcd-0000-4000-8000-000000000000", "second": "0123abcd-1000-4000-8000-000000000000"}
+    async with database.transaction() as tx:
+        found = await approvals.find(tx, approval_id(asked, "approval")[:8])
+        assert found is not None
+        assert found.key == asked
+        await approvals.open_or_extend(tx, await start(), ask())
+        await tx.change(
+            """update regie.approval
+               set id = case when run = %(run)s then %(first)s::uuid else %(second)s::uuid end""",
+            {"run": asked.run, **alike},
+        )
+        with pytest.raises(InvalidInput, match="Several ids begin with 0123abcd") as caught:
+            await approvals.find(tx, "0123abcd")
+    assert caught.value.hint == f"Name one: {alike['first']}, {alike['second']}"
+
+
 @pytest.mark.parametrize("decision", ["approved", "refused"])
 async def test_a_decision_is_kept_told_and_audited(database: Database, asked: RunKey, decision: str) -> None:
     approval = approval_id(asked, "approval")

@@ -72,6 +72,19 @@ async def test_a_start_is_ready_audited_and_hinted(database: Database, make_new:
     }
 
 
+async def test_a_beginning_names_one_run_or_all_that_share_it(database: Database, make_new: MakeNew) -> None:
+    keys = [RunKey("acme", "identity", f"0123abcd-{number}000-4000-8000-000000000000") for number in range(2)]
+    async with database.transaction() as tx:
+        for key in keys:
+            await runs.start(tx, replace(make_new(), key=key))
+    async with database.reading() as tx:
+        assert await runs.find(tx, "0123abcd-1") == keys[1]
+        assert await runs.find(tx, "0123abc") is None
+        with pytest.raises(InvalidInput, match="Several ids begin with 0123abcd") as caught:
+            await runs.find(tx, "0123abcd")
+    assert caught.value.hint == f"Name one: {keys[0].run}, {keys[1].run}"
+
+
 async def test_a_worker_gets_what_is_started_when_that_takes_nothing_from_anybody(
     database: Database, make_new: MakeNew, worker: Worker
 ) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import typer
 from rich.prompt import Confirm
 
-from regie.cli.api import connected
+from regie.cli.api import Api, connected
 from regie.cli.terminal import Json, err, moment, out, print_json, print_table, say, short
-from regie.core.errors import InvalidInput
+from regie.core.approval import closed, may_decide
+from regie.core.errors import Denied, InvalidInput, NotFound
 from regie.settings import Settings
-from regie.store.keys import LEAST_DIGITS
 
-ApprovalId = Annotated[str, typer.Argument(help="Id of the approval, or of the run that waits for it.")]
+ApprovalId = Annotated[
+    str, typer.Argument(help="Id of the approval, or of the run that waits for it, or a beginning of it.")
+]
 Person = Annotated[str, typer.Option("--as", help="Your address. Your password is asked for, or is REGIE_PASSWORD.")]
 Comment = Annotated[str, typer.Option(help="Why; kept with the decision.")]
 Sure = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask once more after showing the plan.")]
@@ -64,20 +67,15 @@ def refuse(
     asyncio.run(_decide(approval, person, "refused", comment, is_sure=is_sure, as_json=as_json))
 
 
-def _is_meant(approval: dict[str, Any], given: str) -> bool:
-    """Whether what a person gave is the beginning of an approval's id, or of its run's."""
-    return len(given) >= LEAST_DIGITS and (approval["id"].startswith(given) or approval["run"].startswith(given))
-
-
 async def _decide(
     approval: str, person: str, decision: Literal["approved", "refused"], comment: str, *, is_sure: bool, as_json: bool
 ) -> None:
-    async with connected(Settings(), say, person=person) as api:
-        open_ones = await api.every("/v1/approvals", 1000, status="open")
-        by_run = [each["id"] for each in open_ones if each["run"] == approval]
-        if len(by_run) > 1:
-            raise InvalidInput("That run waits for several approvals.", hint="Name one: " + ", ".join(by_run))
-        shown = await api.get(f"/v1/approvals/{quote(by_run[0] if by_run else approval, safe='')}")
+    async with connected(Settings(), say, person=person) as api, connected(Settings(), say) as operator:
+        meant = await _meant(operator, approval)
+        if meant["status"] != "open":
+            at = datetime.fromisoformat(meant["decided_at"])
+            raise Denied(closed(meant["status"], by=meant["decided_by"], at=at))
+        shown = await _shown_to(person, api, meant)
         if not as_json:
             err.print(shown["question"], markup=False, style="bold")
             for step in shown["plan"]:
@@ -94,3 +92,38 @@ async def _decide(
         print_json(answer)
     else:
         out.print(f"{decision.capitalize()} by {person}.")
+
+
+async def _meant(operator: Api, given: str) -> dict[str, Any]:
+    """The approval that is named by its id, or by that of its run; a beginning of either will do.
+
+    Raises:
+        InvalidInput: Several could be meant.
+        NotFound: There is none.
+    """
+    try:
+        run = await operator.get(f"/v1/runs/{quote(given, safe='')}")
+    except NotFound:
+        found: dict[str, Any] = await operator.get(f"/v1/approvals/{quote(given, safe='')}")
+        return found
+    opened = [each for each in run["approvals"] if each["status"] == "open"]
+    if len(opened) > 1:
+        ids = ", ".join(each["id"] for each in opened)
+        raise InvalidInput("That run waits for several approvals.", hint=f"Name one: {ids}")
+    for each in opened or reversed(run["approvals"]):
+        return dict(each)
+    raise NotFound("That run has asked nobody.", hint="`regie approvals` lists what waits for an answer.")
+
+
+async def _shown_to(person: str, api: Api, meant: dict[str, Any]) -> dict[str, Any]:
+    """The approval as the person sees it.
+
+    Raises:
+        Denied: They do not see it, since they have not been asked; the hint says who has.
+    """
+    try:
+        shown: dict[str, Any] = await api.get(f"/v1/approvals/{meant['id']}")
+    except NotFound:
+        may_decide(person, requester=meant["requester"], approvers=meant["approvers"])
+        raise
+    return shown

@@ -23,7 +23,7 @@ Input = Annotated[
 ]
 Ticket = Annotated[str, typer.Option(help="Key of the ticket that asks for it; its fields fill the input.")]
 Tenant = Annotated[str, typer.Option(help="Customer to do it for; may be left out when there is only one.")]
-RunId = Annotated[str, typer.Argument(help="Id of the run.")]
+RunId = Annotated[str, typer.Argument(help="Id of the run, or a beginning of it.")]
 
 SHORTEST_S = 0.005
 """Less than that is not told."""

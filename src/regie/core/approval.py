@@ -5,6 +5,7 @@ Silence never means yes: after the last rung of the ladder the outcome is `timeo
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import Field
@@ -42,6 +43,22 @@ class ApprovalOutcome(Record):
     by: str = ""
     comment: str = ""
     rung: int = 0
+
+
+def closed(status: str, *, by: str | None, at: datetime) -> str:
+    """Why an approval that is over needs no decision any more, in words.
+
+    Args:
+        status: What it ended as.
+        by: Address of whoever decided, if anybody did.
+        at: When it ended.
+    """
+    moment = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if status == "cancelled":
+        return f"The run was cancelled at {moment}: nobody needs to decide any more."
+    if by is None:
+        return f"Nobody decided in time: this approval ended at {moment}."
+    return f"{by} has already decided this: {status}, {moment}."
 
 
 def may_decide(person: str, *, requester: str, approvers: list[str]) -> None:

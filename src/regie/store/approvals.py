@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 from psycopg.rows import DictRow
 from pydantic import JsonValue, TypeAdapter
 
-from regie.core.approval import may_decide
+from regie.core.approval import closed, may_decide
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import Denied, InvalidInput
 from regie.core.plan import PlannedStep, change_digests, plan_digest
@@ -22,7 +22,7 @@ from regie.core.run import CloseApproval, Decided, OpenApproval, Remind
 from regie.store import audit, inbox
 from regie.store.database import Transaction
 from regie.store.inbox import HeardMeanwhile
-from regie.store.keys import Cursor, RunKey, as_columns, as_json
+from regie.store.keys import MOST_NAMED, Cursor, RunKey, as_columns, as_json, id_span, shared
 from regie.store.sight import EVERYTHING, SEEN_PLACE, Sight
 
 Status = Literal["open", "approved", "refused", "timeout", "cancelled"]
@@ -213,7 +213,7 @@ async def decide(
     if row is None:
         raise InvalidInput(f"There is no approval {approval}.")
     if row["status"] != "open":
-        raise Denied(_too_late(row))
+        raise Denied(closed(row["status"], by=row["decided_by"], at=row["decided_at"]))
     may_decide(person, requester=row["requester"], approvers=row["approvers"])
     await tx.change(
         """update regie.approval set
@@ -290,9 +290,23 @@ async def questions_in(tx: Transaction, keys: Sequence[RunKey]) -> dict[RunKey, 
 
 
 async def find(tx: Transaction, approval: str) -> Approval | None:
-    """One approval of any tenant, by its id alone; the caller makes sure that the reader may see it."""
-    row = await tx.row(_READ + "where id = %(id)s", {"id": approval})
-    return None if row is None else _opened(tx, row)
+    """One approval of any tenant by its id alone, or by a beginning of it that no other approval shares.
+
+    The caller makes sure that the reader may see it.
+
+    Raises:
+        InvalidInput: Several approvals share it.
+    """
+    span = id_span(approval)
+    if span is None:
+        return None
+    rows = await tx.rows(
+        _READ + "where id between %(low)s and %(high)s order by id limit %(most)s",
+        {"low": span[0], "high": span[1], "most": MOST_NAMED},
+    )
+    if len(rows) > 1:
+        raise shared(approval, (row["id"] for row in rows))
+    return _opened(tx, rows[0]) if rows else None
 
 
 async def of_run(tx: Transaction, key: RunKey) -> list[Approval]:
@@ -372,15 +386,6 @@ async def _refuse_late(tx: Transaction, key: RunKey, place: str) -> None:
         raise InvalidInput(f"There is no approval at {place} to change.")
     tx.doom = DecidedMeanwhile(place, row["status"])
     raise tx.doom
-
-
-def _too_late(row: DictRow) -> str:
-    at = row["decided_at"].astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    if row["status"] == "cancelled":
-        return f"The run was cancelled at {at}: nobody needs to decide any more."
-    if row["status"] == "timeout":
-        return f"Nobody decided in time: this approval ended at {at}."
-    return f"{row['decided_by']} has already decided this: {row['status']}, {at}."
 
 
 def _opened(tx: Transaction, row: DictRow) -> Approval:

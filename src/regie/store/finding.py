@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, LiteralString
-from uuid import UUID
 
 from regie.store import runs
 from regie.store.database import Transaction
 from regie.store.effects import remote_mark, request_mark
-from regie.store.keys import RunKey
+from regie.store.keys import RunKey, id_span
 from regie.store.runs import RunRow
 
 MOST: Final = 200
@@ -17,10 +16,13 @@ MOST: Final = 200
 MARKER: Final = "regie-"
 
 _BY_ID: LiteralString = """
-    select tenant, domain, id as run, 'the id of the run' as how from regie.run where id = %(uuid)s::uuid
-    union all select tenant, domain, run, 'the id of an approval' from regie.approval where id = %(uuid)s::uuid
+    select tenant, domain, id as run, 'the id of the run' as how from regie.run
+    where id between %(low)s::uuid and %(high)s::uuid
+    union all select tenant, domain, run, 'the id of an approval' from regie.approval
+    where id between %(low)s::uuid and %(high)s::uuid
     union all select l.tenant, l.domain, e.run_id, 'the id of an entry of the audit log'
-    from audit.entry e join audit.log l using (log_id) where e.entry_id = %(uuid)s::uuid and e.run_id is not null"""
+    from audit.entry e join audit.log l using (log_id)
+    where e.entry_id between %(low)s::uuid and %(high)s::uuid and e.run_id is not null"""
 _BY_TEXT: LiteralString = """
     select tenant, domain, id as run, 'the correlation id' as how from regie.run
     where corr = %(text)s and corr <> id::text
@@ -45,8 +47,8 @@ async def runs_with(tx: Transaction, text: str) -> list[Found]:
     """The runs that an id leads to, newest first.
 
     Args:
-        text: A run's, an approval's or an entry's id, a correlation id, a ticket, an outside system's id of a request
-            or of what was made, or our marker in one of its objects.
+        text: A run's, an approval's or an entry's id or a beginning of it, a correlation id, a ticket, an outside
+            system's id of a request or of what was made, or our marker in one of its objects.
     """
     parts = await tx.rows(
         _BY_TEXT,
@@ -57,8 +59,8 @@ async def runs_with(tx: Transaction, text: str) -> list[Found]:
             "marker": text.removeprefix(MARKER) if text.startswith(MARKER) else None,
         },
     )
-    if _is_uuid(text):
-        parts += await tx.rows(_BY_ID, {"uuid": text})
+    if (span := id_span(text)) is not None:
+        parts += await tx.rows(_BY_ID, {"low": span[0], "high": span[1]})
     ways: dict[RunKey, list[str]] = {}
     for row in parts:
         ways.setdefault(RunKey(row["tenant"], row["domain"], str(row["run"])), []).append(row["how"])
@@ -68,11 +70,3 @@ async def runs_with(tx: Transaction, text: str) -> list[Found]:
         if run is not None:
             found.append(Found(run, tuple(dict.fromkeys(how))))
     return sorted(found, key=lambda each: each.row.started_at, reverse=True)[:MOST]
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True

@@ -41,6 +41,8 @@ def as_columns(keys: Iterable[RunKey]) -> dict[str, list[str]]:
 
 LEAST_DIGITS: Final = 8
 """A beginning of an id is told apart from others by at least so many digits."""
+MOST_NAMED: Final = 10
+"""So many of the ids that have the same beginning are named."""
 
 
 def id_span(beginning: str) -> tuple[str, str] | None:
@@ -52,6 +54,11 @@ def id_span(beginning: str) -> tuple[str, str] | None:
     if not re.fullmatch(rf"[0-9a-f]{{{LEAST_DIGITS},32}}", digits):
         return None
     return digits.ljust(32, "0"), digits.ljust(32, "f")
+
+
+def shared(beginning: str, ids: Iterable[object]) -> InvalidInput:
+    """The error for a beginning that several ids have."""
+    return InvalidInput(f"Several ids begin with {beginning}.", hint="Name one: " + ", ".join(map(str, ids)))
 
 
 class Cursor(NamedTuple):

@@ -19,7 +19,7 @@ from regie.core.format import FORMAT, require_readable
 from regie.core.run import Cancelled, Parent, Paused, Resumed, RunStatus
 from regie.store import audit, child_pauses, inbox, start_rates, timers
 from regie.store.database import Transaction
-from regie.store.keys import READY, Cursor, RunKey, as_columns, id_span
+from regie.store.keys import MOST_NAMED, READY, Cursor, RunKey, as_columns, id_span, shared
 
 THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(run)s"
 BARE: LiteralString = """
@@ -386,15 +386,20 @@ async def find(tx: Transaction, run: str) -> RunKey | None:
     """The key of a run of any tenant by its id alone, or by a beginning of it that no other run shares.
 
     The caller makes sure that the reader may see it.
+
+    Raises:
+        InvalidInput: Several runs share it.
     """
     span = id_span(run)
     if span is None:
         return None
     rows = await tx.rows(
-        "select tenant, domain, id from regie.run where id between %(low)s and %(high)s limit 2",
-        {"low": span[0], "high": span[1]},
+        "select tenant, domain, id from regie.run where id between %(low)s and %(high)s order by id limit %(most)s",
+        {"low": span[0], "high": span[1], "most": MOST_NAMED},
     )
-    return key_of(rows[0]) if len(rows) == 1 else None
+    if len(rows) > 1:
+        raise shared(run, (row["id"] for row in rows))
+    return key_of(rows[0]) if rows else None
 
 
 async def state_of(tx: Transaction, key: RunKey, *, lock: bool = False) -> str:

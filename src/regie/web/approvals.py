@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from regie.core.approval import closed
 from regie.core.assertion import Assertion
 from regie.core.errors import Denied, NotFound
 from regie.store import approvals, assertions
@@ -141,12 +142,7 @@ async def _confirmed(
 def _require_open(approval: Approval) -> None:
     if approval.status == "open" or approval.decided_at is None:
         return
-    at = approval.decided_at.strftime("%Y-%m-%d %H:%M UTC")
-    if approval.status == "cancelled":
-        raise Conflict(f"The run was cancelled at {at}: nobody needs to decide any more.")
-    if approval.decided_by is None:
-        raise Conflict(f"Nobody decided in time: this approval ended at {at}.")
-    raise Conflict(f"{approval.decided_by} has already decided this: {approval.status}, {at}.")
+    raise Conflict(closed(approval.status, by=approval.decided_by, at=approval.decided_at))
 
 
 def _require_seen(approval: Approval, said: Decision) -> None:

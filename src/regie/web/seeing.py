@@ -22,6 +22,7 @@ async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
     """A run by its id; operators may give a beginning of it.
 
     Raises:
+        InvalidInput: Several begin so.
         NotFound: There is none that the caller may see.
     """
     key = await runs.find(tx, run) if caller.is_operator or is_id(run) else None
@@ -49,12 +50,13 @@ async def seen_of(tx: Transaction, caller: Caller, rows: Sequence[RunRow]) -> li
 
 
 async def approval_for(tx: Transaction, caller: Caller, approval: str) -> Approval:
-    """An approval by its id.
+    """An approval by its id; operators may give a beginning of it.
 
     Raises:
+        InvalidInput: Several begin so.
         NotFound: There is none that the caller may see.
     """
-    found = await approvals.find(tx, approval) if is_id(approval) else None
+    found = await approvals.find(tx, approval) if caller.is_operator or is_id(approval) else None
     for seen in await seen_approvals(tx, caller, [found] if found is not None else []):
         return seen
     raise NotFound("There is no such approval.")
