@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.markup import escape
 
+from regie.cli import terminal
 from regie.cli.terminal import Terminal, print_table, say
 from regie.core.plan import Change
 
@@ -44,3 +45,27 @@ def test_a_change_stays_on_one_line_whatever_its_target_is_called() -> None:
     change = Change(capability="identity.remove_from_group", target="x", title="A\n  = nothing else\u2028B", fields=())
 
     assert change.in_words().splitlines() == ["A = nothing else B: "]
+
+
+@pytest.mark.parametrize("width", [30, 80, 100])
+def test_what_is_copied_keeps_its_width_and_prose_folds_between_words(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(terminal, "out", Terminal(width=width, highlight=False, soft_wrap=True))
+    name, moment = "identity.offboard_employee_of_a_subsidiary", "2026-11-30 09:15:00"
+    words = ["Offboard", "Johannes", "van", "den", "Berghe-Bartholomeus", "and", "hand", "over", "everything?"]
+    rows = [("0123abcd", " ".join(words), name, "ana@example.com\nben@example.com", moment)]
+    print_table(("id", "question", "workflow", "asked", "answer by"), rows, nothing="nothing", prose=("question",))
+
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    for copied in ("answer by", "0123abcd", name, "ana@example.com", "ben@example.com", moment, *words):
+        assert any(copied in line for line in lines), shown
+    assert width > 30 or max(map(len, lines)) > width
+
+
+def test_a_wide_terminal_folds_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(terminal, "out", Terminal(width=200, highlight=False, soft_wrap=True))
+    print_table(("event", "about"), [("step:finished", "access " * 20)], nothing="nothing")
+
+    assert len(capsys.readouterr().out.splitlines()) == 2

@@ -53,6 +53,7 @@ def list_accounts(as_json: Json = False) -> None:
             for each in found
         ),
         nothing="There are no accounts.",
+        prose=("roles", "groups", "kind"),
     )
 
 

@@ -50,6 +50,7 @@ def approvals(
             for row in found
         ),
         nothing="Nothing waits for an answer.",
+        prose=("question",),
     )
 
 

@@ -28,6 +28,7 @@ def workflows(as_json: Json = False) -> None:
         ("workflow", "title", "starts by", "owner"),
         ((each.workflow, each.title, ", ".join(_starts(each)), each.owner) for each in found),
         nothing="There are no workflows.",
+        prose=("title", "starts by"),
     )
 
 

@@ -106,6 +106,7 @@ def runs(
             for row in found
         ),
         nothing="Nothing has run.",
+        prose=(),
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -31,6 +32,11 @@ class Terminal(Console):
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 """What every command takes whose answer a script would read."""
 
+GAP = 2
+"""Blanks between two columns of a table."""
+LONGEST_WORD = 30
+"""A longer one is broken when it does not fit."""
+
 out = Terminal(highlight=False, soft_wrap=True)
 """Results for people."""
 err = Terminal(stderr=True, highlight=False, soft_wrap=True)
@@ -47,18 +53,39 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, nothing: str) -> None:
-    """A result as a table, or a sentence when there is nothing to show."""
+def print_table(
+    heads: Sequence[str], rows: Iterable[Sequence[object]], *, nothing: str, prose: Collection[str] | None = None
+) -> None:
+    """A result as a table, or a sentence when there is nothing to show.
+
+    Args:
+        prose: Heads of the columns that are told in words and fold between words where the terminal is narrow; the last
+            one when nothing is said. Names, ids and times are copied: those columns keep their width, and where that is
+            too much the line goes on beyond the terminal's.
+    """
+    cells = [[out.render_str(escape(str(cell))) for cell in row] for row in rows]
+    if not cells:
+        out.print(nothing, style="dim")
+        return
+    folded = heads[-1:] if prose is None else prose
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, head in enumerate(heads):
-        # What stands last is told in words and may be broken; names, ids and times may not, they are copied.
-        table.add_column(head, overflow="fold", no_wrap=number < len(heads) - 1)
-    for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
-    if table.row_count:
-        out.print(table)
-    else:
-        out.print(nothing, style="dim")
+        column = [Text(head), *(row[number] for row in cells)]
+        is_folded = head in folded
+        least = max(_least(cell, is_folded=is_folded) for cell in column)
+        table.add_column(head, overflow="fold", no_wrap=not is_folded, min_width=least)
+    for row in cells:
+        table.add_row(*row)
+    least = sum(column.min_width or 0 for column in table.columns) + GAP * (len(heads) - 1)
+    table.width = least if least > out.width else None
+    out.print(table)
+
+
+def _least(cell: Text, *, is_folded: bool) -> int:
+    """How many columns of the terminal a cell needs at least."""
+    if not is_folded:
+        return max(map(cell_len, cell.plain.splitlines()), default=0)
+    return min(max(map(cell_len, cell.plain.split()), default=0), LONGEST_WORD)
 
 
 def short(identifier: str) -> str:

@@ -71,6 +71,7 @@ def list_tokens(as_json: Json = False) -> None:
             for token in found
         ),
         nothing="There are no tokens.",
+        prose=("scope",),
     )
 
 
