@@ -411,9 +411,9 @@ def errors_page() -> str:
     ]
     codes = [
         ("0", "good"),
-        (str(EXIT_FAILED), "it was tried and did not work"),
+        (str(EXIT_FAILED), "it was tried and did not work; of `start --wait`: the run failed or was cancelled"),
         (str(EXIT_WRONG_INPUT), "what was given is wrong: `DefinitionError`, `InvalidInput`"),
-        (str(EXIT_DENIED), "not allowed: `Denied`, `AuthFailed`"),
+        (str(EXIT_DENIED), "not allowed: `Denied`, `AuthFailed`; of `start --wait`: the run was refused"),
         (str(EXIT_UNAVAILABLE), "something does not answer, later may work: `Retryable` and its kinds"),
     ]
     return page(

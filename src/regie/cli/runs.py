@@ -12,8 +12,9 @@ import typer
 
 from regie.cli.api import Api, asked, connected
 from regie.cli.terminal import Json, moment, out, outcome_style, print_json, print_table, say, short
-from regie.core.errors import InvalidInput, RegieError
+from regie.core.errors import Denied, InvalidInput, RegieError
 from regie.core.interpreter import APPROVE
+from regie.core.run import RunStatus
 from regie.core.source import MAX_CHARACTERS, decode, read_source
 from regie.settings import Settings
 
@@ -63,12 +64,18 @@ def start(
     is_awaited: Annotated[bool, typer.Option("--wait", help="Wait until it is over or waits for people.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Start a run."""
+    """Start a run.
+
+    With --wait: exit code 1 when it failed or was cancelled, 3 when people refused it or did not answer; 0 when it is
+    done, waits for people or is paused.
+    """
     shown = asyncio.run(_start(workflow, _read(input_file), ticket, tenant, is_dry=False, is_awaited=is_awaited))
     if as_json:
         print_json(shown)
     else:
         out.print(f"Run {shown['id']}: {shown['status']}")
+    if is_awaited:
+        _require_well(shown)
 
 
 def runs(
@@ -105,7 +112,7 @@ def runs(
             )
             for row in found
         ),
-        nothing="Nothing has run.",
+        nothing="No run fits." if status or workflow or ticket or is_late else "Nothing has run.",
         prose=(),
     )
 
@@ -165,6 +172,23 @@ async def _start(
         await api.settled(started["id"], also_waiting=not is_dry)
         shown: dict[str, Any] = await api.get(f"/v1/runs/{started['id']}")
         return shown
+
+
+def _require_well(shown: dict[str, Any]) -> None:
+    """Make sure that a run has not ended badly.
+
+    Raises:
+        Denied: People have said no, or nothing.
+        RegieError: It failed or was cancelled.
+    """
+    see = f"See: regie audit why {short(shown['id'])}"
+    match shown["status"]:
+        case RunStatus.FAILED:
+            raise RegieError(f"The run has failed: {shown['outcome']['failure']['message']}")
+        case RunStatus.CANCELLED:
+            raise RegieError("The run was cancelled.", hint=see)
+        case RunStatus.REFUSED:
+            raise Denied("The run was refused: those who were to agree have not.", hint=see)
 
 
 async def _only_tenant(api: Api) -> str:
