@@ -68,6 +68,13 @@ def test_a_no_and_silence_are_told_apart() -> None:
     assert report(silent.state).startswith("Nobody who was asked has answered in time.")
 
 
+def test_an_approval_that_nobody_could_be_asked_says_whom_it_meant() -> None:
+    trial = Trial(STEPS)
+    trial.plans("approval")
+    trial.finds("approval")
+    assert report(trial.state).startswith("Nobody could be asked: role:security-officer.")
+
+
 def test_a_dry_run_says_that_nothing_was_written() -> None:
     trial = Trial(STEPS, dry=True)
     trial.plans("approval")

@@ -119,11 +119,11 @@ def runs(
 
 def show(run: RunId, as_json: Json = False) -> None:
     """Show a run: its steps, what was asked and answered, what changed."""
-    shown = asked(f"/v1/runs/{quote(run, safe='')}")
+    shown, rungs = asyncio.run(_look(run))
     if as_json:
         print_json(shown)
     else:
-        _show_run(shown)
+        _show_run(shown, rungs)
 
 
 def audit_show(run: RunId, as_json: Json = False) -> None:
@@ -225,6 +225,17 @@ def _read(file: Path | None) -> dict[str, Any]:
     return found
 
 
+async def _look(run: str) -> tuple[dict[str, Any], set[tuple[str, int]]]:
+    """A run, and the rungs that were asked where some were passed over: each with the id of its approval."""
+    async with connected(Settings(), say) as api:
+        shown: dict[str, Any] = await api.get(f"/v1/runs/{quote(run, safe='')}")
+        if all(each["rung"] == 1 for each in shown["approvals"]):
+            return shown, set()
+        leaves = (await api.get(f"/v1/runs/{shown['id']}/audit"))["leaves"]
+    told = [leaf["fields"]["approval"] for leaf in leaves if "approval" in leaf["fields"]]
+    return shown, {(each["id"], each["rung"]) for each in told if "rung" in each}
+
+
 def _planned(shown: dict[str, Any]) -> list[dict[str, Any]]:
     """Every planned step of a dry run: what approvals cover, then what stands outside any approval."""
     covered = [step for approval in shown["approvals"] for step in approval["plan"]]
@@ -256,7 +267,7 @@ def _show_plan(result: dict[str, Any]) -> None:
     out.print(f"\n{count} {'change' if count == 1 else 'changes'} planned; nothing was written.")
 
 
-def _show_run(shown: dict[str, Any]) -> None:
+def _show_run(shown: dict[str, Any], rungs: set[tuple[str, int]]) -> None:
     style = outcome_style(shown["status"])
     out.print(f"[bold]{shown['workflow']}[/bold]  run {shown['id']}  [{style}]{shown['status']}[/{style}]")
     out.print(f"tenant {shown['tenant']}  ticket {shown['ticket'] or '-'}  requester {shown['requester'] or '-'}")
@@ -286,16 +297,22 @@ def _show_run(shown: dict[str, Any]) -> None:
     out.print()
     if shown["queued"]:
         out.print(f"[yellow]{shown['queued']}[/yellow]\n")
-    _show_steps(shown["steps"])
+    asked_at = {approval["place"] for approval in shown["approvals"]}
+    _show_steps(shown["steps"], asked_at, is_dry=shown["dry"])
+    ladders = {step["place"]: step["ladder"] for step in shown["steps"]}
     for approval in shown["approvals"]:
-        _show_approval(approval)
+        _show_approval(approval, ladders.get(approval["place"], []), rungs)
     if shown["outcome"] and shown["outcome"]["failure"]:
         out.print("\n[red]Failed:[/red] ", end="")
         out.print(shown["outcome"]["failure"]["message"], markup=False)
 
 
-def _show_steps(steps: list[dict[str, Any]]) -> None:
-    """A line a step, and below it what it did, in words."""
+def _show_steps(steps: list[dict[str, Any]], asked_at: set[str], *, is_dry: bool) -> None:
+    """A line a step, and below it what it did, in words.
+
+    Args:
+        asked_at: Places at which people have been asked.
+    """
     places = max((len(step["place"]) for step in steps), default=0)
     blocks = max((len(step["uses"]) for step in steps), default=0)
     for step in steps:
@@ -307,11 +324,14 @@ def _show_steps(steps: list[dict[str, Any]]) -> None:
             out.print(f"          run {step['child']}", markup=False)
         for note in step["effects"]:
             out.print(f"          {'~' if note['changed'] else '='} {note['words']}", markup=False)
+        if step["ladder"] and step["status"] == "done" and not (step["place"] in asked_at or step["kept"] or is_dry):
+            whom = ", ".join(rung["who"] for rung in step["ladder"])
+            out.print(f"          nobody could be asked: {whom}", markup=False, style="yellow")
         if step["failure"]:
             out.print(f"          {step['failure']['kind']}: {step['failure']['message']}", markup=False, style="red")
 
 
-def _show_approval(approval: dict[str, Any]) -> None:
+def _show_approval(approval: dict[str, Any], ladder: list[dict[str, Any]], rungs: set[tuple[str, int]]) -> None:
     out.print(f"\n[bold]Approval[/bold] {approval['id']}  {approval['status']}")
     out.print(f"  {approval['question']}", markup=False)
     if approval["decided_by"]:
@@ -320,6 +340,13 @@ def _show_approval(approval: dict[str, Any]) -> None:
         )
     else:
         out.print(f"  asked: {', '.join(approval['approvers'])} (rung {approval['rung']} of {approval['rungs']})")
+    if approval["status"] == "open":
+        out.print(f"  until {moment(approval['expires_at'])}")
+        for rung, each in enumerate(ladder, start=1):
+            if rung < approval["rung"] and (approval["id"], rung) not in rungs:
+                out.print(f"  passed over: {each['who']}, since nobody there may answer", markup=False)
+            if rung == approval["rung"] + 1:
+                out.print(f"  asked then: {each['who']}", markup=False)
     for step in approval["plan"]:
         out.print(f"  {'~' if step['kind'] == 'change' else '='} {step['words']}", markup=False)
 

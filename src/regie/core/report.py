@@ -58,6 +58,9 @@ def decisions(state: RunState) -> list[str]:
                 lines.append(f"Approved by {outcome.by}." + (f" {outcome.comment}" if outcome.comment else ""))
             case "refused":
                 lines.append(f"Refused by {outcome.by}." + (f" {outcome.comment}" if outcome.comment else ""))
+            case "timeout" if not step.approval.asked:
+                whom = ", ".join(rung.who for rung in step.approval.given.ask)
+                lines.append(f"Nobody could be asked: {whom}.")
             case "timeout":
                 lines.append("Nobody who was asked has answered in time.")
     return lines

@@ -9,6 +9,7 @@ from typing import Annotated, Generic, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
 
 from regie.core import plan, report
+from regie.core.approval import Rung
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
 from regie.core.definition import Definition, InputField
@@ -133,6 +134,7 @@ class StepLine(Answer):
             worker, waiting for people, another attempt or a vendor, and at work.
         child: The run that the step has started; empty for any other step.
         kept: Its result was taken over from the run that this one repeats: it was not done again.
+        ladder: Whom an approval asks, rung after rung; empty for any other step.
     """
 
     place: str
@@ -151,6 +153,7 @@ class StepLine(Answer):
     failure: Failure | None
     effects: tuple[EffectNote, ...]
     kept: bool
+    ladder: list[Rung]
 
 
 class PlannedLine(Answer):
@@ -387,6 +390,7 @@ def _step(
         failure=step.failure,
         effects=step.effects,
         kept=step.kept,
+        ladder=step.approval.given.ask if step.approval else [],
     )
 
 
