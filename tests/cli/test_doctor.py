@@ -25,7 +25,7 @@ from regie.settings import Settings
 from regie.store import accounts, liveness
 from regie.store.sealer import Sealer
 
-from .stage import OPERATOR, TENANT, Stage, regie
+from .stage import OPERATOR, TENANT, WORKFLOW, Stage, regie
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +74,14 @@ async def test_a_problem_is_exit_code_1_and_a_warning_is_not(stage: Stage) -> No
     done = await stage.regie("doctor", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["ok"] is False
+
+
+async def test_a_role_that_nobody_holds_is_found(stage: Stage) -> None:
+    stage.write_tenant(roles={"security-officer": []})
+    [finding] = [each for each in await stage.bad() if each.check == "roles"]
+    assert finding.level is Level.WARNING
+    assert finding.message == f"role:security-officer is held by nobody in tenant acme; asked by {WORKFLOW}."
+    assert finding.remedy
 
 
 # --- machine and folders ----------------------------------------------------------------------------------------------

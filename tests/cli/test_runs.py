@@ -45,7 +45,7 @@ async def end(stage: Stage, status: RunStatus, failure: Failure | None = None) -
     ("status", "code", "told"),
     [
         (RunStatus.DONE, 0, ""),
-        (RunStatus.FAILED, 1, "The run has failed: Jira does not know ITSM-1."),
+        (RunStatus.FAILED, 1, "The run has failed: Jira does not know ITSM-1.\nLook there.\n"),
         (RunStatus.CANCELLED, 1, "The run was cancelled."),
         (RunStatus.REFUSED, 3, "The run was refused"),
     ],
@@ -53,7 +53,8 @@ async def end(stage: Stage, status: RunStatus, failure: Failure | None = None) -
 async def test_whoever_waits_for_a_run_hears_how_it_ended(
     stage: Stage, status: RunStatus, code: int, told: str
 ) -> None:
-    failure = Failure(kind="NotFound", message="Jira does not know ITSM-1.") if status is RunStatus.FAILED else None
+    why = Failure(kind="NotFound", message="Jira does not know ITSM-1.", hint="Look there.")
+    failure = why if status is RunStatus.FAILED else None
     done, _ = await asyncio.gather(
         stage.regie("start", WORKFLOW, "--ticket", "ITSM-1", "--wait"), end(stage, status, failure)
     )

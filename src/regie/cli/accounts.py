@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from regie.cli.installation import Installation, operator, real_home
+from regie.cli.installation import Installation, demo_home, operator, real_home
 from regie.cli.terminal import Json, out, print_json, print_table, say
 from regie.core.errors import InvalidInput
 from regie.settings import Settings
@@ -34,8 +34,9 @@ def add(
         raise InvalidInput(f"The password is too short: at least {LEAST_PASSWORD} characters.")
     asyncio.run(_add(address, name, password, tuple(role or ())))
     out.print(f"Added {address}.", markup=False)
-    if not Settings().local_accounts:
-        say("Local accounts are switched off: set REGIE_LOCAL_ACCOUNTS=true for the web process.")
+    settings = real_home(Settings())
+    if not (settings.local_accounts or demo_home(settings)):
+        say("They get in where the web process has REGIE_LOCAL_ACCOUNTS=true; it is not set here.")
 
 
 @program.command("list")

@@ -65,6 +65,7 @@ async def examine(installation: Installation, *, is_online: bool = False) -> lis
         findings.append(doctor_release.loaded(release, current))
     if release is not None:
         findings += doctor_release.secrets(settings, release)
+        findings += doctor_release.roles(release)
     if is_online and current is not None:
         findings += await doctor_release.connections(installation, current)
     is_attested = settings.witnesses or settings.timestamp_url or settings.deposit_bucket

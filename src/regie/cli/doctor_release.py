@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from regie.cli.findings import Finding, info, ok, problem, warning
 from regie.cli.installation import Installation
+from regie.core.definition import Definition
 from regie.core.errors import DefinitionError, InvalidInput, NotFound, RegieError
+from regie.core.interpreter import APPROVE
 from regie.core.release import Release
 from regie.core.release_changes import changes_between
 from regie.gateway.backends.configuration import VAULT
@@ -16,6 +18,8 @@ from regie.gateway_client import GatewayClient
 from regie.settings import Settings, read_or_make_token
 
 PROBE_WITHIN_S = 30.0
+ROLE = "role:"
+EXPRESSION = "${{"
 
 
 def workspace(installation: Installation) -> tuple[Release | None, list[Finding]]:
@@ -66,6 +70,28 @@ def secrets(settings: Settings, release: Release) -> Iterator[Finding]:
         yield ok("secrets", f"All {count} are in the vault.") if not others else ok("secrets", "The vault lacks none.")
     if others:
         yield info("secrets", f"Others are kept in {', '.join(sorted(others))}.", "regie secret check looks there, too")
+
+
+def roles(release: Release) -> Iterator[Finding]:
+    """Whether somebody holds each role that an approval asks for by its name: one that nobody holds is passed over."""
+    for slug, tenant in sorted(release.tenants.items()):
+        asking: dict[str, list[str]] = {}
+        for name, definition in sorted(release.definitions.items()):
+            for role in _roles_asked(definition) if definition.domain in tenant.domains else ():
+                asking.setdefault(role, []).append(name)
+        for role, workflows in sorted(asking.items()):
+            if not tenant.roles.get(role):
+                message = f"role:{role} is held by nobody in tenant {slug}; asked by {', '.join(workflows)}."
+                yield warning("roles", message, f"Say who holds it under roles: in tenants/{slug}.yaml.")
+
+
+def _roles_asked(definition: Definition) -> set[str]:
+    """The roles that a workflow's approvals name; which one an expression means is known to a run only."""
+    rungs = [rung.who for rung in definition.limit_ask]
+    for step in definition.by_place.values():
+        if step.uses == APPROVE and isinstance(ask := step.arguments.get("ask"), list):
+            rungs += [str(rung.get("who")) for rung in ask if isinstance(rung, dict)]
+    return {who.removeprefix(ROLE).strip() for who in rungs if who.startswith(ROLE) and EXPRESSION not in who}
 
 
 async def connections(installation: Installation, release: Release) -> list[Finding]:

@@ -15,7 +15,7 @@ from regie.settings import Settings
 from regie.store import key_rotation
 from regie.store.key_rotation import NewestKey
 
-program = typer.Typer(no_args_is_help=True, help="Data keys: what is stored for a customer in a domain is sealed with.")
+program = typer.Typer(no_args_is_help=True, help="Data keys, which seal what is stored for a customer in a domain.")
 
 Tenant = Annotated[str, typer.Option(help="Only of this customer.")]
 Domain = Annotated[str, typer.Option(help="Only in this domain.")]

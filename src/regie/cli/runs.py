@@ -53,7 +53,7 @@ def plan(
     else:
         _show_plan(result)
     if shown["status"] == "failed":
-        raise RegieError(f"The plan stops: {(failure or {}).get('message')}")
+        raise _failed("The plan stops", failure)
 
 
 def start(
@@ -184,11 +184,17 @@ def _require_well(shown: dict[str, Any]) -> None:
     see = f"See: regie audit why {short(shown['id'])}"
     match shown["status"]:
         case RunStatus.FAILED:
-            raise RegieError(f"The run has failed: {shown['outcome']['failure']['message']}")
+            raise _failed("The run has failed", shown["outcome"]["failure"])
         case RunStatus.CANCELLED:
             raise RegieError("The run was cancelled.", hint=see)
         case RunStatus.REFUSED:
             raise Denied("The run was refused: those who were to agree have not.", hint=see)
+
+
+def _failed(what: str, failure: dict[str, Any] | None) -> RegieError:
+    """The error for a run that failed, with what to do about it."""
+    known = failure or {}
+    return RegieError(f"{what}: {known.get('message')}", hint=known.get("hint"))
 
 
 async def _only_tenant(api: Api) -> str:
@@ -305,6 +311,8 @@ def _show_run(shown: dict[str, Any], rungs: set[tuple[str, int]]) -> None:
     if shown["outcome"] and shown["outcome"]["failure"]:
         out.print("\n[red]Failed:[/red] ", end="")
         out.print(shown["outcome"]["failure"]["message"], markup=False)
+        if hint := shown["outcome"]["failure"]["hint"]:
+            out.print(hint, markup=False, style="dim")
 
 
 def _show_steps(steps: list[dict[str, Any]], asked_at: set[str], *, is_dry: bool) -> None:
