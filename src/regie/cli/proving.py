@@ -17,7 +17,7 @@ from regie.cli.stories.telling import Once, Rehearsal
 from regie.cli.story import telling
 from regie.cli.terminal import Json, out, print_json, print_table, say
 from regie.core.definition import Definition
-from regie.core.errors import RegieError
+from regie.core.errors import InvalidInput, RegieError
 from regie.domains import load_catalogue
 from regie.settings import Settings
 from regie.workspace.loading import load_release
@@ -27,7 +27,7 @@ program = typer.Typer(no_args_is_help=True, help="Show that a promise holds, wit
 
 @program.command("idempotent")
 def idempotent(
-    workflow: Annotated[str, typer.Argument(help="A workflow whose domain has a world to try it in.")],
+    workflow: Annotated[str, typer.Argument(help="One that ships with Regie, and whose domain has a world.")],
     runs: Annotated[int, typer.Option(min=2, max=50, help="How many times to run it.")] = 5,
     is_forgetful: Annotated[
         bool, typer.Option("--forget", help="Empty Regie's own database before each further run.")
@@ -39,9 +39,16 @@ def idempotent(
     The world itself counts the writes. Only the first run may change anything: exit code 0 then, else 1.
     Where a run is about a ticket, the ticket's own comments and moves are counted apart.
     """
-    release = load_release(None, load_catalogue())
-    definition = release.definition(workflow, known=release.definitions)
-    ends = asyncio.run(_prove(find_rehearsal(workflow), definition, runs, is_forgetful=is_forgetful))
+    rehearsal = find_rehearsal(workflow)
+    shipped = load_release(None, load_catalogue()).definitions
+    if workflow not in shipped:
+        known = ", ".join(sorted(name for name, each in shipped.items() if each.domain == rehearsal.domain))
+        raise InvalidInput(
+            f"No workflow {workflow} ships with Regie; those of a workspace cannot be proven.",
+            hint=f"There are in {rehearsal.domain}: {known}.",
+        )
+    definition = shipped[workflow]
+    ends = asyncio.run(_prove(rehearsal, definition, runs, is_forgetful=is_forgetful))
     counts = [sum(once.writes.values()) for once in ends]
     digests = sorted({once.world for once in ends})
     is_proven = counts[0] > 0 and not any(counts[1:]) and len(digests) == 1

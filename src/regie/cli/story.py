@@ -101,17 +101,31 @@ class Story:
                 return runs
             await asyncio.sleep(POLL_S)
         going = ", ".join(f"{run['workflow']} {run['id']}" for run in runs if not run["ended_at"])
-        raise Unavailable(f"Not everything has ended: {going}.", hint="`regie show` says where each stands.")
+        asked = _who_is_asked((await self.operator.get("/v1/approvals"))["items"])
+        raise Unavailable(f"Not everything has ended: {going}.", hint=asked)
 
-    async def end_of(self, run: str) -> dict[str, Any]:
-        """The run once it is over."""
-        deadline_s = time.monotonic() + LONGEST_S
-        while time.monotonic() < deadline_s:
+    async def end_of(self, run: str, *, within_s: float = LONGEST_S) -> dict[str, Any]:
+        """The run once it is over.
+
+        Raises:
+            Unavailable: It is not over in that time; the hint says who is asked, since its world may be gone soon.
+        """
+        deadline_s = time.monotonic() + within_s
+        while True:
             shown: dict[str, Any] = await self.operator.get(f"/v1/runs/{run}")
             if shown["outcome"]:
                 return shown
+            if time.monotonic() > deadline_s:
+                raise Unavailable(
+                    f"Run {run} has not ended: {shown['status']}.", hint=_who_is_asked(shown["approvals"])
+                )
             await asyncio.sleep(POLL_S)
-        raise Unavailable(f"Run {run} has not ended.", hint="`regie show` says where it stands.")
+
+
+def _who_is_asked(approvals: list[dict[str, Any]]) -> str:
+    """Whom open approvals wait for, in words; empty when nobody is asked."""
+    opened = (each for each in approvals if each["status"] == "open")
+    return "; ".join(f"{', '.join(each['approvers'])} asked: {each['question']}" for each in opened)
 
 
 @asynccontextmanager
