@@ -7,7 +7,7 @@ time-out is refused, so that row, audit log and run never tell different stories
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, LiteralString, NamedTuple
 from uuid import UUID, uuid5
 
