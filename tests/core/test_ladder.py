@@ -243,6 +243,22 @@ def test_the_reporter_of_the_ticket_and_the_starter_are_both_left_out() -> None:
         assert trial.take(Decided(place="approval", decision="approved", by=person)) == ()
 
 
+@pytest.mark.parametrize("written", [JAN, f" {JAN.upper()} "])
+def test_nobody_decides_about_themselves(written: str) -> None:
+    about = TWO_RUNGS.replace("    ask:\n", '    about: ["${{ input.who }}", "${{ input.other }}"]\n    ask:\n')
+    given: dict[str, JsonValue] = {"who": written.strip(), "other": written}
+    head = "input: { who: { type: email }, other: { type: text } }"
+    trial = Trial(about, head=head, given=given, settings={"remind": "2h"}, started_by="jira")
+    trial.plans("approval")
+    trial.finds("approval", JAN)
+    assert opened(trial) == [], "the manager of Jan is Jan"
+    trial.finds("approval", JAN, OLE)
+    assert opened(trial)[0].approvers == (OLE,)
+    assert trial.take(Decided(place="approval", decision="refused", by=JAN)) == ()
+    trial.decides("approval", OLE)
+    assert decision(trial) == "approved"
+
+
 def test_a_rung_of_people_asked_before_still_gets_its_time() -> None:
     trial = asked(EVA)
     trial.fires("rung:approval:0")

@@ -14,9 +14,9 @@ approve = interpreted(
 
     The people asked see, field by field, what the steps named under `covers` would change, and sign exactly that. Each
     rung of `ask` is given its time (`within`), is reminded (`remind`), and on silence the next rung is asked as well.
-    Whoever asked for the run never counts. After the last rung silence is a no. The result is data: only a `decision`
-    of `approved` means yes; the others are `refused` and `timeout`. `who` is `user:ADDRESS`, `role:NAME` (the tenant
-    says who holds it) or `manager_of ADDRESS`.
+    Whoever asked for the run is never asked, nor are those whom it is `about`. After the last rung silence is a no. The
+    result is data: only a `decision` of `approved` means yes; the others are `refused` and `timeout`. `who` is
+    `user:ADDRESS`, `role:NAME` (the tenant says who holds it) or `manager_of ADDRESS`.
 
     Example:
         uses: people.approve

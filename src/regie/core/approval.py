@@ -28,10 +28,15 @@ class Rung(Record):
 
 
 class ApprovalArguments(Record):
-    """What an approval step is given in its definition. Durations are text such as `8h` or `90s`."""
+    """What an approval step is given in its definition. Durations are text such as `8h` or `90s`.
+
+    Attributes:
+        about: Addresses of the people whom the question is about: nobody decides about themselves.
+    """
 
     question: str
     covers: list[str] = []
+    about: list[str] = []
     ask: list[Rung] = Field(min_length=1)
     otherwise: Literal["deny"] = "deny"
 

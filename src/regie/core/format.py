@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from regie.core.errors import Unavailable
 
-FORMAT = 3
-"""What this version writes; 3 is sealed under data keys, and domains say how long values are kept.
+FORMAT = 4
+"""What this version writes; 3 is sealed under data keys, and domains say how long values are kept. In 4 an approval
+says whom it is about.
 
 It reads this one and every earlier one; a field that was not there has its default.
 """

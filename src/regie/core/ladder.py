@@ -167,7 +167,8 @@ def take_approvers(life: Life, place: str, state: StepState, event: ApproversFou
     approval = state.approval
     if approval is None or approval.phase is not ApprovalPhase.FINDING or event.rung != approval.rung:
         return
-    concerned = {life.requester.casefold(), life.facts.started_by.casefold()}
+    themselves = (life.requester, life.facts.started_by, *approval.given.about)
+    concerned = {person.strip().casefold() for person in themselves}
     already = {person.casefold() for person in approval.asked}
     meant = [person for person in event.approvers if person.casefold() not in concerned]
     asked = (*approval.asked, *dict.fromkeys(person for person in meant if person.casefold() not in already))
