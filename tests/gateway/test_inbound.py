@@ -38,6 +38,12 @@ async def test_a_genuine_delivery_is_read(stage: Stage) -> None:
     assert await refusals(stage) == []
 
 
+async def test_half_a_character_in_a_genuine_delivery_stops_nothing(stage: Stage) -> None:
+    body = b'{"ticket": "ITSM-12 \\ud83d"}'
+    found = await stage.web.inbound("acme", "directory", body, signed(body))
+    assert found.event["ticket"] == "ITSM-12 \ufffd"
+
+
 async def test_headers_count_whatever_their_case_and_their_bytes(stage: Stage) -> None:
     headers = {name.lower(): value for name, value in signed(BODY, **{"X-Name": "Zo\xeb"}).items()}
     assert (await stage.web.inbound("acme", "directory", BODY, headers)).delivery == "d-1"

@@ -8,6 +8,7 @@ import hmac
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from regie.core.errors import Denied, InvalidInput
 from regie.kit.inbound import SignedBody, SignedMoment, delivery_of, payload_of
@@ -142,3 +143,14 @@ def test_the_json_is_read_from_body_or_form() -> None:
     for headers, body in ((form, b"payload="), (form, b"other=1"), (form, b"\xff"), ({}, b"payload=%7B%7D")):
         with pytest.raises(InvalidInput):
             payload_of(MOMENT, headers, body)
+
+
+@pytest.mark.parametrize(
+    ("body", "payload"),
+    [
+        (b'{"a": "X \\ud83d", "\\ude00": ["\\ude00\\ud83d"]}', {"a": "X \ufffd", "\ufffd": ["\ufffd\ufffd"]}),
+        (b'{"a": "\\ud83d\\ude00 \xf0\x9f\x98\x80"}', {"a": "\U0001f600 \U0001f600"}),
+    ],
+)
+def test_half_a_character_in_a_text_is_replaced_and_a_whole_one_is_kept(body: bytes, payload: JsonValue) -> None:
+    assert payload_of(RULE, {}, body) == payload

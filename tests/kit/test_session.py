@@ -310,6 +310,11 @@ async def test_an_empty_body_is_nothing() -> None:
     assert (await write(answering(204))).json is None
 
 
+async def test_half_a_character_in_an_answer_is_replaced() -> None:
+    found = await read(answering(200, {"summary": "X \ud83d", "display": "\U0001f600"}))
+    assert found.json == {"summary": "X \ufffd", "display": "\U0001f600"}
+
+
 async def test_text_that_is_not_quite_unicode_is_sent() -> None:
     bodies: list[bytes] = []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -14,7 +13,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from regie.core.capability import Record
 from regie.core.errors import Denied, InvalidInput
-from regie.kit.session import Shape, places_of
+from regie.kit.session import Shape, places_of, read_json
 
 _DELIVERY = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _MOMENT = re.compile(r"[0-9]{1,12}")
@@ -159,10 +158,9 @@ def payload_of(rule: SignedBody | SignedMoment, headers: Mapping[str, str], body
             (value for name, value in parse_qsl(body.decode("utf-8", "replace")) if name == rule.form_field), ""
         )
     try:
-        payload: JsonValue = json.loads(text)
+        return read_json(text)
     except (ValueError, RecursionError):
         raise InvalidInput("The webhook is genuine and holds no JSON.") from None
-    return payload
 
 
 def announced_as(payload: JsonValue, shape: type[Shape]) -> Shape:

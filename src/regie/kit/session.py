@@ -54,6 +54,8 @@ _PEM_CHAIN = "application/pem-certificate-chain"
 """How an ACME authority gives a certificate (RFC 8555, 7.4.2)."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.:=/+-]{1,128}")
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: Python has put the whole ones together."""
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 
 Params = Mapping[str, str | int]
@@ -71,6 +73,19 @@ Shape = TypeVar("Shape", bound=Wild)
 def places_of(error: ValidationError) -> str:
     """Where a body has another shape than ours, without a word of what stands there."""
     return ", ".join(sorted({".".join(map(str, each["loc"])) or "the body" for each in error.errors()}))
+
+
+def read_json(text: str | bytes) -> JsonValue:
+    """Read the JSON of an outside system. Half a character, as of an emoji that was cut off, is replaced in its texts.
+
+    Raises:
+        ValueError: It is none.
+        RecursionError: It is nested too deeply.
+    """
+    found: JsonValue = json.loads(text)
+    written = json.dumps(found, ensure_ascii=False)
+    # JSON may carry it escaped. Nothing that we send or store can.
+    return json.loads(_HALF.sub("\N{REPLACEMENT CHARACTER}", written)) if _HALF.search(written) else found
 
 
 def segment(text: str) -> str:
@@ -405,10 +420,9 @@ def _parse(raw: bytes | None, media_type: str) -> tuple[JsonValue, bool]:
     if not raw.strip():
         return None, True
     try:
-        body: JsonValue = json.loads(raw)
+        return read_json(raw), True
     except (ValueError, RecursionError):
         return None, False
-    return body, True
 
 
 def _request_id(headers: httpx2.Headers) -> str:
