@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LARGEST_PORT = 65_535
+Port = Annotated[int, Field(ge=0, le=LARGEST_PORT)]
+"""A port on 127.0.0.1; 0 takes a free one."""
 
 
 class Settings(BaseSettings):
@@ -22,8 +27,8 @@ class Settings(BaseSettings):
     workspace: Path | None = Field(
         default=None, description="The operator's repository of tenants and own domains. Empty: HOME/workspace."
     )
-    port: int = Field(default=8321, description="Port of the web process on 127.0.0.1; 0 takes a free one.")
-    gateway_port: int = Field(default=0, description="Port of the gateway on 127.0.0.1; 0 takes a free one.")
+    port: Port = Field(default=8321, description="Port of the web process on 127.0.0.1; 0 takes a free one.")
+    gateway_port: Port = Field(default=0, description="Port of the gateway on 127.0.0.1; 0 takes a free one.")
     gateway_url: str = Field(default="", description="Where the gateway answers. `regie up` fills it in.")
     notary_database_url: str = Field(
         default="",
@@ -73,10 +78,8 @@ class Settings(BaseSettings):
         default=2_557, ge=1, le=36_500, description="Days for which a deposit can be neither changed nor removed."
     )
     deposit_every_s: float = Field(default=300.0, gt=0, le=604_800, description="Least seconds between two deposits.")
-    notary_metrics_port: int | None = Field(
+    notary_metrics_port: Port | None = Field(
         default=None,
-        ge=0,
-        le=65_535,
         description="Port on 127.0.0.1 where the notary tells its metrics. 0 takes a free one. Empty: it tells none.",
     )
     workers: int = Field(
@@ -120,10 +123,8 @@ class Settings(BaseSettings):
     password: SecretStr = Field(
         default=SecretStr(""), description="Password of the account named with --as; without it you are asked."
     )
-    worker_metrics_port: int | None = Field(
+    worker_metrics_port: Port | None = Field(
         default=None,
-        ge=0,
-        le=65_535,
         description="Port on 127.0.0.1 where a worker tells its metrics; the second worker that `regie up` starts "
         "takes the next one. 0 takes a free one. Empty: workers tell none.",
     )

@@ -14,6 +14,8 @@ import yaml
 
 from regie import cli
 from regie.cli.installation import Installation
+from regie.cli.ports import require_free
+from regie.core.errors import InvalidInput
 from regie.settings import Settings
 
 from .stage import OFFBOARD, regie
@@ -355,6 +357,26 @@ def test_a_setting_that_is_no_number(command: Command, monkeypatch: pytest.Monke
     done = command("workflows")
     assert_refused(done, "REGIE_PORT: Input should be a valid integer")
     assert "geheim" not in done.err
+
+
+@pytest.mark.parametrize("port", ["99999", "-1"])
+@pytest.mark.parametrize(
+    "setting", ["REGIE_PORT", "REGIE_GATEWAY_PORT", "REGIE_NOTARY_METRICS_PORT", "REGIE_WORKER_METRICS_PORT"]
+)
+@pytest.mark.row("port-none")
+def test_a_port_that_there_is_not(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, port: str
+) -> None:
+    monkeypatch.setenv(setting, port)
+    assert_refused(command("up", "--demo"), f"{setting}: Input should be ")
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.row("port-none-next")
+def test_a_port_that_leaves_none_for_the_second_worker() -> None:
+    with pytest.raises(InvalidInput, match="Port 65536 cannot be used: 65535 is the last one") as refused:
+        require_free(65_536, "REGIE_WORKER_METRICS_PORT")
+    assert "REGIE_WORKER_METRICS_PORT" in str(refused.value.hint)
 
 
 @pytest.mark.row("block-unknown")

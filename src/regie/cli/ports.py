@@ -7,15 +7,19 @@ import os
 import random
 import socket
 
-from regie.core.errors import Unavailable
+from regie.core.errors import InvalidInput, Unavailable
+from regie.settings import LARGEST_PORT
 
 
 def require_free(port: int, setting: str = "REGIE_PORT") -> None:
     """Make sure that a port can be listened on before anything is started for it; 0 always can.
 
     Raises:
+        InvalidInput: There is no such port: it was counted on from the one that is set.
         Unavailable: Somebody else listens there.
     """
+    if port > LARGEST_PORT:
+        raise InvalidInput(f"Port {port} cannot be used: {LARGEST_PORT} is the last one.", hint=f"Set {setting} lower.")
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
