@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import shutil
 import subprocess
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
+from regie.core.audit import Event, Fact
 from regie.core.errors import InvalidInput
+from regie.store import audit
 from regie_verify.checking import check
 
-from .conftest import BEGAN, EVENTS, RUNS, Built, Ground
+from .conftest import BEGAN, ENGINE, EVENTS, RUNS, Built, Ground
 
 pytestmark = pytest.mark.slow
 
@@ -155,3 +162,34 @@ def test_the_products_own_command_gives_the_verifiers_answer(exported: Path, tmp
     assert run(str(exported)).returncode == 1
     assert run(str(tmp_path / "nothing")).returncode == 2
     assert run("--kept", str(exported / "checkpoint")).returncode == 2
+
+
+async def test_all_logs_of_an_installation_are_one_document(ground: Ground, tmp_path: Path) -> None:
+    keys = tmp_path / "home" / "keys"
+    keys.mkdir(parents=True)
+    shutil.copy(ground.folder / "sealing.json", keys)
+    async with ground.database.transaction() as tx:
+        await audit.append_outside(tx, "acme", "certificates", [Fact(event=Event.RELEASE_LOADED, actor=ENGINE)])
+    await ground.sign()
+
+    async def run() -> tuple[int, dict[str, Any]]:
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [str(Path(sys.executable).parent / "regie"), "audit", "verify", "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": os.defpath, "REGIE_HOME": str(keys.parent), "REGIE_DATABASE_URL": ground.url},
+        )
+        return done.returncode, json.loads(done.stdout)
+
+    code, whole = await run()
+    assert (code, whole["ok"], whole["faults"]) == (0, True, [])
+    assert [(log["size"], log["ok"]) for log in whole["logs"]] == [(1, True), (SIZE, True)]
+    with psycopg.connect(ground.superuser_url, autocommit=True) as admin:
+        admin.execute("set session_replication_role = replica")
+        admin.execute("delete from audit.checkpoint where size = 700")
+    code, altered = await run()
+    assert (code, altered["ok"]) == (1, False)
+    assert [log["size"] for log in altered["logs"]] == [1, 630]
+    assert ["700 entries; 630 are left" in fault for fault in altered["faults"]] == [True]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,7 +119,8 @@ def verify(
 ) -> None:
     """Check a bundle, or every log of this installation, and name the first entry that something is wrong with.
 
-    Exit code 0 when everything holds, 1 when something was altered, 2 when a bundle cannot be read.
+    Exit code 0 when everything holds, 1 when something was altered, 2 when a bundle cannot be read. With --json, the
+    report of a bundle; of an installation those of all logs, and what is wrong with the anchor and with rows of runs.
     """
     if importlib.util.find_spec(VERIFIER) is None:
         raise InvalidInput("The package regie-verify is not installed.", hint="`make setup` in a clone installs it.")
@@ -127,14 +129,13 @@ def verify(
         *(part for each in kept or () for part in ("--kept", each)),
         *(("--tsa", str(tsa)) if tsa else ()),
     ]
-    arguments = [str(each) for each in given] + (["--json"] if as_json else [])
     if path is not None:
-        raise typer.Exit(_verified(path, arguments))
+        raise typer.Exit(_verified(path, [*map(str, given), *(("--json",) if as_json else ())]).returncode)
     if given:
         raise InvalidInput(
             "A policy, kept checkpoints and an authority are about one log.", hint="Export it, and check that."
         )
-    raise typer.Exit(asyncio.run(_verify_all(arguments)))
+    raise typer.Exit(asyncio.run(_verify_all(as_json=as_json)))
 
 
 def rotate_key() -> None:
@@ -207,9 +208,9 @@ async def _export(
     return await _reading(ask)
 
 
-async def _verify_all(arguments: list[str]) -> int:
+async def _verify_all(*, as_json: bool) -> int:
     """Export every log to a folder that is thrown away, check it, and compare runs with what their rows remember."""
-    worst = 0
+    worst, reports = 0, []
     lines = WitnessPolicy.read(Settings().witnesses).lines
     async with _database() as database:
         async with database.reading() as tx:
@@ -221,13 +222,19 @@ async def _verify_all(arguments: list[str]) -> int:
                     now = await logs.find(tx, log.tenant, log.domain)
                     with bundle.sink(path) as into:
                         await bundle.export(tx, now, into, witness_lines=lines)
-                worst = max(worst, await asyncio.to_thread(_verified, path, arguments))
+                done = await asyncio.to_thread(_verified, path, *((["--json"], subprocess.PIPE) if as_json else ()))
+                # Of a bundle that cannot be read there is no report; the verifier says why on standard error.
+                reports += [json.loads(done.stdout)] if done.stdout else []
+                worst = max(worst, done.returncode)
         async with database.reading() as tx:
             faults = await faults_of_anchor(tx)
         faults += await _faults_of_runs(database)
+    code = max(worst, int(bool(faults)))
+    if as_json:
+        print_json({"ok": code == 0, "logs": reports, "faults": faults})
     for fault in faults:
         err.print(fault, markup=False)
-    return max(worst, int(bool(faults)))
+    return code
 
 
 async def _faults_of_runs(database: Database) -> list[str]:
@@ -244,9 +251,13 @@ async def _faults_of_runs(database: Database) -> list[str]:
         before = page[-1].cursor
 
 
-def _verified(path: Path, arguments: list[str]) -> int:
-    """Let the verifier look, in a process of its own: it shares nothing with Regie but the bundle."""
-    return subprocess.run([sys.executable, "-m", VERIFIER, str(path), *arguments], check=False).returncode
+def _verified(path: Path, arguments: Sequence[str] = (), into: int | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Let the verifier look, in a process of its own: it shares nothing with Regie but the bundle.
+
+    Args:
+        into: `subprocess.PIPE` to have what it prints; it prints for itself when nothing is said.
+    """
+    return subprocess.run([sys.executable, "-m", VERIFIER, str(path), *arguments], stdout=into, check=False)
 
 
 def _utc(moment: datetime | None) -> datetime | None:
