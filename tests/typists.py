@@ -36,6 +36,8 @@ class Typist:
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                # Away from the terminal that the tests may be started on: a command would ask for passwords there.
+                start_new_session=True,
             )
         until = time.monotonic() + LOADED_WITHIN_S
         while not address.exists():

@@ -87,3 +87,13 @@ async def test_every_command_about_a_run_takes_its_id_as_it_is_printed(stage: St
         done = await stage.regie(*command, approval["run"])
         assert done.returncode == 0, (command, done.stderr)
         assert "leads to no run" not in done.stdout, command
+
+
+@pytest.mark.parametrize("person", [ANA, "[/x]"])
+async def test_the_question_for_a_password_is_no_part_of_the_answer(
+    stage: Stage, approval: dict[str, str], person: str
+) -> None:
+    done = await stage.regie("approve", approval["approval"], "--as", person, "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Password of {person}" in done.stderr
+    assert f"The password of {person} is needed." in done.stderr

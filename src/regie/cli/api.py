@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
+from rich.markup import escape
 from rich.prompt import Prompt
 
 from regie.cli.installation import Installation, Say, demo_home, real_home
-from regie.cli.terminal import say
+from regie.cli.terminal import err, say
 from regie.core.errors import Denied, InvalidInput, NotFound, RegieError, Unavailable
 from regie.settings import Settings, read_or_make_token
 
@@ -143,7 +144,7 @@ def password_of(settings: Settings, person: str) -> str:
         if person in kept:
             return kept[person]
     try:
-        return Prompt.ask(f"Password of {person}", password=True)
+        return Prompt.ask(f"Password of {escape(person)}", password=True, console=err)
     except EOFError as error:
         raise InvalidInput(f"The password of {person} is needed.", hint="Put it into REGIE_PASSWORD.") from error
 
