@@ -50,6 +50,8 @@ def _done(order: socket.socket, main) -> int:  # type: ignore[no-untyped-def]  #
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    # The one that is there was made for another stream, and that one could seek.
+    sys.stdout = open(1, "w", encoding=sys.stdout.encoding, closefd=False)  # noqa: SIM115  it stays open
     os.chdir(wanted["folder"])
     os.environ.clear()  # noqa: TID251  it is a process of somebody else now
     os.environ.update(wanted["environment"])  # noqa: TID251  same

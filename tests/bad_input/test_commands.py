@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -431,6 +433,26 @@ def test_traces_that_go_nowhere(command: Command, monkeypatch: pytest.MonkeyPatc
     assert done.code == 2
     assert "REGIE_TRACES_URL" in done.err
     assert "collector" not in done.err
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", "Pl\\xe4tze \\u0141"), ("iso-8859-1", "Pl\xe4tze \\u0141")])
+@pytest.mark.row("output-no-unicode")
+def test_what_the_output_cannot_carry_is_escaped(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, shown: str
+) -> None:
+    title = "Pl\xe4tze \u0141"
+    folder = write_workspace(tmp_path, domain=DOMAIN) / "domains" / "parking" / "workflows"
+    write(folder / "free_place.yaml", (HEAD + LOOK).replace("Free a place", title))
+
+    def output(*arguments: str) -> str:
+        carried = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(carried, encoding=encoding))
+        assert command("workflows", *arguments).code == 0
+        sys.stdout.flush()
+        return carried.getvalue().decode(encoding)
+
+    assert shown in output()
+    assert title in [each["title"] for each in json.loads(output("--json"))]
 
 
 @pytest.mark.parametrize("verb", ["up", "runs", "demo"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import NoReturn
 
@@ -31,6 +32,9 @@ EXIT_UNAVAILABLE = 4
 
 def main() -> None:
     """Run the program; a Regie error becomes one readable message and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Standard error does so by itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         program()
     except RegieError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import sys
@@ -50,7 +51,8 @@ def say(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """A result for programs: one JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    is_escaped = codecs.lookup(sys.stdout.encoding).name != "utf-8"
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=is_escaped) + "\n")
 
 
 def print_table(
