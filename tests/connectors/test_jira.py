@@ -434,6 +434,22 @@ def test_an_event_that_counts_and_cannot_be_read_is_not_passed_over(
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("key", ["itsm-12", " ITSM-12\n", "Itsm-12"])
+def test_a_ticket_has_one_key_however_it_is_written(key: str) -> None:
+    fields: JsonValue = {"summary": "S", "project": {"key": "ITSM"}}
+    assert Jira.inbound(SETTINGS, announced(key=key, fields=fields)).ticket == "ITSM-12"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "ITSM", "-12", "../../x", "IT/SM-12", "IT\nSM-12", "ITSM-\u0661", "\u017fM-1", "A" * 5_000, "A" * 200 + "-1"],
+)
+def test_what_is_no_key_of_an_issue_is_not_passed_over(key: str) -> None:
+    fields: JsonValue = {"summary": "S", "project": {"key": "ITSM"}}
+    with pytest.raises(InvalidInput, match=r"look at issue\.key"):
+        Jira.inbound(SETTINGS, announced(key=key, fields=fields))
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda each: st.lists(each) | st.dictionaries(st.text(), each),

@@ -79,7 +79,9 @@ UNUSABLE: list[tuple[dict[str, Any], str]] = [
     ({"extra": 1}, "extra: Extra inputs are not permitted"),
     ({"dry": "perhaps"}, "dry: Input should be a valid boolean"),
     ({"input": [1]}, "input: Input should be an object"),
-    ({"ticket": "\u0000"}, "cannot store a value"),
+    ({"ticket": "\u0000"}, "ticket: a key has no control characters"),
+    ({"ticket": "IT\nSM"}, "ticket: a key has no control characters"),
+    ({"ticket": "IT\u202eSM"}, "ticket: a key has no control characters"),
 ]
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic_core import PydanticCustomError
 
 from regie.core import canonical
 from regie.core.errors import InvalidInput
@@ -56,6 +57,14 @@ class StartRun(BaseModel):
     input: dict[str, JsonValue] = {}
     ticket: str = Field(default="", max_length=200)
     dry: bool = False
+
+    @field_validator("ticket")
+    @classmethod
+    def _is_one_line(cls, given: str) -> str:
+        """What it names is looked up, listed and printed."""
+        if not given.isprintable():
+            raise PydanticCustomError("key", "a key has no control characters")
+        return given
 
     @field_validator("input")
     @classmethod

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, JsonValue, ValidationError
+from pydantic import BeforeValidator, Field, JsonValue, StringConstraints, ValidationError
 
 from regie.connectors.jira.documents import document, fitting, one_line, plain_text, texts
 from regie.core.capabilities import ticket
@@ -33,6 +33,13 @@ _CREATED, _UPDATED, _DELETED = "jira:issue_created", "jira:issue_updated", "jira
 
 _Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 """A text that Jira may give as null, such as an address that somebody hides; it is empty then."""
+
+
+_Key = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, to_upper=True, max_length=200, pattern="^[A-Za-z][A-Za-z0-9_]*-[0-9]+$"),
+]
+"""An issue's key, one way to write it: Jira takes others for the same issue, and a ticket starts one run."""
 
 
 class _Category(Wild):
@@ -136,7 +143,7 @@ class _Changelog(Wild):
 
 
 class _AnnouncedIssue(Wild):
-    key: str
+    key: _Key
     fields: _NewIssue
 
 
