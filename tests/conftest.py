@@ -41,9 +41,8 @@ ROOM_BYTES = 2 * 1024**3
 """What the servers of all test processes may take."""
 LONGEST_FIRST = ("e2e", "torture", "docs", "pages")
 """Folders whose files take minutes: begun last, each would keep one process busy while the others have nothing left."""
-
-
 SLOW_THROUGHOUT = "\npytestmark = pytest.mark.slow\n"
+"""The line of a file whose tests are all slow."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -22,7 +22,7 @@ from regie.core.run import CloseApproval, Decided, OpenApproval, Remind
 from regie.store import audit, inbox
 from regie.store.database import Transaction
 from regie.store.inbox import HeardMeanwhile
-from regie.store.keys import MOST_NAMED, Cursor, RunKey, as_columns, as_json, id_span, shared
+from regie.store.keys import MOST_NAMED, Cursor, RunKey, as_columns, as_json, id_span, the_only
 from regie.store.sight import EVERYTHING, SEEN_PLACE, Sight
 
 Status = Literal["open", "approved", "refused", "timeout", "cancelled"]
@@ -304,9 +304,8 @@ async def find(tx: Transaction, approval: str) -> Approval | None:
         _READ + "where id between %(low)s and %(high)s order by id limit %(most)s",
         {"low": span[0], "high": span[1], "most": MOST_NAMED},
     )
-    if len(rows) > 1:
-        raise shared(approval, (row["id"] for row in rows))
-    return _opened(tx, rows[0]) if rows else None
+    row = the_only(approval, rows)
+    return None if row is None else _opened(tx, row)
 
 
 async def of_run(tx: Transaction, key: RunKey) -> list[Approval]:

@@ -1,12 +1,13 @@
 """How the other modules name what is stored: the key of a run, many rows at once, a place in a list, the channel."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple, Self
 from uuid import UUID
 
 import orjson
+from psycopg.rows import DictRow
 
 from regie.core.errors import InvalidInput
 
@@ -56,9 +57,16 @@ def id_span(beginning: str) -> tuple[str, str] | None:
     return digits.ljust(32, "0"), digits.ljust(32, "f")
 
 
-def shared(beginning: str, ids: Iterable[object]) -> InvalidInput:
-    """The error for a beginning that several ids have."""
-    return InvalidInput(f"Several ids begin with {beginning}.", hint="Name one: " + ", ".join(map(str, ids)))
+def the_only(beginning: str, rows: Sequence[DictRow]) -> DictRow | None:
+    """The one row whose id begins so; none when there is none.
+
+    Raises:
+        InvalidInput: Several do.
+    """
+    if len(rows) > 1:
+        ids = ", ".join(str(row["id"]) for row in rows)
+        raise InvalidInput(f"Several ids begin with {beginning}.", hint=f"Name one: {ids}")
+    return rows[0] if rows else None
 
 
 class Cursor(NamedTuple):

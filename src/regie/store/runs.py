@@ -19,7 +19,7 @@ from regie.core.format import FORMAT, require_readable
 from regie.core.run import Cancelled, Parent, Paused, Resumed, RunStatus
 from regie.store import audit, child_pauses, inbox, start_rates, timers
 from regie.store.database import Transaction
-from regie.store.keys import MOST_NAMED, READY, Cursor, RunKey, as_columns, id_span, shared
+from regie.store.keys import MOST_NAMED, READY, Cursor, RunKey, as_columns, id_span, the_only
 
 THIS: LiteralString = "tenant = %(tenant)s and domain = %(domain)s and id = %(run)s"
 BARE: LiteralString = """
@@ -397,9 +397,8 @@ async def find(tx: Transaction, run: str) -> RunKey | None:
         "select tenant, domain, id from regie.run where id between %(low)s and %(high)s order by id limit %(most)s",
         {"low": span[0], "high": span[1], "most": MOST_NAMED},
     )
-    if len(rows) > 1:
-        raise shared(run, (row["id"] for row in rows))
-    return key_of(rows[0]) if rows else None
+    row = the_only(run, rows)
+    return None if row is None else key_of(row)
 
 
 async def state_of(tx: Transaction, key: RunKey, *, lock: bool = False) -> str:
