@@ -201,8 +201,8 @@ async def test_without_its_lock_it_ends(
     with psycopg.connect(postgres_dsn, autocommit=True) as admin:
         admin.execute(
             """select pg_terminate_backend(pid) from pg_locks l join pg_database d on d.oid = l.database
-               where l.locktype = 'advisory' and d.datname = %s""",
-            (name,),
+               where l.locktype = 'advisory' and l.classid = %s::oid and d.datname = %s""",
+            (workers.LOCKS, name),
         )
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
