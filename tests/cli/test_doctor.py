@@ -277,7 +277,12 @@ async def test_a_run_that_nothing_will_wake(stage: Stage) -> None:
 
 @pytest.mark.parametrize(
     ("cause", "remedy"),
-    [("SealBroken", "your backup"), ("InvalidInput", "read its release"), ("Stuck", "regie cancel")],
+    [
+        ("SealBroken", "your backup"),
+        ("InvalidInput", "read its release"),
+        ("Stuck", "regie cancel"),
+        ("Fault", "run:dropped"),
+    ],
 )
 async def test_a_run_that_was_set_aside(stage: Stage, cause: str, remedy: str) -> None:
     key = await stage.start()
@@ -287,6 +292,19 @@ async def test_a_run_that_was_set_aside(stage: Stage, cause: str, remedy: str) -
     only = await stage.only()
     assert key.run in only.message
     assert remedy in only.remedy
+
+
+async def test_a_run_that_met_a_fault_and_is_tried_again(stage: Stage) -> None:
+    key = await stage.start()
+    await stage.park(key)
+    stage.sql(
+        """update regie.run set dropped_n = 3, dropped_seq = seq, ready_at = null,
+                  again_at = timestamptz '2026-11-30T12:00Z'"""
+    )
+    only = await stage.only()
+    assert (only.check, only.level) == ("runs", Level.WARNING)
+    assert key.run in only.message
+    assert "3 times where it stands; it is tried again at 2026-11-30 12:00" in only.message
 
 
 async def test_a_run_that_somebody_has_paused_is_no_trouble(stage: Stage) -> None:

@@ -12,6 +12,7 @@ from regie.core.release import Release
 from regie.store import (
     attesting,
     checkup,
+    dropped,
     key_rotation,
     liveness,
     logs,
@@ -25,6 +26,7 @@ from regie.store import (
 from regie.store.attesting import Kind
 from regie.store.checkup import OddApproval, WaitingRun
 from regie.store.database import Database, Transaction
+from regie.store.dropped import Dropped
 from regie.store.liveness import Sleeper
 from regie.store.sealer import SealBroken, Sealer
 from regie.store.start_rates import rate_in_words
@@ -110,7 +112,7 @@ async def _workers(tx: Transaction, current: Release | None, *, is_running: bool
     unserved = sorted(set(await pools.in_use(tx)) - served) if current and is_running else []
     if unserved:
         message = f"No worker serves {', '.join(unserved)}: its runs do not move."
-        remedy = f"regie down, then regie up; see logs/worker-{unserved[0]}-1.log when it does not stay up."
+        remedy = f"regie down, then regie up; see {_log_of(unserved[0])} when it does not stay up."
         return [*findings, problem("workers", message, remedy)]
     if living:
         return [*findings, ok("workers", f"{len(living)} at work.")]
@@ -146,7 +148,7 @@ async def _attesters(tx: Transaction) -> list[Finding]:
         (problem if each.is_broken else warning)(
             "attestations",
             f"{_ATTESTS[each.party.kind].format(each.party.name)} since {_moment(each.since)}, "
-            f"{'once' if each.failures == 1 else f'{each.failures} times'}: {each.reason}",
+            f"{_times(each.failures)}: {each.reason}",
             "The notary goes on and asks again. " + _ATTEST_REMEDY[each.party.kind],
         )
         for each in failing
@@ -177,6 +179,14 @@ async def _runs(tx: Transaction) -> list[Finding]:
             "runs", f"{_about(run)} has waited for a worker since {_moment(run.since)}.", "regie up; then look again"
         )
         for run in await checkup.unclaimed_runs(tx)
+    ]
+    findings += [
+        warning(
+            "runs",
+            f"{_about(run)} met a fault of Regie {_times(run.times)} where it stands; {_again(run)}.",
+            f"{_log_of(run.key.domain)} says why (run:dropped). At {dropped.MOST_TIMES} times it is set aside.",
+        )
+        for run in await dropped.list_dropped(tx)
     ]
     findings += [
         problem(
@@ -224,11 +234,25 @@ async def _quotas(tx: Transaction) -> list[Finding]:
     return findings or [ok("quotas", "No queue is full, and no vendor has asked us to wait.")]
 
 
-def _about(run: WaitingRun | Sleeper) -> str:
+def _about(run: WaitingRun | Sleeper | Dropped) -> str:
     return f"Run {run.key.run} ({run.workflow}, {run.key.tenant}{', ' + run.ticket if run.ticket else ''})"
 
 
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _again(run: Dropped) -> str:
+    return "a worker tries again" if run.again_at is None else f"it is tried again at {_moment(run.again_at)}"
+
+
+def _log_of(domain: str) -> str:
+    return f"logs/worker-{domain}-1.log"
+
+
 def _why_asleep(run: Sleeper) -> str:
+    if run.set_aside == dropped.FAULT:
+        return f"met a fault of Regie {dropped.MOST_TIMES} times where it stands, and is set aside"
     if run.set_aside == liveness.STUCK:
         return "was woken, did nothing and fell asleep again"
     return f"is set aside ({run.set_aside})" if run.set_aside else "sleeps, and nothing will wake it,"
@@ -244,8 +268,11 @@ def _mend(run: Sleeper) -> str:
             return f"See `regie show {run_id}`; then: regie cancel {run_id}, and regie rerun {run_id} --from STEP"
         case "SealBroken":
             return f"Restore the key file or the row from your backup; then: regie wake {run_id}"
+        case dropped.FAULT:
+            log = _log_of(run.key.domain)
+            return f"{log} says why (run:dropped). Install a version without the fault; then: regie wake {run_id}"
         case _:
-            log = f"logs/worker-{run.key.domain}-1.log"
+            log = _log_of(run.key.domain)
             return f"Install a version that can read its release ({log} says why); then: regie wake {run_id}"
 
 

@@ -24,7 +24,7 @@ from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun
 from regie.engine.port import Performer, Unwatched, Watcher
 from regie.engine.postgres import PostgresEngine
-from regie.store import claims, events, liveness, releases, timers, workers
+from regie.store import claims, dropped, events, liveness, releases, timers, workers
 from regie.store.database import Database, Transaction
 from regie.store.keys import RunKey
 
@@ -42,8 +42,8 @@ LOCKED_S = 0.05
 """Pause before a timer is looked at again that is due while somebody changes its run."""
 SWEEP_S = 30.0
 """How often a worker looks for runs that nothing would wake. There are none, unless something is broken."""
-GIVE_BACK_S = 2.0
-"""Pause before a dropped run is ready again."""
+RECONNECT_S = 2.0
+"""Pause before a dropped run is told of again to a database that does not answer."""
 
 log = structlog.get_logger(__name__)
 
@@ -256,24 +256,27 @@ class WorkerLoop:
             log.info("run:fenced_out", run=key.run)
         except Exception:  # a run must never be left without an owner that moves it, whatever went wrong
             log.exception("run:dropped", run=key.run)
-            await self._give_back(live.claim if live else claim)
+            await self._drop(live.claim if live else claim)
         finally:
             # It may be back in other hands of this worker already.
             if live is not None and self.live.get(key) is live:
                 del self.live[key]
 
-    async def _give_back(self, claim: claims.Claim) -> None:
-        """Make a dropped run ready again after a pause, so that it is neither stuck nor tried without end in a rush."""
+    async def _drop(self, claim: claims.Claim) -> None:
+        """Let go of a run, so that it is neither stuck nor tried without end in a rush."""
         while True:
-            await asyncio.sleep(GIVE_BACK_S)
             try:
                 async with self.database.transaction() as tx:
-                    await claims.park(tx, claim, NOTHING_SEEN)
+                    pause_s = await dropped.drop(tx, claim)
             except (Unavailable, OutcomeUnknown):
+                await asyncio.sleep(RECONNECT_S)
                 continue
             except RegieError as error:
                 # Fenced out: somebody else has it.
-                log.info("run:not_given_back", run=claim.key.run, reason=type(error).__name__)
+                log.info("run:not_dropped", run=claim.key.run, reason=type(error).__name__)
+                return
+            if pause_s is None:
+                log.error("run:set_aside", run=claim.key.run, reason="it was dropped again and again")
             return
 
     async def _beat(self, worker: str) -> None:
@@ -281,13 +284,14 @@ class WorkerLoop:
             await workers.beat(tx, worker)
 
     async def _rescue(self, worker: str) -> None:
-        """Make runs ready again whose worker is gone, and those that are this worker's without its knowing.
+        """Make runs ready whose worker is gone, that were dropped, or that are this worker's without its knowing.
 
         The answer to a claim may have been lost. What seems to be such a run may just be on its way here, so it is
         given back when it was seen before.
         """
         async with self.database.transaction() as tx:
             rescued = await workers.rescue(tx)
+            await dropped.bring_back(tx, self.domains)
             strays = set(await claims.strays(tx, worker, list(self.hands.values())))
             for stray in strays & self._strays:
                 with contextlib.suppress(FencedOut):

@@ -70,7 +70,7 @@ _CHOOSE: LiteralString = """
     chosen as materialized (
         select p.tenant, p.domain, p.id, p.ready_at as ready_since from placed p join room o using (domain)
         where p.nth <= o.free order by o.held + p.nth, p.prio, p.ready_at limit %(limit)s)
-    update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null, set_aside = null,
+    update regie.run r set owner = %(worker)s, fence = r.fence + 1, ready_at = null, set_aside = null, again_at = null,
         -- From here on it is written by this worker.
         format = greatest(r.format, %(reads)s)
     -- By its id alone, for which there is an index that needs no statistics to be chosen.

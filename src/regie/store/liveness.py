@@ -18,6 +18,8 @@ from regie.store.keys import READY, RunKey
 WAKERS: tuple[LiteralString, ...] = (
     "r.owner is not null",
     "r.ready_at is not null",
+    # A fault has thrown it out of a worker's hands, and it is tried again.
+    "r.again_at is not null",
     # Somebody holds it up, and is named in it.
     "r.status = 'paused'",
     "exists (select from regie.timer t where (t.tenant, t.domain, t.run) = (r.tenant, r.domain, r.id))",
