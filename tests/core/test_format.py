@@ -17,6 +17,7 @@ FIELDS = {
     2: "b9f4688e6786cab594cbfbb8b898779308ad33e233ab142fa0df9c2de53017a5",
     3: "84e3ef7053438132ce3fef428004f7f6b8dafc387ea90264146b5ab3abdc247b",
     4: "76b254c7f25780dee2d638bd4e4177042f0ceb6403aeb5922aa7f11f92edb85e",
+    5: "76b254c7f25780dee2d638bd4e4177042f0ceb6403aeb5922aa7f11f92edb85e",
 }
 """A digest of every field, by format. Of a format that has been released it never changes again."""
 

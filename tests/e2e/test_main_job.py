@@ -15,6 +15,9 @@ from .conftest import EMPLOYEE, REQUEST, Stage, assert_each_effect_once
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
+GIVEN, RULED = "Repository 001", "All of Engineering"
+"""Groups that the employee is not in: one that people fill, one that a rule does."""
+
 REGIE = str(Path(sys.executable).parent / "regie")
 
 
@@ -163,6 +166,62 @@ async def test_the_world_moves_between_approval_and_change(stage: Stage) -> None
     assert shown["status"] == "done", "a change that is not needed any more is no surprise"
     unchanged = [note for step in shown["steps"] for note in step["effects"] if not note["changed"]]
     assert len(unchanged) == 1
+
+
+async def test_a_ticket_that_names_somebody_else_since_the_question_changes_nobody(stage: Stage) -> None:
+    world = await stage.bring_back()
+    sandbox = stage.story.sandbox
+    ticket = await sandbox.open_ticket(REQUEST)
+    run = await stage.story.run_of(ticket)
+    approval = await stage.story.open_approval(run)
+    assert approval is not None
+    (
+        await sandbox.http.patch(f"/sandbox/tickets/{ticket}", json={"employee": "zoe.dubois@example.com"})
+    ).raise_for_status()
+    await stage.story.decide(approval, approval["approvers"][0], "approved", "")
+    shown = await stage.story.end_of(run)
+    assert shown["status"] == "failed"
+    assert await sandbox.digest() == world
+    await assert_open_with_comment(stage, ticket, "the yes was for jan.janssen@example.com")
+    assert await stage.audit_faults(run) == []
+
+
+async def test_access_given_since_the_question_is_named_and_the_ticket_stays_open(stage: Stage) -> None:
+    await stage.bring_back()
+    sandbox = stage.story.sandbox
+    ticket = await sandbox.open_ticket(REQUEST)
+    run = await stage.story.run_of(ticket)
+    approval = await stage.story.open_approval(run)
+    assert approval is not None
+    given = {"group": GIVEN}
+    (await sandbox.http.post(f"/sandbox/people/{EMPLOYEE}/join", json=given)).raise_for_status()
+    await stage.story.decide(approval, approval["approvers"][0], "approved", "")
+    shown = await stage.story.end_of(run)
+    assert shown["status"] == "failed"
+    jan = await person(stage)
+    assert (jan["account_enabled"], jan["groups"]) == (False, [GIVEN]), "what was agreed to is done, and no more"
+    await assert_open_with_comment(stage, ticket, f"Groups: {GIVEN}")
+    (await sandbox.http.post(f"/sandbox/people/{EMPLOYEE}/leave", json=given)).raise_for_status()
+    assert await stage.audit_faults(run) == []
+
+
+async def test_groups_that_a_rule_fills_are_named_when_the_ticket_is_closed(stage: Stage) -> None:
+    await stage.bring_back()
+    sandbox = stage.story.sandbox
+    ruled = {"group": RULED}
+    (await sandbox.http.post(f"/sandbox/people/{EMPLOYEE}/join", json=ruled)).raise_for_status()
+    result = await stage.offboard()
+    (await sandbox.http.post(f"/sandbox/people/{EMPLOYEE}/leave", json=ruled)).raise_for_status()
+    assert result["shown"]["status"] == "done"
+    closed = await sandbox.ticket(result["ticket"])
+    assert closed["status"] == "Done"
+    assert f"Still in groups that a rule of the directory fills: {RULED}" in json.dumps(closed["comments"])
+
+
+async def person(stage: Stage) -> dict[str, Any]:
+    """The employee as the world has them."""
+    people = (await stage.story.sandbox.world())["people"]
+    return next(each for each in people if each["upn"] == EMPLOYEE)
 
 
 async def test_an_offboarding_changes_everything_once_and_a_second_one_nothing(stage: Stage) -> None:

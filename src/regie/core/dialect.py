@@ -33,6 +33,7 @@ FILTERS = {
     "join": (0, 1),
     "first": (0, 0),
     "last": (0, 0),
+    "pluck": (1, 1),
     "unique": (0, 0),
     "sort": (0, 0),
     "default": (1, 1),
@@ -77,6 +78,7 @@ class _Dialect(ImmutableSandboxedEnvironment):
             "join": operations.join,
             "first": operations.end_of("first", 0),
             "last": operations.end_of("last", -1),
+            "pluck": operations.pluck,
             "unique": operations.unique,
             "sort": operations.sort,
             "default": operations.default,
@@ -294,6 +296,8 @@ def _check_filter_or_test(node: nodes.Filter | nodes.Test, refuse: Refuse) -> No
     if not fewest <= len(node.args) <= most:
         wanted = {(0, 0): "no argument", (1, 1): "one argument"}.get((fewest, most), "one argument or none")
         refuse(f"the {word} {node.name!r} takes {wanted}", None)
+    if node.name == "pluck" and not (isinstance(node.args[0], nodes.Const) and isinstance(node.args[0].value, str)):
+        refuse("the filter 'pluck' takes the name of a field, written out", "write: groups | pluck('name')")
 
 
 def is_path(node: nodes.Node) -> bool:

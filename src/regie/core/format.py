@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from regie.core.errors import Unavailable
 
-FORMAT = 4
+FORMAT = 5
 """What this version writes; 3 is sealed under data keys, and domains say how long values are kept. In 4 an approval
-says whom it is about.
+says whom it is about, in 5 expressions know `pluck` and `run.dry`.
 
 It reads this one and every earlier one; a field that was not there has its default.
 """

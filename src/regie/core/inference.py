@@ -55,6 +55,8 @@ _SIDES = {
     nodes.Mod: (NUMBER,),
 }
 _ORDERED = ("lt", "lteq", "gt", "gteq")
+_ITEMS = {"unique": (TEXT, NUMBER, BOOLEAN, NULL), "sort": (TEXT, NUMBER), "pluck": (OBJECT,)}
+"""Filters that make a list of a list, and what its items may be."""
 
 
 class Inference:
@@ -241,8 +243,9 @@ class Inference:
                 return item
             case _:
                 self.wants(inner, got, LIST)
-                self._items(inner, got, TEXT, NUMBER, *((BOOLEAN, NULL) if node.name == "unique" else ()))
-                return shape.a_list(got.item)
+                self._items(inner, got, *_ITEMS[node.name])
+                is_plucked = node.name == "pluck" and item.may_be(OBJECT)
+                return shape.a_list(self._inside(node.args[0], item, _key(node)) if is_plucked else got.item)
 
     def _items(self, node: nodes.Node, got: Shape, *kinds: str) -> None:
         if got.kinds == {LIST} and got.item is not None and not got.item.may_be(*kinds):
@@ -253,6 +256,8 @@ def _key(node: nodes.Node) -> str | int | None:
     """The name or position that a node reads from its inner one, if it is written out."""
     match node:
         case nodes.Getattr(attr=name):
+            return name
+        case nodes.Filter(name="pluck", args=[nodes.Const(value=str() as name)]):
             return name
         case nodes.Getitem(arg=nodes.Const(value=bool() | None)):
             return None

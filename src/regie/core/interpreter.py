@@ -716,6 +716,7 @@ class Life:
                 "domain": facts.domain,
                 "ticket": facts.ticket,
                 "requester": self.requester,
+                "dry": facts.dry,
                 **({"report": self._reported()} if step.reads_report else {}),
             },
             "steps": {**view_steps(self.definition, self.steps, around, step.place), **self.assumed}

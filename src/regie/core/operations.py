@@ -98,6 +98,15 @@ def concat(value: list[Any]) -> str:
     return join(value)
 
 
+def pluck(value: Any, name: str) -> list[Any]:
+    """One field of each object in a list."""
+    items = _a_list(value, "pluck")
+    for item in items:
+        if not isinstance(item, dict) or name not in item:
+            raise ValueError(f"there is no {name!r} in {in_words(item)}")
+    return [item[name] for item in items]
+
+
 def unique(value: Any) -> list[Any]:
     """Each item once, where it comes first."""
     seen = set()
