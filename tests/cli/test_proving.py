@@ -1,6 +1,8 @@
-"""What `regie prove` says when it cannot prove anything."""
+"""What `regie prove` says of workflows of the workspace, and when it cannot prove anything."""
 
 from __future__ import annotations
+
+import json
 
 import httpx2
 import pytest
@@ -19,11 +21,73 @@ from .stage import Stage
 pytestmark = pytest.mark.slow
 
 
-async def test_a_workflow_of_the_workspace_is_said_to_be_none_that_ships(stage: Stage) -> None:
+DESK = """
+domain: desk
+title: Service desk
+owner: team:desk
+classification: internal
+"""
+CHECK = """
+workflow: desk.check_machine
+title: Have a machine looked at
+owner: team:desk
+start:
+  ticket: {{ system: jira, project: ITSM, request_type: Slow machine }}
+input:
+  title: {{ type: text, from: ticket.title }}
+steps:
+  - uses: ticket.open
+    with: {{ queue: ITSM, title: "Look: ${{{{ input.title }}}}", text: "Please."{key} }}
+  - if: run.ticket != ''
+    uses: ticket.comment
+    with: {{ ticket: "${{{{ run.ticket }}}}", text: "${{{{ run.report }}}}" }}
+tests:
+  - name: A slow machine
+    {example}
+"""
+BY_TICKET = "ticket: { reporter: elif.demir@example.com, summary: host-1 is slow }"
+
+
+def write_desk(stage: Stage, *, key: str = "", example: str = BY_TICKET) -> None:
+    folder = stage.installation.settings.workspace_folder / "domains" / "desk"
+    (folder / "workflows").mkdir(parents=True)
+    (folder / "domain.yaml").write_text(DESK, encoding="utf-8")
+    (folder / "workflows" / "check_machine.yaml").write_text(CHECK.format(key=key, example=example), encoding="utf-8")
+
+
+async def test_an_unknown_workflow_is_said_to_be_none(stage: Stage) -> None:
     done = await stage.regie("prove", "idempotent", "identity.suspend_account")
     assert done.returncode == 2
-    assert "No workflow identity.suspend_account ships with Regie" in done.stderr
+    assert "no workflow 'identity.suspend_account'" in done.stderr
     assert "identity.offboard_employee" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "writes"), [(', key: "look ${{ input.title }}"', [1, 0]), ("", [1, 1])], ids=["once", "each-time"]
+)
+async def test_a_workflow_of_a_domain_in_the_workspace(stage: Stage, key: str, writes: list[int]) -> None:
+    write_desk(stage, key=key)
+    done = await stage.regie("prove", "idempotent", "desk.check_machine", "--runs", "2", "--json")
+    proof = json.loads(done.stdout)
+    assert proof["writes"] == writes
+    assert proof["ticket_writes"] == [1, 1]
+    assert [each["status"] for each in proof["runs"]] == ["done", "done"]
+    assert (proof["proven"], done.returncode) == (writes[1] == 0, 0 if writes[1] == 0 else 1)
+    assert "not idempotent: writes 1,1" in done.stderr or not writes[1]
+
+
+@pytest.mark.parametrize(
+    ("example", "says"),
+    [
+        ("input: 7", "has no example to run"),
+        ("", "starts nothing"),
+    ],
+)
+async def test_an_example_that_starts_nothing(stage: Stage, example: str, says: str) -> None:
+    write_desk(stage, example=example)
+    done = await stage.regie("prove", "idempotent", "desk.check_machine")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
 
 
 @pytest.mark.usefixtures("answering")

@@ -32,7 +32,6 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("README.md", CERTIFICATES_DEMO): TOLD,
     (WATCHING, CERTIFICATES_DEMO): TOLD,
     ("README.md", PROVE): "half a minute; tests/e2e/test_main_job.py runs it",
-    ("docs/tutorial/first-workflow.md", PROVE): "half a minute; tests/e2e/test_main_job.py runs it",
     ("docs/tutorial/first-workflow.md", "make demo"): "README.md has it run, and what that left is still there",
     ("docs/tutorial/first-block.md", "make check"): "runs the tests, and this test is one of them",
     ("docs/tutorial/first-block.md", "make docs"): "test_pages.py runs what it runs",

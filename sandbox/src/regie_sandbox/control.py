@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from regie_sandbox import seed
 from regie_sandbox.faults import Fault, Faults
@@ -28,14 +28,17 @@ from regie_sandbox.world import World
 
 
 class NewTicket(BaseModel):
-    """What a customer fills in on the portal; `reporter` is the address of the person who asks."""
+    """What a customer fills in on the portal; `reporter` is the address of the person who asks.
+
+    Any request type is one that this desk offers: who tries a workflow has made theirs, as a Jira administrator would.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     reporter: str
     employee: str | None = None
     last_day: date | None = None
-    request_type: Literal["Offboarding", "Onboarding", "Get IT help"] = "Offboarding"
+    request_type: str = Field(default="Offboarding", min_length=1, max_length=80)
     summary: str | None = None
 
 

@@ -210,7 +210,7 @@ class Shapes:
         if ticket.request_type is None:
             return None
         site = self._api.removesuffix("/rest/api/3")
-        number = seed.REQUEST_TYPES[ticket.request_type]
+        number = seed.request_type_id(ticket.request_type)
         return {
             "_links": {
                 "jiraRest": f"{self._api}/issue/{ticket.id}",

@@ -70,6 +70,11 @@ def object_id(kind: str, name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"https://{DOMAIN}/{kind}/{name}"))
 
 
+def request_type_id(name: str) -> str:
+    """The id of a request type of the desk: a number, as Jira Service Management writes it."""
+    return REQUEST_TYPES.get(name) or str(1000 + uuid.UUID(object_id("request-types", name)).int % 9000)
+
+
 def account_id(email: str) -> str:
     """The Atlassian account id that belongs to an address."""
     return "712020:" + object_id("atlassian", email.casefold())

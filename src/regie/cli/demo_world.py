@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,34 @@ class Remembered:
         return cls(**json.loads(file.read_text()))
 
 
+@dataclass(frozen=True)
+class Extension:
+    """What somebody has added to the demo, to be there in another one from its beginning.
+
+    Attributes:
+        folder: Where their domains lie, each a folder; none when there are no files of theirs.
+        domains: Which ones the customer has besides that of the world; they may use all its connections.
+        roles, settings: Of the customer, in place of the world's.
+    """
+
+    folder: Path | None = None
+    domains: tuple[str, ...] = ()
+    roles: Mapping[str, list[str]] = field(default_factory=dict)
+    settings: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+
+NOTHING_MORE = Extension()
+
+
 @asynccontextmanager
-async def up(settings: Settings, say: Say, *, is_demo: bool, domain: str = MAIN_JOB) -> AsyncIterator[Services]:
+async def up(
+    settings: Settings, say: Say, *, is_demo: bool, domain: str = MAIN_JOB, extension: Extension = NOTHING_MORE
+) -> AsyncIterator[Services]:
     """Everything of one installation, running until the end of the block.
 
     Args:
         domain: Whose world a demo is made in; one that is there stays in its own.
+        extension: What is added to a demo when it is made.
 
     Raises:
         InvalidInput: It runs already, or is asked to be a demo and is a real one.
@@ -89,12 +112,14 @@ async def up(settings: Settings, say: Say, *, is_demo: bool, domain: str = MAIN_
         )
     with Installation(settings, say).alone():
         given = world(settings, domain) if is_demo else None
-        async with _started(settings, say, given) as services:
+        async with _started(settings, say, given, extension) as services:
             yield services
 
 
 @asynccontextmanager
-async def _started(settings: Settings, say: Say, given: Remembered | None) -> AsyncIterator[Services]:
+async def _started(
+    settings: Settings, say: Say, given: Remembered | None, extension: Extension
+) -> AsyncIterator[Services]:
     supervisor = Supervisor(say)
     installation = Installation(settings, say)
     server = installation.server()
@@ -121,7 +146,8 @@ async def _started(settings: Settings, say: Say, given: Remembered | None) -> As
             addresses, _ = await asyncio.gather(
                 outside.start(place, webhook_secret), asyncio.to_thread(installation.start_database)
             )
-            await _write_workspace(settings, outside, await outside.customer(addresses, webhook_secret))
+            customer = await outside.customer(addresses, webhook_secret)
+            await _write_workspace(settings, outside, customer, extension)
         async with installation.database() as database:
             release = await installation.load(database)
             if given:
@@ -161,7 +187,7 @@ def _webhook_secret(settings: Settings) -> str:
     return secret.read_text()
 
 
-async def _write_workspace(settings: Settings, outside: World, customer: Customer) -> None:
+async def _write_workspace(settings: Settings, outside: World, customer: Customer, extension: Extension) -> None:
     """Write the demo's tenant and vault as the imaginary world tells; later only what it says anew after each start."""
     file = settings.workspace_folder / "tenants" / f"{TENANT}.yaml"
     if file.exists():
@@ -172,18 +198,22 @@ async def _write_workspace(settings: Settings, outside: World, customer: Custome
             keep_secrets(settings.vault_file, TENANT, customer.secrets)
         return
     keep_secrets(settings.vault_file, TENANT, customer.secrets)
+    if extension.folder:
+        shutil.copytree(extension.folder, settings.workspace_folder / "domains", dirs_exist_ok=True)
+    domains = list(dict.fromkeys((outside.domain, *extension.domains)))
+    roles = {**customer.roles, **extension.roles}
     _write(
         file,
         {
             "tenant": TENANT,
             "title": "Example Company",
-            "domains": [outside.domain],
-            "connections": customer.connections,
-            "roles": customer.roles,
-            "settings": {outside.domain: customer.settings},
+            "domains": domains,
+            "connections": {name: {**each, "domains": [*domains]} for name, each in customer.connections.items()},
+            "roles": roles,
+            "settings": {outside.domain: customer.settings, **extension.settings},
         },
     )
-    asked = {*customer.people, *(person for people in customer.roles.values() for person in people), LOOKING_AROUND}
+    asked = {*customer.people, *(person for people in roles.values() for person in people), LOOKING_AROUND}
     settings.sign_ins_file.touch(mode=0o600)
     passwords = {person: secrets.token_urlsafe(12) for person in sorted(asked)}
     settings.sign_ins_file.write_text(json.dumps(passwords, indent=2))

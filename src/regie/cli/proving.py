@@ -10,45 +10,39 @@ from typing import Annotated, Any
 
 import typer
 
-from regie.cli.demo_world import up
-from regie.cli.installation import Installation
+from regie.cli.checking import checked_release
+from regie.cli.definitions import workspace_folder
+from regie.cli.demo_world import TENANT, Extension, up
+from regie.cli.installation import Installation, demo_home, real_home
 from regie.cli.stories import find_rehearsal
-from regie.cli.stories.telling import Once, Rehearsal
+from regie.cli.stories.telling import Once
 from regie.cli.story import telling
 from regie.cli.terminal import Json, out, print_json, print_table, say
 from regie.core.definition import Definition
-from regie.core.errors import InvalidInput, RegieError
-from regie.domains import load_catalogue
+from regie.core.errors import RegieError
 from regie.settings import Settings
-from regie.workspace.loading import load_release
 
 program = typer.Typer(no_args_is_help=True, help="Show that a promise holds, with figures.")
 
 
 @program.command("idempotent")
 def idempotent(
-    workflow: Annotated[str, typer.Argument(help="One that ships with Regie, and whose domain has a world.")],
+    workflow: Annotated[str, typer.Argument(help="One that ships with Regie, or one of the workspace.")],
     runs: Annotated[int, typer.Option(min=2, max=50, help="How many times to run it.")] = 5,
     is_forgetful: Annotated[
         bool, typer.Option("--forget", help="Empty Regie's own database before each further run.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a workflow several times, each with a fresh request for the same thing, on its domain's imaginary world.
+    """Run a workflow several times, each with a fresh request for the same thing, on an imaginary world of its own.
+
+    The request is the first example of the workflow (`tests`). Whoever is asked says yes.
 
     The world itself counts the writes. Only the first run may change anything: exit code 0 then, else 1.
     Where a run is about a ticket, the ticket's own comments and moves are counted apart.
     """
-    rehearsal = find_rehearsal(workflow)
-    shipped = load_release(None, load_catalogue()).definitions
-    if workflow not in shipped:
-        known = ", ".join(sorted(name for name, each in shipped.items() if each.domain == rehearsal.domain))
-        raise InvalidInput(
-            f"No workflow {workflow} ships with Regie; those of a workspace cannot be proven.",
-            hint=f"There are in {rehearsal.domain}: {known}.",
-        )
-    definition = shipped[workflow]
-    ends = asyncio.run(_prove(rehearsal, definition, runs, is_forgetful=is_forgetful))
+    definition, extension = _looked_up(workflow)
+    ends = asyncio.run(_prove(definition, extension, runs, is_forgetful=is_forgetful))
     counts = [sum(once.writes.values()) for once in ends]
     digests = sorted({once.world for once in ends})
     is_proven = counts[0] > 0 and not any(counts[1:]) and len(digests) == 1
@@ -71,7 +65,29 @@ def idempotent(
         raise RegieError(f"{workflow} is not idempotent: writes {','.join(map(str, counts))}.")
 
 
-async def _prove(rehearsal: Rehearsal, definition: Definition, runs: int, *, is_forgetful: bool) -> list[Once]:
+def _looked_up(workflow: str) -> tuple[Definition, Extension]:
+    """The workflow as it would run here, and what the workspace has that a world of its own needs for it.
+
+    Raises:
+        InvalidInput: There is no such workflow.
+        DefinitionError: The workspace has faults.
+    """
+    folder = workspace_folder()
+    release = checked_release(folder)
+    definition = release.definition(workflow, known=release.definitions)
+    # The customer of a demo is known here by everything but its addresses and secrets.
+    known = release.tenants.get(TENANT) if demo_home(real_home(Settings())) else None
+    extension = Extension(
+        folder=domains if folder and (domains := folder / "domains").is_dir() else None,
+        domains=tuple(dict.fromkeys((*(known.domains if known else ()), definition.domain))),
+        roles={role: list(people) for role, people in known.roles.items()} if known else {},
+        settings={domain: dict(chosen) for domain, chosen in known.settings.items()} if known else {},
+    )
+    return definition, extension
+
+
+async def _prove(definition: Definition, extension: Extension, runs: int, *, is_forgetful: bool) -> list[Once]:
+    rehearsal = find_rehearsal(definition.domain)
     rows: list[Once] = []
     with tempfile.TemporaryDirectory(prefix="regie-prove-") as folder:
         settings = Settings().model_copy(
@@ -81,13 +97,14 @@ async def _prove(rehearsal: Rehearsal, definition: Definition, runs: int, *, is_
         try:
             while len(rows) < runs:
                 async with (
-                    up(settings, say, is_demo=True, domain=rehearsal.domain) as services,
+                    up(settings, say, is_demo=True, domain=rehearsal.domain, extension=extension) as services,
                     telling(services) as story,
                 ):
                     given = given if given is not None else await rehearsal.set_scene(story, definition)
                     for _ in range(1 if is_forgetful else runs):
                         rows.append(await rehearsal.run_once(story, definition, given))
-                        say(f"Run {len(rows)}: {rows[-1].status}, {sum(rows[-1].writes.values())} writes")
+                        count = sum(rows[-1].writes.values())
+                        say(f"Run {len(rows)}: {rows[-1].status}, {count} {'write' if count == 1 else 'writes'}")
                 if is_forgetful:
                     _forget(settings)
         finally:
