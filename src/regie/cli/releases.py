@@ -31,7 +31,7 @@ class Loaded:
         digest: Of the release that is current now.
         is_new: Whether it became current by this.
         changes: What differs from the one before, in words.
-        new_domains: Domains that no process of this installation serves before the next start.
+        new_domains: Domains that there were not before. `regie up` starts workers for those that a tenant has.
     """
 
     digest: str
@@ -70,7 +70,7 @@ def load(
     out.print(f"Release {loaded.digest[:12]} {state}.")
     if loaded.new_domains:
         names = ", ".join(loaded.new_domains)
-        out.print(f"No worker serves {names} yet. Start again: regie down, then regie up.", style="yellow")
+        out.print(f"New: {names}. Where `regie up` runs, a worker starts within seconds once a tenant has it.")
 
 
 async def _load(installation: Installation, release: Release, *, is_trial: bool) -> Loaded:
