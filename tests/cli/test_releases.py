@@ -58,14 +58,15 @@ async def test_a_check_says_and_does_not(stage: Stage) -> None:
     assert await current(stage) == before
 
 
-async def test_a_new_domain_needs_a_new_start(stage: Stage) -> None:
+async def test_a_new_domain_is_named_and_needs_no_new_start(stage: Stage) -> None:
     folder = stage.installation.settings.workspace_folder / "domains" / "parking"
     folder.mkdir(parents=True)
     (folder / "domain.yaml").write_text("domain: parking\ntitle: Parking\nowner: team:it\nclassification: internal\n")
     done = await stage.regie("release", "load")
     assert done.returncode == 0, done.stderr
     assert "new      domain parking" in done.stdout
-    assert "regie down" in done.stdout
+    assert "New: parking." in done.stdout
+    assert "regie down" not in done.stdout
 
 
 @pytest.mark.parametrize(
