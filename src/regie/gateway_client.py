@@ -1,4 +1,4 @@
-"""How a worker, and the web for what comes in, asks the gateway; and the words both sides of that talk use.
+"""How a worker, and the web for deliveries and signing in, asks the gateway; and the words both sides of that talk use.
 
 Errors survive the trip: what the gateway raises is raised again here, as the same class of `core.errors`.
 """

@@ -174,7 +174,10 @@ class Settings(BaseSettings):
 
     @property
     def web_token_file(self) -> Path:
-        """The token the web process shows to the gateway, for inbound calls only."""
+        """The token the web process shows to the gateway, for deliveries and signing in.
+
+        `regie doctor` tries out connections with it; it is good for nothing that a step asks.
+        """
         return self.keys / "web.token"
 
     @property

@@ -16,7 +16,7 @@ from regie.settings import Settings
 _log = structlog.get_logger(__name__)
 
 WEB = "web"
-"""The caller that passes on what comes in from outside."""
+"""The caller that passes on deliveries, has people sign in and out elsewhere, and has connections tried out."""
 _WORKER = "worker:"
 
 

@@ -89,7 +89,7 @@ def make_web(
 
     Args:
         database: Open; whoever opened it closes it.
-        gateway: Where deliveries are checked.
+        gateway: Where deliveries are checked and people sign in elsewhere.
         operator_token: Whoever has it may see everything and start runs.
         ways_in: How people sign in; nobody does when nothing is said.
         metrics_token: The token with which metrics are read; while it is empty nobody reads them.

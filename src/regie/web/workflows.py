@@ -71,7 +71,7 @@ async def _has_database(means: Means) -> bool:
 
 
 async def _has_gateway(means: Means) -> bool:
-    """Ask the one question that the web has for the gateway, for a tenant that cannot exist."""
+    """Ask what needs no vendor to be refused: about a delivery, for a tenant that cannot exist."""
     try:
         async with asyncio.timeout(ANSWERS_WITHIN_S):
             await means.gateway.inbound(NOBODY, NOBODY, b"", {})
