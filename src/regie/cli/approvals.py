@@ -12,7 +12,7 @@ from rich.prompt import Confirm
 
 from regie.cli.api import Api, connected
 from regie.cli.terminal import Json, err, moment, out, print_json, print_table, say, short
-from regie.core.approval import closed, may_decide
+from regie.core.approval import closed, require_may_decide
 from regie.core.errors import Denied, InvalidInput, NotFound
 from regie.settings import Settings
 
@@ -125,6 +125,6 @@ async def _shown_to(person: str, api: Api, meant: dict[str, Any]) -> dict[str, A
     try:
         shown: dict[str, Any] = await api.get(f"/v1/approvals/{meant['id']}")
     except NotFound:
-        may_decide(person, requester=meant["requester"], approvers=meant["approvers"])
+        require_may_decide(person, requester=meant["requester"], approvers=meant["approvers"])
         raise
     return shown

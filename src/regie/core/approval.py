@@ -66,8 +66,8 @@ def closed(status: str, *, by: str | None, at: datetime) -> str:
     return f"{by} has already decided this: {status}, {moment}."
 
 
-def may_decide(person: str, *, requester: str, approvers: list[str]) -> None:
-    """Four eyes and the ladder: only somebody asked, never the requester.
+def require_may_decide(person: str, *, requester: str, approvers: list[str]) -> None:
+    """Make sure of four eyes and the ladder: only somebody asked decides, never the requester.
 
     Args:
         person: Address of whoever wants to decide.

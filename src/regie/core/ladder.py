@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pydantic import JsonValue, ValidationError
 
-from regie.core.approval import ApprovalArguments, ApprovalOutcome, may_decide
+from regie.core.approval import ApprovalArguments, ApprovalOutcome, require_may_decide
 from regie.core.block import Catalogue
 from regie.core.capability import Effect
 from regie.core.definition import Definition, Kind, Step
@@ -224,7 +224,7 @@ def take_decision(life: Life, event: Decided) -> None:
         return
     try:
         for concerned in (life.requester, life.facts.started_by):
-            may_decide(event.by, requester=concerned, approvers=list(state.approval.asked))
+            require_may_decide(event.by, requester=concerned, approvers=list(state.approval.asked))
     except Denied:
         return
     # While the next rung is being looked up, nobody on it has been asked yet.

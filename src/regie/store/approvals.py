@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 from psycopg.rows import DictRow
 from pydantic import JsonValue, TypeAdapter
 
-from regie.core.approval import closed, may_decide
+from regie.core.approval import closed, require_may_decide
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import Denied, InvalidInput
 from regie.core.plan import PlannedStep, change_digests, plan_digest
@@ -214,7 +214,7 @@ async def decide(
         raise InvalidInput(f"There is no approval {approval}.")
     if row["status"] != "open":
         raise Denied(closed(row["status"], by=row["decided_by"], at=row["decided_at"]))
-    may_decide(person, requester=row["requester"], approvers=row["approvers"])
+    require_may_decide(person, requester=row["requester"], approvers=row["approvers"])
     await tx.change(
         """update regie.approval set
                status = %(decision)s, decided_by = %(person)s, decided_at = clock_timestamp(), comment = %(comment)s

@@ -18,7 +18,7 @@ from regie.core.errors import Denied
 from regie.store import accounts, approvals, audit
 from regie.store.database import Transaction
 from regie.web.identify import Doorkeeper
-from regie.web.permitting import may_decide
+from regie.web.permitting import decision_on_deciding
 
 
 class Pressed(BaseModel):
@@ -66,7 +66,7 @@ async def decide_for(
     if account and not reason:
         try:
             caller = await doorkeeper.caller_of(tx, account)
-            permitted = await may_decide(tx, caller, found, pressed.decision, catalogue)
+            permitted = await decision_on_deciding(tx, caller, found, pressed.decision, catalogue)
             if found.status == "open" and not permitted.is_allowed:
                 raise permitted.denied("No policy allows this decision.")
             # A plan never changes while its approval is open, and this closes it under the run's lock.

@@ -103,20 +103,21 @@ async def sight_of(tx: Transaction, caller: Caller) -> Sight:
     return replace(caller.sight, places=(*caller.sight.places, *shown))
 
 
-async def may_see(tx: Transaction, caller: Caller, rows: Sequence[RunRow]) -> list[bool]:
-    """Which of these runs are there for the caller."""
+async def seen_runs(tx: Transaction, caller: Caller, rows: Sequence[RunRow]) -> list[RunRow]:
+    """Those of some runs that are there for the caller."""
     if not rows:
         return []
     release = await current_release(tx)
     asked = await approvals.asked_in(tx, [row.key for row in rows])
     known: dict[RunFacts, bool] = {}
-    answers = []
+    seen = []
     for row in rows:
         facts = _facts(row, asked.get(row.key, frozenset()))
         if facts not in known:
             known[facts] = _sees(release, caller, facts)
-        answers.append(known[facts])
-    return answers
+        if known[facts]:
+            seen.append(row)
+    return seen
 
 
 async def seen_approvals(tx: Transaction, caller: Caller, found: Sequence[Approval]) -> list[Approval]:
@@ -132,10 +133,10 @@ async def seen_approvals(tx: Transaction, caller: Caller, found: Sequence[Approv
     ]
 
 
-async def may_steer(
+async def decision_on_steering(
     tx: Transaction, caller: Caller, row: RunRow, steering: Steering, *, paused_by: str = ""
 ) -> Decision:
-    """Whether a caller may do something with a run.
+    """What the policies say to a caller who would do something with a run.
 
     Args:
         paused_by: Who has paused it; empty when nobody has.
@@ -157,7 +158,7 @@ async def require_steer(
     Raises:
         NotPermitted: The policies deny it.
     """
-    decision = await may_steer(tx, caller, row, steering, paused_by=paused_by)
+    decision = await decision_on_steering(tx, caller, row, steering, paused_by=paused_by)
     if not decision.is_allowed:
         raise _not_permitted(
             caller, steering, decision, refused_steer(caller, row, steering, decision, otherwise), row.key
@@ -170,10 +171,10 @@ def refused_steer(caller: Caller, row: RunRow, steering: Steering, decision: Dec
     return _refused(caller, _ACTS[steering], (row.key.tenant, row.key.domain, row.workflow), decision, otherwise)
 
 
-async def may_view_inputs(tx: Transaction, caller: Caller, row: RunRow) -> tuple[Handling, Decision | None]:
-    """How the data of a run's domain are handled, and whether a caller who sees the run may see its inputs and outputs.
+async def decision_on_viewing_inputs(tx: Transaction, caller: Caller, row: RunRow) -> tuple[Handling, Decision | None]:
+    """How the data of a run's domain are handled, and what the policies say to a caller who would see its values.
 
-    No decision where no right is needed.
+    Whoever sees the run sees them where no right is needed: then there is no decision.
     """
     release = await current_release(tx)
     domain = release.domains.get(row.key.domain)
@@ -196,7 +197,7 @@ async def view_inputs(tx: Transaction, caller: Caller, row: RunRow) -> bool:
     Raises:
         NotPermitted: The policies deny it.
     """
-    found, decision = await may_view_inputs(tx, caller, row)
+    found, decision = await decision_on_viewing_inputs(tx, caller, row)
     if decision is not None and not decision.is_allowed:
         raise _not_permitted(caller, "view_inputs", decision, decision.denied(ONLY_WITH_RIGHT), row.key)
     if found.is_looking_recorded:
@@ -233,12 +234,12 @@ async def require_start(tx: Transaction, caller: Caller, tenant: str, workflow: 
     return decision
 
 
-def may_start_by_form(release: Release, caller: Caller, tenant: str, workflow: str) -> Decision:
-    """Whether a caller may start a run by one of the workflow's forms."""
+def decision_on_form_start(release: Release, caller: Caller, tenant: str, workflow: str) -> Decision:
+    """What the policies say to a caller who would start a run by one of the workflow's forms."""
     return _may_start(release, caller, release.tenant(tenant), release.definition(workflow), by_form=True)
 
 
-async def may_decide(
+async def decision_on_deciding(
     tx: Transaction,
     caller: Caller,
     approval: Approval,
@@ -247,7 +248,7 @@ async def may_decide(
     *,
     is_confirmed: bool = False,
 ) -> Decision:
-    """Whether somebody may say yes or no.
+    """What the policies say to somebody who would say yes or no.
 
     Args:
         catalogue: Says what the changes of the plan do to the world.
@@ -274,12 +275,12 @@ async def require_decide(
     *,
     is_confirmed: bool = False,
 ) -> Decision:
-    """Make sure of that; see `may_decide`.
+    """Make sure of that; see `decision_on_deciding`.
 
     Raises:
         NotPermitted: The policies deny it.
     """
-    found = await may_decide(tx, caller, approval, decision, catalogue, is_confirmed=is_confirmed)
+    found = await decision_on_deciding(tx, caller, approval, decision, catalogue, is_confirmed=is_confirmed)
     if not found.is_allowed:
         denied = found.denied("No policy allows this decision.")
         raise _not_permitted(caller, "decide", found, denied, approval.key)

@@ -35,8 +35,8 @@ from regie.web.answers import (
 )
 from regie.web.caller import Caller
 from regie.web.means import Asking, BodyOf, Having, Means, current_release
-from regie.web.permitting import noting, require_start, sight_of
-from regie.web.seeing import children_for, parent_for, run_for, seen_of
+from regie.web.permitting import noting, require_start, seen_runs, sight_of
+from regie.web.seeing import children_for, parent_for, run_for
 
 LARGEST_PAGE = 200
 LONGEST_WAIT_S = 25.0
@@ -196,7 +196,7 @@ async def list_runs(means: Having, caller: Asking, wanted: Annotated[Filter, Que
             before=wanted.cursor,
         )
         shown = rows[: wanted.limit]
-        seen = await seen_of(tx, caller, shown)
+        seen = await seen_runs(tx, caller, shown)
     following = str(shown[-1].cursor) if len(rows) > wanted.limit else None
     return Page(items=[RunLine.of(row) for row in seen], next=following)
 

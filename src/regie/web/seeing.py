@@ -5,7 +5,6 @@ What a caller may not see does not exist for them: the answers are the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from uuid import UUID
 
 from regie import logs
@@ -15,7 +14,7 @@ from regie.store.approvals import Approval
 from regie.store.database import Transaction
 from regie.store.runs import RunRow
 from regie.web.caller import Caller
-from regie.web.permitting import may_see, seen_approvals
+from regie.web.permitting import seen_approvals, seen_runs
 
 
 async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
@@ -27,7 +26,7 @@ async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
     """
     key = await runs.find(tx, run) if caller.is_operator or is_id(run) else None
     row = await runs.get(tx, key) if key is not None else None
-    if row is not None and await may_see(tx, caller, [row]) == [True]:
+    if row is not None and await seen_runs(tx, caller, [row]):
         logs.bind(**row.key._asdict(), corr=row.corr)
         return row
     raise NotFound("There is no such run.")
@@ -36,17 +35,12 @@ async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
 async def parent_for(tx: Transaction, caller: Caller, row: RunRow) -> RunRow | None:
     """The run that has started a run; none when there is none that the caller may see."""
     parent = await runs.get(tx, row.key._replace(run=row.parent)) if row.parent else None
-    return parent if parent is not None and await may_see(tx, caller, [parent]) == [True] else None
+    return parent if parent is not None and await seen_runs(tx, caller, [parent]) else None
 
 
 async def children_for(tx: Transaction, caller: Caller, row: RunRow) -> list[RunRow]:
     """Those of the runs that a run has started that the caller may see."""
-    return await seen_of(tx, caller, await run_lists.children_of(tx, row.key))
-
-
-async def seen_of(tx: Transaction, caller: Caller, rows: Sequence[RunRow]) -> list[RunRow]:
-    """Those of some runs that are there for the caller."""
-    return [row for row, is_seen in zip(rows, await may_see(tx, caller, rows), strict=True) if is_seen]
+    return await seen_runs(tx, caller, await run_lists.children_of(tx, row.key))
 
 
 async def approval_for(tx: Transaction, caller: Caller, approval: str) -> Approval:

@@ -22,7 +22,8 @@ from regie.store.effects import Effect
 from regie.store.runs import RunRow
 from regie.web.answers import Answer, Moment
 from regie.web.means import Asking, Having
-from regie.web.seeing import children_for, run_for, seen_of
+from regie.web.permitting import seen_runs
+from regie.web.seeing import children_for, run_for
 
 STEERED = {
     Event.RUN_CANCELLED: "cancelled it",
@@ -202,7 +203,7 @@ async def find(
     """The runs that an id leads to: one of ours, a ticket, a correlation id, or an outside system's own."""
     async with means.database.reading() as tx:
         found = await finding.runs_with(tx, identifier.strip())
-        seen = {row.key for row in await seen_of(tx, caller, [each.row for each in found])}
+        seen = {row.key for row in await seen_runs(tx, caller, [each.row for each in found])}
     return FoundRuns(
         items=[
             FoundRun(

@@ -33,7 +33,7 @@ from regie.web.pages.rendering import page
 from regie.web.pages.run_view import doing
 from regie.web.pages.visitor import Visiting, Visitor, form_of
 from regie.web.pages.wording import value
-from regie.web.permitting import may_decide, may_see, may_view_inputs, seen_approvals, sight_of
+from regie.web.permitting import decision_on_deciding, decision_on_viewing_inputs, seen_approvals, seen_runs, sight_of
 from regie.web.problems import Conflict
 from regie.web.seeing import approval_for, is_asked
 from regie.web.step_up import NotConfirmed
@@ -179,12 +179,13 @@ def _decision(said: Said) -> api.Decision:
 
 
 async def _way(tx: Transaction, caller: Caller, approval: Approval, catalogue: Catalogue) -> Way:
-    plain = await may_decide(tx, caller, approval, "approved", catalogue)
+    plain = await decision_on_deciding(tx, caller, approval, "approved", catalogue)
     if plain.is_allowed:
         return OPEN
-    has_one = bool(await authenticators.of(tx, caller.address))
-    if has_one and (await may_decide(tx, caller, approval, "approved", catalogue, is_confirmed=True)).is_allowed:
-        return Way(is_signed=True)
+    if await authenticators.of(tx, caller.address):
+        signed = await decision_on_deciding(tx, caller, approval, "approved", catalogue, is_confirmed=True)
+        if signed.is_allowed:
+            return Way(is_signed=True)
     denied = plain.denied("No policy allows you to approve this.")
     return Way(why_not=" ".join(filter(None, (denied.message, denied.hint))))
 
@@ -224,9 +225,9 @@ async def _page(
 async def _given(tx: Transaction, caller: Caller, row: RunRow, definition: Definition) -> Given:
     """The input of a run: its values where looking at them leaves no leaf, otherwise what it consists of."""
     found = RunState.model_validate_json(await runs.state_of(tx, row.key)).input
-    if not found or not (await may_see(tx, caller, [row]))[0]:
+    if not found or not await seen_runs(tx, caller, [row]):
         return Given([], has_more=False)
-    data, right = await may_view_inputs(tx, caller, row)
+    data, right = await decision_on_viewing_inputs(tx, caller, row)
     may_view = right is None or right.is_allowed
     titles = {field.name: field.title for field in definition.input if field.title}
     if may_view and not data.is_looking_recorded:

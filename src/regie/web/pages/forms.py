@@ -28,7 +28,7 @@ from regie.web.means import Having, current_release
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
 from regie.web.pages.visitor import Visiting, Visitor, read_form
-from regie.web.permitting import may_start_by_form
+from regie.web.permitting import decision_on_form_start
 
 TOKEN_FIELD = "token"  # noqa: S105  the name of a field
 PREFIX = "field."
@@ -130,7 +130,7 @@ def _usable(release: Release, tenant: str, workflow: str, visitor: Visitor) -> U
         return None
     if not definition.starts(FormStart):
         return None
-    decision = may_start_by_form(release, visitor.caller, tenant, workflow)
+    decision = decision_on_form_start(release, visitor.caller, tenant, workflow)
     return Usable(whose, definition, decision) if decision.is_allowed else None
 
 

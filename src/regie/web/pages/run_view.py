@@ -40,7 +40,7 @@ from regie.store.steps import StepRecord
 from regie.web.caller import Caller
 from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
-from regie.web.permitting import may_steer, may_view_inputs
+from regie.web.permitting import decision_on_steering, decision_on_viewing_inputs
 from regie.web.seeing import children_for, is_id, parent_for, run_for
 from regie.web.step_times import StepTimes, times_of
 
@@ -203,7 +203,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
     tenant = release.tenants.get(row.key.tenant)
     paused = None if row.status.is_final else await runs.pause_of(tx, row.key)
     in_line = await quotas.in_line(tx, row.key)
-    data, right = await may_view_inputs(tx, caller, row)
+    data, right = await decision_on_viewing_inputs(tx, caller, row)
     is_plain = caller.may(Act.VALUES, *row.key[:2], row.workflow) and not data.is_masked
     return RunView(
         row=row,
@@ -251,7 +251,11 @@ async def _acts(tx: Transaction, caller: Caller, row: RunRow, paused: Paused | N
     else:
         acts = [("resume", "Resume"), ("cancel", "Cancel")]
     by = paused.by if paused else ""
-    return [(act, words) for act, words in acts if (await may_steer(tx, caller, row, act, paused_by=by)).is_allowed]
+    return [
+        (act, words)
+        for act, words in acts
+        if (await decision_on_steering(tx, caller, row, act, paused_by=by)).is_allowed
+    ]
 
 
 def _steps(

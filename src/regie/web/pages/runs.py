@@ -25,8 +25,8 @@ from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import HEADERS, fragment, page
 from regie.web.pages.run_view import BAR, RunView, read_run
 from regie.web.pages.visitor import Visiting, Visitor, find_visitor
-from regie.web.permitting import noting, sight_of, view_inputs
-from regie.web.seeing import run_for, seen_of
+from regie.web.permitting import noting, seen_runs, sight_of, view_inputs
+from regie.web.seeing import run_for
 from regie.web.workflows import workflows_for
 
 PAGE = 50
@@ -129,7 +129,7 @@ async def list_runs(means: Having, visitor: Visiting, wanted: Annotated[Filter, 
 
 
 async def _listed(tx: Transaction, caller: Caller, rows: Sequence[RunRow]) -> list[Listed]:
-    rows = await seen_of(tx, caller, rows)
+    rows = await seen_runs(tx, caller, rows)
     questions = await approvals.questions_in(tx, [row.key for row in rows if row.status is RunStatus.WAITING])
     return [
         Listed(row, (await releases.get(tx, row.release)).definition(row.workflow).title, questions.get(row.key, ""))

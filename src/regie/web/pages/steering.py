@@ -19,7 +19,7 @@ from regie.web.means import Having, Means
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
 from regie.web.pages.visitor import Visiting, Visitor, form_of
-from regie.web.permitting import may_steer, refused_steer
+from regie.web.permitting import decision_on_steering, refused_steer
 from regie.web.problems import Conflict
 from regie.web.seeing import run_for
 
@@ -167,7 +167,7 @@ def _back(run: str) -> Response:
 async def _ask(means: Means, visitor: Visitor, run: str, act: Act, *, fault: str = "") -> Response:
     async with means.database.reading() as tx:
         row = await run_for(tx, visitor.caller, run)
-        decision = await may_steer(tx, visitor.caller, row, act, paused_by=visitor.caller.address)
+        decision = await decision_on_steering(tx, visitor.caller, row, act, paused_by=visitor.caller.address)
         if not decision.is_allowed:
             raise refused_steer(visitor.caller, row, act, decision, "" if act == "rerun" else steering.ASKERS_STEER)
         definition = (await releases.get(tx, row.release)).definition(row.workflow)
