@@ -4,6 +4,8 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -68,9 +70,30 @@ def test_a_worker_loads_neither_connectors_nor_the_gateway() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def imported_by(file: Path) -> set[str]:
+    """The packages that a module imports, by their first name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        found |= {name.partition(".")[0] for name in names}
+    return found
+
+
 def test_the_product_never_names_the_sandbox_as_an_import() -> None:
     for file in MODULES:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not any(name.startswith("regie_sandbox") for name in names), file
+        assert "regie_sandbox" not in imported_by(file), file
+
+
+def test_what_the_product_imports_it_asks_for_itself() -> None:
+    """Not only through somebody else, who may do without it one day."""
+    project = tomllib.loads((ROOT.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked_for = {_plain(re.split(r"[\[<>=]", each)[0]) for each in project["dependencies"]}
+    brought_by = packages_distributions()
+    foreign = set().union(*map(imported_by, MODULES)) - sys.stdlib_module_names - {"regie"}
+    lacking = {name for name in foreign if not {_plain(each) for each in brought_by[name]} & asked_for}
+    assert not lacking
+
+
+def _plain(distribution: str) -> str:
+    return distribution.lower().replace("_", "-")
