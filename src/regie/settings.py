@@ -167,11 +167,6 @@ class Settings(BaseSettings):
         """The token a worker of that domain shows to the gateway."""
         return self.keys / f"worker-{domain}.token"
 
-    def worker_token_files(self) -> dict[str, Path]:
-        """The token files of all domains that have one, by domain."""
-        files = sorted(self.keys.glob("worker-*.token"))
-        return {file.stem.removeprefix("worker-"): file for file in files}
-
     @property
     def web_token_file(self) -> Path:
         """The token the web process shows to the gateway, for deliveries and signing in.

@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from regie.store.database import Database
-from regie.store.migrating import Migration, MigrationRefused, forget_everything, migrate, shipped
+from regie.store.migrating import Migration, MigrationRefused, migrate, shipped
 from regie.store.postgres_server import PostgresServer
 from regie.store.sealer import Sealer
 
@@ -77,15 +77,6 @@ async def test_a_newer_database_is_refused(empty_url: str, sealer: Sealer) -> No
         await migrate(empty_url)
     with pytest.raises(MigrationRefused, match="9999_later"):
         await Database(empty_url, sealer).open()
-
-
-@pytest.mark.slow
-async def test_forgetting_leaves_fresh_tables(database_url: str, sealer: Sealer) -> None:
-    async with Database(database_url, sealer) as database, database.reading() as tx:
-        before = await tx.row("select name from regie.deployment")
-    await forget_everything(database_url)
-    async with Database(database_url, sealer) as database, database.reading() as tx:
-        assert await tx.row("select name from regie.deployment") != before
 
 
 @pytest.mark.slow

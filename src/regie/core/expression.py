@@ -146,15 +146,6 @@ def has_expression(text: str) -> bool:
     return _OPENING in text
 
 
-def is_expression(text: str) -> bool:
-    """Whether a text of the definition is exactly one `${{ }}`, so that its value keeps its JSON type.
-
-    Raises:
-        ExpressionFault: An expression in it is wrong.
-    """
-    return has_expression(text) and isinstance(parse_text(text), Expression)
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """A stretch of a text: literal text or an expression, and where it begins in the whole."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from regie.core import canonical
 
@@ -76,7 +76,6 @@ def _in_words(value: JsonValue) -> str:
 
 
 Planned = Annotated[NoChange | Change, Field(discriminator="kind")]
-PLANNED: TypeAdapter[NoChange | Change] = TypeAdapter(Planned)
 
 
 class Receipt(BaseModel):

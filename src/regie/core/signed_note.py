@@ -20,7 +20,6 @@ from regie.core.errors import InvalidInput
 
 DASH = "\N{EM DASH}"
 KEY_ID_BYTES = 4
-SIGNATURE_BYTES = 64
 TIME_BYTES = 8
 MOST_LINES = 64
 """More signatures than that has no note of ours."""

@@ -107,22 +107,6 @@ def reason_of(error: psycopg.Error) -> str:
     return " ".join(filter(None, [type(error).__name__, error.sqlstate]))
 
 
-async def forget_everything(dsn: str) -> None:
-    """Drop all our tables and make them anew, to prove that the outside world needs no memory of ours.
-
-    No other process may be using the database.
-
-    Raises:
-        Unavailable: The database does not answer.
-    """
-    try:
-        async with await AsyncConnection.connect(dsn, connect_timeout=10) as connection:
-            await connection.execute("drop schema if exists regie, audit cascade")
-    except psycopg.OperationalError as error:
-        raise Unavailable(f"The database cannot be emptied now: {type(error).__name__}.") from error
-    await migrate(dsn)
-
-
 async def check(connection: AsyncConnection[Any]) -> None:
     """Make sure that the tables are exactly those this code was written for.
 

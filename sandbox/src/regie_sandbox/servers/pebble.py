@@ -70,14 +70,6 @@ class Challenges:
     dns_port: int
     http_port: int
 
-    def set_txt(self, name: str, value: str) -> None:
-        """Give a name a TXT value."""
-        self._post("/set-txt", {"host": f"{name}.", "value": value})
-
-    def clear_txt(self, name: str) -> None:
-        """Take a name's TXT values away."""
-        self._post("/clear-txt", {"host": f"{name}."})
-
     def answer_http(self, token: str, content: str) -> None:
         """Answer an http-01 proof."""
         self._post("/add-http01", {"token": token, "content": content})
