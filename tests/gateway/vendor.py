@@ -215,9 +215,8 @@ class Toy(Connector):
 
     @provides(identity.ENABLE_ACCOUNT, permissions=["write"])
     class Enable(_Switch):
-        """By state, with a token."""
+        """By state."""
 
-        repeat = Repeat.TOKEN
         on = True
 
     @provides(identity.REVOKE_SESSIONS, permissions=["write"])

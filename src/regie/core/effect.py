@@ -12,8 +12,6 @@ class Repeat(StrEnum):
 
     OBSERVABLE = "observable"
     """The state can be read back: observe, then plan."""
-    TOKEN = "token"  # noqa: S105  the repeat class of that name, no secret
-    """Observable, and the vendor drops a second request that carries the same token."""
     MARKER = "marker"
     """We plant a mark and search for it first."""
     ONCE = "once"
