@@ -21,11 +21,11 @@ import yaml
 from regie import cli
 from regie.cli.installation import Installation
 from regie.cli.story import Story
-from regie.store import audit
 from regie.store.audit import Leaf
 from regie.store.choosing import TURNS
 from regie.store.database import Database
 from regie.store.sealer import Sealer
+from tests.leaves import read_outside
 
 REGIE = str(Path(sys.executable).parent / "regie")
 OFFBOARD = "identity.offboard_employee"
@@ -125,7 +125,7 @@ class Stage:
             Database(dsn, Sealer.from_file(self.settings.sealing_key_file)) as database,
             database.reading() as tx,
         ):
-            return await audit.read_outside(tx, "example", "identity")
+            return await read_outside(tx, "example", "identity")
 
     async def comments(self, ticket: str) -> str:
         """What has been said on a ticket, as one text."""

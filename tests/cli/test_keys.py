@@ -8,7 +8,7 @@ import json
 import pytest
 
 from regie.core.audit import Event
-from regie.store import audit
+from tests.leaves import read_outside
 
 from .stage import Stage
 
@@ -36,7 +36,7 @@ async def test_new_keys_seal_and_old_ones_open(stage: Stage) -> None:
         ]
         assert tx.sealer.open(after, **PLACES[0], **ROW) == b"after"
         assert before[0][:5] < after[:5] == tx.sealer.seal(b"", **PLACES[0], **ROW)[:5]
-        leaves = await audit.read_outside(tx, "acme", "identity")
+        leaves = await read_outside(tx, "acme", "identity")
     [rotated] = [leaf for leaf in leaves if leaf.event is Event.DATA_KEY_ROTATED]
     assert rotated.fields["data_key"] == 2
     actor = rotated.fields["actor"]
@@ -61,5 +61,5 @@ async def test_two_people_at_once_make_one_key(stage: Stage) -> None:
     assert [done.returncode for done in both] == [0, 0]
     listed = json.loads((await stage.regie("keys", "list", "--json")).stdout)
     async with stage.database.reading() as tx:
-        leaves = [leaf.event for leaf in await audit.read_outside(tx, "acme", "identity")]
+        leaves = [leaf.event for leaf in await read_outside(tx, "acme", "identity")]
     assert leaves.count(Event.DATA_KEY_ROTATED) == listed[0]["version"] - 1

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from regie.core.audit import Event
-from regie.store import audit, releases
+from regie.store import releases
+from tests.leaves import read_outside
 
 from .stage import TENANT, Stage, regie
 
@@ -31,9 +32,7 @@ async def test_what_changed_is_loaded_and_said(stage: Stage) -> None:
     assert after != before
     assert after[:12] in done.stdout
     async with stage.database.reading() as tx:
-        loaded = [
-            leaf for leaf in await audit.read_outside(tx, "acme", "identity") if leaf.event is Event.RELEASE_LOADED
-        ]
+        loaded = [leaf for leaf in await read_outside(tx, "acme", "identity") if leaf.event is Event.RELEASE_LOADED]
     assert {leaf.fields["release"] for leaf in loaded} == {before, after}
 
 

@@ -16,6 +16,7 @@ from regie.store.database import Database
 from regie.store.sealer import Sealer
 from regie.worker import emptying
 from regie.worker.emptying import Emptier
+from tests.leaves import read_outside
 
 from .stage import OPERATOR, RELEASE, PostgresStage, at_work, load
 
@@ -60,7 +61,7 @@ async def test_old_values_are_taken_away_and_everything_else_stays(stage: Postgr
         assert kept is not None
         assert (row.emptied_at is None, kept.emptied_at) == (False, None)
         assert await audit.verify(tx, old) == []
-        told = await audit.read_outside(tx, old.tenant, old.domain)
+        told = await read_outside(tx, old.tenant, old.domain)
         for step in await steps.list_steps(tx, old):
             assert step.output_json is None
         inbox = await tx.rows("select payload from regie.inbox where run = %(run)s", {"run": old.run})

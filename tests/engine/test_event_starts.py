@@ -12,8 +12,9 @@ from regie.core.audit import Actor, Event
 from regie.core.event_starts import LONGEST_CHAIN
 from regie.core.outside_event import OutsideEvent
 from regie.core.run import RunState, RunStatus
-from regie.store import audit, run_lists, runs
+from regie.store import run_lists, runs
 from regie.store.keys import RunKey
+from tests.leaves import read_outside
 
 from .stage import EVA, OPERATOR, InlineStage, PostgresStage, Stage, at_work, wants
 
@@ -126,9 +127,7 @@ async def test_what_a_run_publishes_is_in_the_log_and_who_asked_for_it_is_the_re
         assert (state.requester, state.facts.started_by) == (EVA, EVA)
         async with postgres.database.reading() as tx:
             row = await runs.get(tx, theirs)
-            outside = [
-                leaf for leaf in await audit.read_outside(tx, "acme", "things") if leaf.event.startswith("event")
-            ]
+            outside = [leaf for leaf in await read_outside(tx, "acme", "things") if leaf.event.startswith("event")]
         assert row is not None
         assert row.corr == request.run
         [leaf] = outside

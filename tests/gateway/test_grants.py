@@ -11,8 +11,9 @@ from regie.core.errors import Denied, FencedOut, InvalidInput, RegieError
 from regie.core.run import Parent
 from regie.gateway.vault import VaultFile
 from regie.gateway_client import StepRef
-from regie.store import audit, releases
+from regie.store import releases
 from regie.store.database import Database
+from tests.leaves import read_outside
 
 from .stage import JAN, OPERATOR, Run, Stage, connection, release_of
 
@@ -205,7 +206,7 @@ async def test_another_domains_token_is_denied_and_the_domain_reached_for_is_tol
 
     assert stage.vendor.reads.total() == 0
     async with stage.database.reading() as tx:
-        outside = await audit.read_outside(tx, "acme", "identity")
+        outside = await read_outside(tx, "acme", "identity")
     denials = [leaf for leaf in outside if leaf.event == "capability:denied"]
     assert {leaf.fields["actor"]["id"] for leaf in denials} == {"worker:support", "web"}  # type: ignore[call-overload, index]  # JSON
     assert len(denials) == 4
@@ -218,7 +219,7 @@ async def test_a_tenant_that_does_not_exist_gets_no_log(stage: Stage) -> None:
             run.at("look").model_copy(update={"tenant": "made-up"}), identity.LIST_ACCESS, JAN
         )
     async with stage.database.reading() as tx:
-        assert await audit.read_outside(tx, "made-up", "identity") == []
+        assert await read_outside(tx, "made-up", "identity") == []
 
 
 # --- connections ------------------------------------------------------------------------------------------------------

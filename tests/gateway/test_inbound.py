@@ -9,6 +9,7 @@ import pytest
 from regie.core.errors import Denied, InvalidInput
 from regie.gateway import inbound
 from regie.store import audit
+from tests.leaves import read_outside
 
 from .stage import Stage
 from .vendor import WEBHOOK_CANARY
@@ -25,7 +26,7 @@ def signed(body: bytes, secret: str = WEBHOOK_CANARY, **more: str) -> dict[str, 
 
 async def refusals(stage: Stage) -> list[audit.Leaf]:
     async with stage.database.reading() as tx:
-        outside = await audit.read_outside(tx, "acme", "identity")
+        outside = await read_outside(tx, "acme", "identity")
     return [leaf for leaf in outside if leaf.event == "trigger:refused"]
 
 

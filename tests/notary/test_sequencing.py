@@ -17,10 +17,11 @@ from regie.core.merkle import Edge, Span
 from regie.core.signed_note import Checkpoint, VerifierKey
 from regie.notary.keys import KeyFile
 from regie.notary.sequencing import Sequencer
-from regie.store import audit, logs
+from regie.store import logs
 from regie.store.database import Database
 from regie.store.logs import ANCHOR, Log
 from regie.store.sequencing import LogDatabase
+from tests.leaves import read_outside
 
 from .conftest import Write
 
@@ -94,11 +95,11 @@ async def test_leaves_are_seen_before_and_after_they_are_taken_in(
 ) -> None:
     await write(2)
     async with database.reading() as tx:
-        before = await audit.read_outside(tx, "acme", "identity")
+        before = await read_outside(tx, "acme", "identity")
     await sequencer.step()
     await write(1)
     async with database.reading() as tx:
-        after = await audit.read_outside(tx, "acme", "identity")
+        after = await read_outside(tx, "acme", "identity")
     assert {leaf.entry_id for leaf in before} < {leaf.entry_id for leaf in after}
     assert len(after) == 3
 

@@ -13,7 +13,8 @@ import pytest
 from regie.core.audit import Event
 from regie.core.reach import Act, Scope
 from regie.core.scim import GROUP, PATCH, USER
-from regie.store import accounts, api_tokens, audit
+from regie.store import accounts, api_tokens
+from tests.leaves import read_outside
 
 from ..web.stage import OPERATOR  # noqa: TID252  as elsewhere in tests
 from .conftest import People, customers_whose_forms_one_sees, open_forms
@@ -84,7 +85,7 @@ async def test_somebody_comes_works_and_leaves_at_once(people: People) -> None:
     assert (await ask("GET", f"/Users/{id_}")).status_code == 404
     assert (await ask("GET", f"/Groups/{group.json()['id']}")).json()["members"] == []
     async with people.database.reading() as tx:
-        leaves = await audit.read_outside(tx, "", "")
+        leaves = await read_outside(tx, "", "")
     in_order: list[tuple[Event, Any]] = [(leaf.event, leaf.fields) for leaf in reversed(leaves)]
     by_service = [event for event, told in in_order if told["actor"]["type"] == "program"]
     assert by_service == [

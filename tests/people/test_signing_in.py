@@ -22,6 +22,7 @@ from regie.gateway.identity_provider import SKEW_S
 from regie.gateway_client import IdentityQuestion, SignInQuestion
 from regie.store import accounts, audit, sessions
 from regie.web.pages.visitor import BEFORE, COOKIE
+from tests.leaves import read_outside
 
 from ..counterparts.identity_provider import SECRET, serving, sign_in_at  # noqa: TID252  as elsewhere in tests
 from ..web.stage import OPERATOR, FakeGateway, Stage  # noqa: TID252  as elsewhere in tests
@@ -48,7 +49,7 @@ async def test_signing_in_and_out(people: People) -> None:
         assert await sessions.find(tx, first) is None, "and the one before is over"
         found = await sessions.find(tx, second)
         [account] = await accounts.list_accounts(tx)
-        events = [leaf.event for leaf in await audit.read_outside(tx, "", "")]
+        events = [leaf.event for leaf in await read_outside(tx, "", "")]
     assert found is not None
     assert found.mfa_age_s is not None
     assert 0 <= found.mfa_age_s < 60, "a password and a one-time code are two factors"

@@ -28,6 +28,7 @@ from regie.store.sessions import SignedInBy
 from regie.web.app import make_web
 from regie.web.identify import WaysIn
 from regie.web.pages.visitor import COOKIE, csrf_of
+from tests.leaves import read_outside
 
 from ..counterparts.authenticator import PRESENT, SoftAuthenticator, read  # noqa: TID252  as elsewhere in tests
 from ..web.stage import (  # noqa: TID252  as elsewhere in tests
@@ -157,7 +158,7 @@ async def test_a_yes_is_signed_and_anybody_can_check_it_later(office: Office) ->
     kept = (await office.http.get(f"/v1/approvals/{approval}/assertion", headers=header)).json()
     async with office.stage.database.reading() as tx:
         [leaf] = [each for each in await audit.read(tx, key) if each.event is Event.APPROVAL_GRANTED]
-        [added] = [each for each in await audit.read_outside(tx, "", "") if each.event is Event.AUTHENTICATOR_ADDED]
+        [added] = [each for each in await read_outside(tx, "", "") if each.event is Event.AUTHENTICATOR_ADDED]
     told: Any = leaf.fields
     adding: Any = added.fields
     assert told["assertion_sha256"] == canonical.digest(kept)
@@ -339,5 +340,5 @@ async def test_authenticators_are_changed_only_by_who_has_just_signed_in(office:
     again = await office.desk(how=SignedInBy(amr=("pwd",)))
     assert (await again.post(f"/authenticators/{mine.id}/remove")).status_code == 303
     async with office.stage.database.reading() as tx:
-        events = [leaf.event for leaf in await audit.read_outside(tx, "", "")]
+        events = [leaf.event for leaf in await read_outside(tx, "", "")]
     assert events.count(Event.AUTHENTICATOR_ADDED) == events.count(Event.AUTHENTICATOR_REMOVED) == 1

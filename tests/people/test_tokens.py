@@ -13,8 +13,9 @@ from regie.core.errors import InvalidInput
 from regie.core.reach import Act, Scope
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
-from regie.store import accounts, api_tokens, audit
+from regie.store import accounts, api_tokens
 from regie.store.keys import RunKey
+from tests.leaves import read_outside
 
 from ..web.stage import AS_OPERATOR, OFFBOARD, OPERATOR  # noqa: TID252  as elsewhere in tests
 from .conftest import People
@@ -159,8 +160,8 @@ async def test_a_token_ends_and_says_so(people: People) -> None:
     revoked = await ask(people, "GET", "/v1/runs", header)
     assert (revoked.status_code, revoked.json()["detail"]) == (401, "This API token was revoked.")
     async with people.database.reading() as tx:
-        events = [leaf.event for leaf in await audit.read_outside(tx, "", "")]
-        leaves = str([leaf.fields for leaf in await audit.read_outside(tx, "", "")])
+        events = [leaf.event for leaf in await read_outside(tx, "", "")]
+        leaves = str([leaf.fields for leaf in await read_outside(tx, "", "")])
         [line] = await api_tokens.list_tokens(tx)
     assert sorted(events) == [Event.TOKEN_MADE, Event.TOKEN_REVOKED]
     assert secret not in leaves

@@ -25,6 +25,7 @@ from regie.store.database import Database
 from regie.store.runs import RunRow
 from regie.store.schedules import Planned, ScheduleRow
 from regie.worker.starting import Starter
+from tests.leaves import read_outside
 
 from ..gateway.vendor import Vendor  # noqa: TID252  tests are no installed package, so there is no absolute name
 from ..web.stage import OPERATOR, FakeGateway  # noqa: TID252  same
@@ -196,7 +197,7 @@ class Starts:
     async def outside(self, *events: Event) -> list[Leaf]:
         """Leaves that belong to no run, oldest first."""
         async with self.database.reading() as tx:
-            leaves = await audit.read_outside(tx, "acme", "identity", limit=1000)
+            leaves = await read_outside(tx, "acme", "identity", limit=1000)
         return [leaf for leaf in reversed(leaves) if leaf.event in events]
 
     async def leaves(self, row: RunRow) -> list[Event]:

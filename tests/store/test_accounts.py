@@ -11,8 +11,9 @@ import pytest
 
 from regie.core.audit import Actor, Event
 from regie.core.errors import InvalidInput
-from regie.store import accounts, audit, migrating
+from regie.store import accounts, migrating
 from regie.store.database import Database
+from tests.leaves import read_outside
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +43,7 @@ async def test_only_the_right_password_of_a_known_address(database: Database) ->
             assert await accounts.verify(tx, address, password) is None
         assert await accounts.list_accounts(tx) == [added]
         assert await accounts.get(tx, "AN.DEVRIES@example.com") == added
-        (leaf,) = await audit.read_outside(tx, "", "")
+        (leaf,) = await read_outside(tx, "", "")
         stored = await tx.row("select password_hash from regie.account")
         log = await tx.row("select origin from audit.log where tenant = '' and domain = ''")
     assert added.roles == ("operator",)

@@ -25,6 +25,7 @@ from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.steps import StepRow
+from tests.leaves import read_outside
 
 Start = Callable[..., Awaitable[RunKey]]
 Claim = Callable[..., Awaitable[Claimed]]
@@ -104,7 +105,7 @@ async def test_facts_outside_runs_have_no_place_in_a_chain(database: Database) -
         await audit.append_outside(tx, "acme", "identity", [fact(Event.CAPABILITY_DENIED)])
         await audit.append_outside(tx, "umbrella", "identity", [fact(Event.CAPABILITY_DENIED)])
     async with database.reading() as tx:
-        found = await audit.read_outside(tx, "acme", "identity")
+        found = await read_outside(tx, "acme", "identity")
     assert [leaf.event for leaf in found] == [Event.CAPABILITY_DENIED, Event.TRIGGER_REFUSED]
     assert [leaf.run_seq for leaf in found] == [0, 0]
     assert "run_seq" not in found[0].fields

@@ -13,12 +13,13 @@ from regie.core.audit import Actor, Event
 from regie.core.errors import InvalidInput
 from regie.core.outside_event import OutsideEvent
 from regie.core.run import AwaitEvent, RunStatus
-from regie.store import audit, claims, commits, event_starts, events, inbox, runs
+from regie.store import claims, commits, event_starts, events, inbox, runs
 from regie.store.claims import Claimed
 from regie.store.commits import StepCommit
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.workers import Worker
+from tests.leaves import read_outside
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +66,7 @@ async def test_an_event_is_told_once_and_leaves_a_leaf_each_time(database: Datab
         await tell(database, happened("one", name="contract.close", who="Ann"))
     await tell(database, happened("one", tenant="umbrella", who="Bo"))
     async with database.reading() as tx:
-        leaves = await audit.read_outside(tx, "acme", "identity", limit=10)
+        leaves = await read_outside(tx, "acme", "identity", limit=10)
     told = [leaf for leaf in leaves if leaf.event.noun == "event"]
     assert {leaf.event for leaf in told} == {Event.EVENT_RECEIVED, Event.EVENT_REPEATED}
     assert "Ann" not in str([leaf.fields for leaf in told])
@@ -204,5 +205,5 @@ async def test_an_event_that_somebody_has_altered_reaches_nobody_and_stops_nothi
     await waits(database, await claim(), await_at("it", n=1), await_at("other", n=2))
     assert await heard(database, late) == ["event:other"]
     async with database.reading() as tx:
-        leaves = await audit.read_outside(tx, "acme", "identity", limit=10)
+        leaves = await read_outside(tx, "acme", "identity", limit=10)
     assert [leaf.event for leaf in leaves].count(Event.EVENT_SET_ASIDE) == 1

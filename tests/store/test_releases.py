@@ -9,9 +9,10 @@ import pytest
 from regie.core.audit import Actor, Event
 from regie.core.errors import InvalidInput
 from regie.core.release import Release
-from regie.store import audit, releases
+from regie.store import releases
 from regie.store.database import Database
 from regie.store.sealer import Sealer
+from tests.leaves import read_outside
 
 pytestmark = pytest.mark.slow
 
@@ -52,10 +53,10 @@ async def test_loading_again_changes_nothing_and_going_back_is_recorded(database
     async with database.reading() as tx:
         history = await releases.history(tx)
         told = {
-            tenant: [leaf.fields["release"] for leaf in await audit.read_outside(tx, tenant, "identity")]
+            tenant: [leaf.fields["release"] for leaf in await read_outside(tx, tenant, "identity")]
             for tenant in ("acme", "umbrella")
         }
-        leaf = (await audit.read_outside(tx, "acme", "identity"))[0]
+        leaf = (await read_outside(tx, "acme", "identity"))[0]
     digests = [release.digest, changed.digest, release.digest]
     assert [activation.digest for activation in history] == digests
     assert {activation.by for activation in history} == {"operator"}

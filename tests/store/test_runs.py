@@ -22,6 +22,7 @@ from regie.store.keys import READY, Cursor, RunKey
 from regie.store.runs import NewRun
 from regie.store.steps import StepRow
 from regie.store.workers import Worker
+from tests.leaves import read_outside
 
 pytestmark = pytest.mark.slow
 
@@ -357,7 +358,7 @@ async def test_a_trigger_repeated_after_the_end_leaves_the_closed_chain_alone(
     async with database.transaction() as tx:
         await commits.commit(tx, held.claim, StepCommit(state_json="{}", status=RunStatus.DONE))
         assert await runs.start(tx, make_new(trigger="hook:1")) == runs.Started(key, is_new=False)
-        outside = (await audit.read_outside(tx, "acme", "identity"))[0]
+        outside = (await read_outside(tx, "acme", "identity"))[0]
     assert (outside.event, outside.fields["closed_run"]) == (Event.TRIGGER_REPEATED, key.run)
     assert (await events_of(database, key))[-1] is Event.RUN_CLOSED
 

@@ -11,6 +11,7 @@ from regie.core.audit import Actor, Event, Fact
 from regie.store import audit, erasing, runs, subjects
 from regie.store.database import Database
 from regie.store.keys import RunKey
+from tests.leaves import read_outside
 
 pytestmark = pytest.mark.slow
 
@@ -31,8 +32,8 @@ async def test_many_at_once_give_somebody_one_commitment(database: Database, loa
     await asyncio.gather(*(tell(person) for person in (JAN, JAN.upper(), JAN) * 3))
     async with database.transaction() as tx:
         await audit.append_outside(tx, "umbrella", "identity", [denied(JAN)])
-        leaves = await audit.read_outside(tx, "acme", "identity")
-        others = await audit.read_outside(tx, "umbrella", "identity")
+        leaves = await read_outside(tx, "acme", "identity")
+        others = await read_outside(tx, "umbrella", "identity")
     named = {str(leaf.raw) for leaf in leaves if JAN.encode() in leaf.raw.lower()}
     assert named == set()
     told = [leaf for leaf in leaves if leaf.event is Event.REQUEST_DENIED]

@@ -12,6 +12,7 @@ from regie.core.audit import Event
 from regie.core.plan import plan_digest
 from regie.store import accounts, approvals, audit
 from regie.store.keys import RunKey
+from tests.leaves import read_outside
 
 from .stage import ANA, BEN, OPERATOR, PLAN, RIK, Stage
 
@@ -55,7 +56,7 @@ async def leaves(stage: Stage, key: RunKey) -> list[audit.Leaf]:
 
 async def refused(stage: Stage, domain: str = "identity") -> list[str]:
     async with stage.database.reading() as tx:
-        found = await audit.read_outside(tx, "acme", domain)
+        found = await read_outside(tx, "acme", domain)
     return [str(leaf.fields["reason"]) for leaf in found if leaf.event is Event.TRIGGER_REFUSED]
 
 

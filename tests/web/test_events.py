@@ -9,9 +9,10 @@ import pytest
 
 from regie.core.run import Parent
 from regie.engine.port import StartRequest
-from regie.store import audit, runs
+from regie.store import runs
 from regie.store.keys import RunKey
 from regie.store.runs import NewRun
+from tests.leaves import read_outside
 
 from .stage import ANA, AS_OPERATOR, OFFBOARD, OLGA, OPERATOR, PASSWORD, RIK, Stage
 
@@ -45,7 +46,7 @@ async def test_an_event_is_taken_once_and_is_attributed(stage: Stage) -> None:
     again = await tell(stage, TOLD, auth=httpx2.BasicAuth(OLGA, PASSWORD))
     assert (again.status_code, again.json()["is_new"]) == (200, False)
     async with stage.database.reading() as tx:
-        leaves = await audit.read_outside(tx, "acme", "identity", limit=10)
+        leaves = await read_outside(tx, "acme", "identity", limit=10)
     told = {leaf.event.value: leaf.fields["actor"] for leaf in leaves if leaf.event.noun == "event"}
     assert told == {
         "event:received": {"type": "operator", "id": "hr-system"},

@@ -20,12 +20,13 @@ from regie.gateway.identify import WEB, Callers
 from regie.gateway.vault import VaultFile
 from regie.gateway_client import GatewayClient
 from regie.kit.discovery import connectors_in
-from regie.store import audit, releases, run_lists, runs
+from regie.store import releases, run_lists, runs
 from regie.store.audit import Leaf
 from regie.store.database import Database
 from regie.store.keys import RunKey
 from regie.store.sealer import Sealer
 from regie.web.app import make_web
+from tests.leaves import read_outside
 
 from .stage import LOCAL, OFFBOARD, OPERATOR, TOKEN, FakeGateway, Stage, make_release, ticket_created
 
@@ -40,7 +41,7 @@ async def deliver(stage: Stage, event: dict[str, Any], where: str = "acme/jira",
 
 async def refusals(stage: Stage, domain: str) -> list[Leaf]:
     async with stage.database.reading() as tx:
-        leaves = await audit.read_outside(tx, "acme", domain)
+        leaves = await read_outside(tx, "acme", domain)
     return [leaf for leaf in leaves if leaf.event is Event.TRIGGER_REFUSED]
 
 

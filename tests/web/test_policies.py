@@ -9,7 +9,8 @@ from regie.core.audit import Actor, Event
 from regie.core.reach import Act, Scope
 from regie.core.release import Release
 from regie.policy.cedar import policies_of, shipped
-from regie.store import api_tokens, audit, releases
+from regie.store import api_tokens, releases
+from tests.leaves import read_outside
 
 from .stage import ANA, AS_OPERATOR, OFFBOARD, OLGA, OPERATOR, PASSWORD, RIK, SAM, Stage
 from .test_steering import leaves, post
@@ -31,7 +32,7 @@ async def load(stage: Stage, release: Release, **files: str) -> None:
 
 async def outside(stage: Stage) -> list[dict[str, Any]]:
     async with stage.database.reading() as tx:
-        found = await audit.read_outside(tx, "acme", "identity")
+        found = await read_outside(tx, "acme", "identity")
     return [dict(leaf.fields) for leaf in found if leaf.event is Event.REQUEST_DENIED]
 
 

@@ -12,10 +12,11 @@ import pytest
 from regie.core.audit import Actor, Event
 from regie.core.effect import EffectState
 from regie.core.run import EVENT, Cancelled, RunStatus
-from regie.store import audit, effects, inbox, runs, workers
+from regie.store import effects, inbox, runs, workers
 from regie.store.commits import StepCommit
 from regie.store.effects import Intent
 from regie.store.keys import RunKey
+from tests.leaves import read_outside
 
 from .stage import ANA, AS_OPERATOR, OFFBOARD, OLGA, PASSWORD, RIK, SAM, Stage, ticket_created
 
@@ -143,7 +144,7 @@ async def test_a_run_is_repeated_by_an_operator_once_for_each_key(stage: Stage) 
     other = await post(stage, f"{key.run}/rerun", key="k", **{"from": "close"})
     assert other.status_code == 422
     async with stage.database.reading() as tx:
-        outside = await audit.read_outside(tx, key.tenant, key.domain)
+        outside = await read_outside(tx, key.tenant, key.domain)
     [said] = [each.fields for each in outside if each.event is Event.RUN_REPEATED]
     assert (said["closed_run"], said["rerun"]) == (key.run, {"run": new["id"], "from_step": "approval"})
     [leaf] = await leaves(stage, new["id"], "run:started")

@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any, LiteralString, NamedTuple
 
 import psycopg
-from psycopg.rows import DictRow
 from pydantic import JsonValue
 
 from regie.core import audit
@@ -275,18 +274,8 @@ async def read(tx: Transaction, key: RunKey) -> list[Leaf]:
            where l.tenant = %(tenant)s and l.domain = %(domain)s and i.run_id = %(run)s order by i.run_seq""",
         key._asdict(),
     )
-    return await _leaves(tx, key.tenant, key.domain, rows)
-
-
-async def read_outside(tx: Transaction, tenant: str, domain: str, limit: int = 100) -> list[Leaf]:
-    """The newest leaves that belong to no run, newest first."""
-    rows = await tx.rows(
-        """select i.entry_id, i.run_seq, i.leaf, i.at from audit.entry i join audit.log l using (log_id)
-           where l.tenant = %(tenant)s and l.domain = %(domain)s and i.run_id is null
-           order by i.at desc, i.entry_id limit %(limit)s""",
-        {"tenant": tenant, "domain": domain, "limit": limit},
-    )
-    return await _leaves(tx, tenant, domain, rows)
+    names = await subjects.names_in(tx, key.tenant, key.domain, [bytes(row["leaf"]) for row in rows])
+    return [Leaf(str(row["entry_id"]), row["run_seq"], bytes(row["leaf"]), row["at"], names) for row in rows]
 
 
 def check_chain(leaves: Sequence[Leaf]) -> list[str]:
@@ -392,11 +381,6 @@ async def _make_log(tx: Transaction, tenant: str, domain: str) -> None:
            on conflict do nothing""",
         {"tenant": tenant, "domain": domain, "path": f"{tenant}/{domain}" if tenant else "deployment"},
     )
-
-
-async def _leaves(tx: Transaction, tenant: str, domain: str, rows: Sequence[DictRow]) -> list[Leaf]:
-    names = await subjects.names_in(tx, tenant, domain, [bytes(row["leaf"]) for row in rows])
-    return [Leaf(str(row["entry_id"]), row["run_seq"] or 0, bytes(row["leaf"]), row["at"], names) for row in rows]
 
 
 async def _clock(tx: Transaction) -> datetime:
