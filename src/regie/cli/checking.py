@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from regie.core.errors import DefinitionError, InvalidInput
+from regie.core.errors import DefinitionError
 from regie.core.release import Release
 from regie.domains import load_catalogue
 from regie.gateway.checking import connection_faults
@@ -29,16 +29,3 @@ def checked_release(workspace: Path | None) -> Release:
     if faults:
         raise DefinitionError(faults)
     return release
-
-
-def only_tenant(release: Release) -> str:
-    """The one customer that there is.
-
-    Raises:
-        InvalidInput: There are none, or several.
-    """
-    if not release.tenants:
-        raise InvalidInput("There is no customer in the workspace.", hint="A customer is a file tenants/NAME.yaml.")
-    if len(release.tenants) != 1:
-        raise InvalidInput("Say which customer it is about: --tenant.", hint=f"Known: {', '.join(release.tenants)}")
-    return next(iter(release.tenants))

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from regie.cli.checking import checked_release, only_tenant
+from regie.cli.checking import checked_release
 from regie.cli.definitions import workspace_folder
+from regie.cli.tenants import only_tenant
 from regie.cli.terminal import Json, out, print_json
 from regie.gateway.permissions import Allowance, Needed, allowances, needed_by
 
@@ -24,7 +25,7 @@ def permissions(workflow: Workflow, tenant: Tenant = "", as_json: Json = False) 
     Graph, scopes of Jira and Slack. What is not listed is not needed.
     """
     release = checked_release(workspace_folder())
-    whose = tenant or only_tenant(release)
+    whose = tenant or only_tenant(release.tenants)
     needed = needed_by(release, workflow, whose)
     found = allowances(needed)
     if as_json:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from regie.cli.checking import checked_release, only_tenant
+from regie.cli.checking import checked_release
 from regie.cli.definitions import workspace_folder
+from regie.cli.tenants import only_tenant
 from regie.cli.terminal import Json, out, print_json
 from regie.core.errors import InvalidInput
 from regie.core.reach import Act
@@ -95,7 +96,7 @@ def explain(
     given: dict[str, Any] = {
         "who": who,
         "action": action,
-        "tenant": tenant or only_tenant(release),
+        "tenant": tenant or only_tenant(release.tenants),
         "workflow": workflow,
         "roles": tuple(role or ()),
         "is_of_tenant": is_of_tenant,

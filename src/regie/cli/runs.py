@@ -11,6 +11,7 @@ from urllib.parse import quote
 import typer
 
 from regie.cli.api import Api, asked, connected
+from regie.cli.tenants import only_tenant
 from regie.cli.terminal import Json, moment, out, outcome_style, print_json, print_table, say, short
 from regie.core.errors import Denied, InvalidInput, RegieError
 from regie.core.interpreter import APPROVE
@@ -160,7 +161,7 @@ async def _start(
 ) -> dict[str, Any]:
     async with connected(Settings(), say, is_working=True) as api:
         body = {
-            "tenant": tenant or await _only_tenant(api),
+            "tenant": tenant or only_tenant(await _tenants(api)),
             "workflow": workflow,
             "input": given,
             "ticket": ticket,
@@ -197,11 +198,8 @@ def _failed(what: str, failure: dict[str, Any] | None) -> RegieError:
     return RegieError(f"{what}: {known.get('message')}", hint=known.get("hint"))
 
 
-async def _only_tenant(api: Api) -> str:
-    tenants = sorted({tenant for each in (await api.get("/v1/workflows"))["items"] for tenant in each["tenants"]})
-    if len(tenants) != 1:
-        raise InvalidInput("There are several customers.", hint=f"Choose one with --tenant: {', '.join(tenants)}")
-    return str(tenants[0])
+async def _tenants(api: Api) -> set[str]:
+    return {tenant for each in (await api.get("/v1/workflows"))["items"] for tenant in each["tenants"]}
 
 
 def _read(file: Path | None) -> dict[str, Any]:
