@@ -14,6 +14,7 @@ from regie.core.plan import Change, FieldChange, PlannedStep, plan_digest
 from regie.core.run import EVENT, CloseApproval, Decided
 from regie.store import approvals, inbox, releases
 from regie.store.keys import RunKey
+from regie.web.pages.approvals import PAGE
 from regie.web.pages.visitor import COOKIE
 
 from .conftest import Browser
@@ -379,3 +380,14 @@ async def test_looking_changes_nothing(stage: Stage, browser: Browser, key: RunK
         for method in ("GET", "HEAD"):
             assert (await browser.http.request(method, path)).status_code in (200, 303, 403, 405), path
     assert await world() == before
+
+
+async def test_the_last_page_names_no_older_one_even_when_it_is_full(stage: Stage, browser: Browser) -> None:
+    for number in range(PAGE):
+        await stage.ask(await stage.start(trigger=str(number)), ANA)
+    await browser.sign_in(OLGA)
+    assert "Older</a>" not in (await browser.open("/approvals")).text
+    await stage.ask(await stage.start(trigger="one more"), ANA)
+    following = re.search(r'href="(/approvals\?before=[^"]+)"', (await browser.open("/approvals")).text)
+    assert following is not None
+    assert "Older</a>" not in (await browser.open(following[1])).text

@@ -503,7 +503,7 @@ async def test_lists_page_through_everything_once(database: Database, start: Sta
             if not page:
                 return found
             found += [row.key for row in page]
-            before = Cursor.parse(str(page[-1].cursor))
+            before = Cursor.from_query(str(page[-1].cursor))
 
     everything = await walk()
     assert sorted(everything) == sorted(mine | others)
@@ -516,10 +516,15 @@ async def test_lists_page_through_everything_once(database: Database, start: Sta
     assert newest.key == everything[0]
 
 
-@pytest.mark.parametrize("text", ["", "x", "2026-01-01~x", f"2026-01-01T00:00:00~{uuid.UUID(int=1)}"])
+@pytest.mark.parametrize("text", [None, ""])
+def test_an_address_without_a_cursor_means_the_first_page(text: str | None) -> None:
+    assert Cursor.from_query(text) is None
+
+
+@pytest.mark.parametrize("text", ["x", "2026-01-01~x", f"2026-01-01T00:00:00~{uuid.UUID(int=1)}"])
 def test_a_made_up_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
-        Cursor.parse(text)
+        Cursor.from_query(text)
 
 
 async def test_a_run_whose_state_was_altered_is_set_aside_and_the_others_are_claimed(

@@ -79,12 +79,16 @@ class Cursor(NamedTuple):
         return f"{self.at.isoformat()}~{self.id}"
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read the text form.
+    def from_query(cls, text: str | None) -> Self | None:
+        """Read the text form from an address; none for the first page.
 
         Raises:
             InvalidInput: The text is no cursor.
         """
+        if not text:
+            return None
+        # A plus sign that was not escaped in an address arrives as a blank.
+        text = text.replace(" ", "+")
         at, _, row = text.partition("~")
         try:
             cursor = cls(datetime.fromisoformat(at), str(UUID(row)))

@@ -18,6 +18,7 @@ from regie.web import step_up
 from regie.web.answers import ApprovalLine, Page
 from regie.web.caller import Caller
 from regie.web.means import Asking, BodyOf, Having, Means
+from regie.web.paging import page_of
 from regie.web.permitting import not_confirmed, noting, require_decide, seen_approvals, sight_of
 from regie.web.problems import Conflict
 from regie.web.seeing import approval_for, is_id
@@ -56,12 +57,12 @@ async def list_approvals(
             tx,
             sight=await sight_of(tx, caller),
             status="open" if status == "open" else None,
-            limit=limit,
-            before=Cursor.parse(before.replace(" ", "+")) if before else None,
+            limit=limit + 1,
+            before=Cursor.from_query(before),
         )
-        seen = await seen_approvals(tx, caller, found)
-    more = str(found[-1].cursor) if len(found) == limit else None
-    return Page(items=[ApprovalLine.of(approval) for approval in seen], next=more)
+        shown, following = page_of(found, limit)
+        seen = await seen_approvals(tx, caller, shown)
+    return Page(items=[ApprovalLine.of(approval) for approval in seen], next=following)
 
 
 @router.get("/{approval}")

@@ -35,6 +35,7 @@ from regie.web.answers import (
 )
 from regie.web.caller import Caller
 from regie.web.means import Asking, BodyOf, Having, Means, current_release
+from regie.web.paging import page_of
 from regie.web.permitting import noting, require_start, seen_runs, sight_of
 from regie.web.seeing import children_for, parent_for, run_for
 
@@ -87,11 +88,6 @@ class Filter(BaseModel):
     late: bool = False
     limit: int = Field(default=50, ge=1, le=LARGEST_PAGE)
     before: str | None = None
-
-    @property
-    def cursor(self) -> Cursor | None:
-        """Where the list goes on. A plus sign that was not escaped in an address arrives as a blank."""
-        return Cursor.parse(self.before.replace(" ", "+")) if self.before else None
 
 
 class Waiting:
@@ -193,11 +189,10 @@ async def list_runs(means: Having, caller: Asking, wanted: Annotated[Filter, Que
             is_late=wanted.late,
             sight=await sight_of(tx, caller),
             limit=wanted.limit + 1,
-            before=wanted.cursor,
+            before=Cursor.from_query(wanted.before),
         )
-        shown = rows[: wanted.limit]
+        shown, following = page_of(rows, wanted.limit)
         seen = await seen_runs(tx, caller, shown)
-    following = str(shown[-1].cursor) if len(rows) > wanted.limit else None
     return Page(items=[RunLine.of(row) for row in seen], next=following)
 
 

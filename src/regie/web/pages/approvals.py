@@ -33,6 +33,7 @@ from regie.web.pages.rendering import page
 from regie.web.pages.run_view import doing
 from regie.web.pages.visitor import Visiting, Visitor, form_of
 from regie.web.pages.wording import value
+from regie.web.paging import page_of
 from regie.web.permitting import decision_on_deciding, decision_on_viewing_inputs, seen_approvals, seen_runs, sight_of
 from regie.web.problems import Conflict
 from regie.web.seeing import approval_for, is_asked
@@ -120,9 +121,11 @@ async def inbox(means: Having, visitor: Visiting, before: str | None = None) -> 
         mine = await approvals.list_approvals(tx, approver=me, limit=PAGE)
         sight = await sight_of(tx, visitor.caller)
         others = await approvals.list_approvals(tx, sight=sight, limit=PAGE) if visitor.may_look else []
-        before_that = Cursor.parse(before.replace(" ", "+")) if before else None
         others = await seen_approvals(tx, visitor.caller, others)
-        every = await approvals.list_approvals(tx, sight=sight, status=None, limit=PAGE, before=before_that)
+        found = await approvals.list_approvals(
+            tx, sight=sight, status=None, limit=PAGE + 1, before=Cursor.from_query(before)
+        )
+        every, following = page_of(found, PAGE)
         seen = await seen_approvals(tx, visitor.caller, every)
         mine = await seen_approvals(tx, visitor.caller, mine)
     known = {approval.id for approval in mine}
@@ -132,7 +135,7 @@ async def inbox(means: Having, visitor: Visiting, before: str | None = None) -> 
         mine=mine,
         others=[approval for approval in others if approval.id not in known],
         decided=[approval for approval in seen if approval.status != "open"],
-        following=str(every[-1].cursor) if len(every) == PAGE else None,
+        following=following,
     )
 
 

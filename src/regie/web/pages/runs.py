@@ -25,6 +25,7 @@ from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import HEADERS, fragment, page
 from regie.web.pages.run_view import BAR, RunView, read_run
 from regie.web.pages.visitor import Visiting, Visitor, find_visitor
+from regie.web.paging import page_of
 from regie.web.permitting import noting, seen_runs, sight_of, view_inputs
 from regie.web.seeing import run_for
 from regie.web.workflows import workflows_for
@@ -70,14 +71,9 @@ class Filter(BaseModel):
     def _empty_is_any(cls, given: object) -> object:
         return (given.strip() or None) if isinstance(given, str) else given
 
-    @property
-    def cursor(self) -> Cursor | None:
-        """Where the list goes on."""
-        return Cursor.parse(self.before.replace(" ", "+")) if self.before else None
-
-    def after(self, cursor: Cursor) -> str:
+    def going_on(self, before: str) -> str:
         """The address of the next page."""
-        given = {**self.model_dump(mode="json", exclude_none=True), "before": str(cursor)}
+        given = {**self.model_dump(mode="json", exclude_none=True), "before": before}
         return f"/runs?{urlencode(given)}"
 
 
@@ -116,15 +112,21 @@ async def list_runs(means: Having, visitor: Visiting, wanted: Annotated[Filter, 
             ticket=wanted.ticket,
             sight=await sight_of(tx, visitor.caller),
             limit=PAGE + 1,
-            before=wanted.cursor,
+            before=Cursor.from_query(wanted.before),
         )
-        listed = await _listed(tx, visitor.caller, rows[:PAGE])
+        shown, following = page_of(rows, PAGE)
+        listed = await _listed(tx, visitor.caller, shown)
         names = []
         if visitor.may_look:
             names = [each.workflow for each, _ in workflows_for(visitor.caller, await releases.current(tx))]
-    following = wanted.after(rows[PAGE - 1].cursor) if len(rows) > PAGE else None
     return page(
-        "runs.html", visitor, listed=listed, wanted=wanted, following=following, statuses=list(RunStatus), names=names
+        "runs.html",
+        visitor,
+        listed=listed,
+        wanted=wanted,
+        following=wanted.going_on(following) if following else None,
+        statuses=list(RunStatus),
+        names=names,
     )
 
 
