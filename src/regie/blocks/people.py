@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from regie.core.approval import ApprovalArguments, ApprovalOutcome
+from regie.core.approval import APPROVE, ApprovalArguments, ApprovalOutcome
 from regie.core.block import interpreted
 
 approve = interpreted(
-    "people.approve",
+    APPROVE,
     arguments=ApprovalArguments,
     gives=ApprovalOutcome,
     doc="""

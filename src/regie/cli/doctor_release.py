@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from regie.cli.findings import Finding, info, ok, problem, warning
 from regie.cli.installation import Installation
+from regie.core.approval import APPROVE
 from regie.core.definition import Definition
 from regie.core.errors import DefinitionError, InvalidInput, NotFound, RegieError
-from regie.core.interpreter import APPROVE
 from regie.core.release import Release
 from regie.core.release_changes import changes_between
 from regie.gateway.backends.configuration import VAULT

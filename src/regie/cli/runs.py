@@ -13,8 +13,8 @@ import typer
 from regie.cli.api import Api, asked, connected
 from regie.cli.tenants import only_tenant
 from regie.cli.terminal import Json, moment, out, outcome_style, print_json, print_table, say, short
+from regie.core.approval import APPROVE
 from regie.core.errors import Denied, InvalidInput, RegieError
-from regie.core.interpreter import APPROVE
 from regie.core.run import RunStatus
 from regie.core.source import MAX_CHARACTERS, decode, read_source
 from regie.settings import Settings

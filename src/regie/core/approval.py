@@ -13,6 +13,8 @@ from pydantic import Field
 from regie.core.capability import Record
 from regie.core.errors import Denied
 
+APPROVE = "people.approve"
+"""The block that asks people, which the interpreter itself carries out."""
 DecisionWord = Literal["approved", "refused", "timeout"]
 
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from pydantic import JsonValue
 
+from regie.core.approval import APPROVE
 from regie.core.block import Catalogue
 from regie.core.capability import Effect
 from regie.core.definition import Definition, Step
@@ -34,7 +35,6 @@ from regie.core.precedence import Layout, Spot, Stand, comes_after, compares, fa
 from regie.core.reading import Positions
 from regie.core.reading_values import every_text
 
-APPROVE = "people.approve"
 _KNOWN_OF_A_YES = (("decision",), ("outcome",))
 """What a plan may suppose of the answer: it is made for a yes, whoever gives it and with whatever comment."""
 _ADDRESS = r"(\0|[^@\s\0]+@[^@\s\0]+)"

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from regie.core.approval import APPROVE
 from regie.core.block import Catalogue
 from regie.core.capability import Effect
-from regie.core.checking_approvals import APPROVE
 from regie.core.children import DEEPEST
 from regie.core.definition import Definition, Kind
 from regie.core.errors import Fault

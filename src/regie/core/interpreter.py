@@ -16,6 +16,7 @@ from functools import partial
 from pydantic import JsonValue
 
 from regie.core import cancelling, children, event_starts, ladder, limit, pausing, stopping, waiting
+from regie.core.approval import APPROVE
 from regie.core.block import Catalogue, Retry
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import EvaluationError, Failure, InvalidInput
@@ -59,8 +60,6 @@ from regie.core.run import (
 )
 from regie.core.scope import Surroundings, place_in, view_steps
 
-APPROVE = "people.approve"
-"""The block that the interpreter itself carries out."""
 READ_TICKET, COMMENT_TICKET = "ticket.read", "ticket.comment"
 """Blocks of the two implicit steps around the input."""
 PENDING_LIMIT_S = 24 * 3600.0

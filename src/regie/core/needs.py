@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from regie.core.approval import APPROVE
 from regie.core.capabilities import identity, ticket
 from regie.core.definition import Definition, Step
-from regie.core.interpreter import APPROVE
 from regie.core.run import ANSWER, START, written_place
 
 AROUND: Mapping[str, frozenset[str]] = {START: frozenset({ticket.READ.name}), ANSWER: frozenset({ticket.COMMENT.name})}

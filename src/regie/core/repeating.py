@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from pydantic import JsonValue
 
 from regie.core import canonical
+from regie.core.approval import APPROVE
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import InvalidInput
 from regie.core.nearest import did_you_mean
 from regie.core.run import RunFacts, RunState, StepState, StepStatus, undone_place, written_place
-
-APPROVE = "people.approve"
 
 
 def repeat(before: RunState, was: Definition, now: Definition, from_step: str, facts: RunFacts) -> RunState:

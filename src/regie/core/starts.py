@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, JsonValue, Tag
 from regie.core import canonical
 from regie.core.durations import format_duration
 
+POLL_PLACE = "start/poll"
+"""Where a poll stands among the places of a workflow: before there is a run there is no step."""
+
 
 class Kind(StrEnum):
     """Each is the word that says so in the file."""

@@ -78,9 +78,6 @@ from regie.telemetry.counting import Counted
 
 _log = structlog.get_logger(__name__)
 
-CUT_OFF = "cut_off"
-"""Outcome of a change whose asker has gone, or that met a fault of ours."""
-
 _STATUS: tuple[tuple[type[RegieError], int], ...] = (
     (Unidentified, 401),
     (Denied, 403),
@@ -155,7 +152,8 @@ class _Desk:
         # By caller: who asks for a step of another domain, to be refused, keeps nobody waiting.
         async with self.effects.turn(caller.name, step.run, step.place):
             granted, serving = await self._admit(caller, question)
-            outcome = CUT_OFF
+            # So it stays where the asker has gone, or where this meets a fault of ours.
+            outcome = metrics.CUT_OFF
             try:
                 want = await with_approval(self.database, granted, question)
                 reply = await self.effects.apply(granted, serving, want)

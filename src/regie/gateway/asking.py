@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
+from regie.core.approval import APPROVE
 from regie.core.capabilities import message
 from regie.core.definition import Definition
 from regie.core.errors import InvalidInput, Unavailable
-from regie.core.interpreter import APPROVE
 from regie.core.run import written_place
 from regie.gateway.grants import Granted
 from regie.gateway_client import Question

@@ -21,7 +21,7 @@ from regie.core.errors import Denied
 from regie.core.needs import needs_at
 from regie.core.release import Release
 from regie.core.run import LIMIT, undone_place, written_place
-from regie.core.starts import PollStart
+from regie.core.starts import POLL_PLACE, PollStart
 from regie.core.tenant import Grant
 from regie.gateway.identify import Caller
 from regie.gateway_client import ApplyQuestion, PlanQuestion, PollQuestion, PollRef, Question, StepRef
@@ -34,9 +34,6 @@ from regie.store.database import Database, Transaction
 from regie.store.effects import Effect
 from regie.store.keys import RunKey
 from regie.store.schedules import StartKey
-
-POLL = "start/poll"
-"""The place of a poll, in leaves: before there is a run there is no step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +176,7 @@ class Grants:
         needs = {name for start in its for name in release.blocks.get(start.uses, ())}
         if definition.domain != poll.domain or not _is_known(poll, release) or capability not in needs:
             detail: dict[str, JsonValue] = {
-                "place": POLL,
+                "place": POLL_PLACE,
                 "reason": "poll_has_no_need",
                 "asked_workflow": poll.workflow,
             }
@@ -189,14 +186,19 @@ class Grants:
             tenant=poll.tenant,
             domain=poll.domain,
             workflow=poll.workflow,
-            place=POLL,
-            at=POLL,
+            place=POLL_PLACE,
+            at=POLL_PLACE,
             needs=frozenset(needs),
         )
         decision = policies.decide(steps.ask(facts, "call", capability))
         if not decision.is_allowed:
-            about: dict[str, JsonValue] = {"place": POLL, "asked_workflow": poll.workflow, "reason": decision.reason}
-            await self._deny_outside(poll, capability, f"worker:{poll.domain}", {**about, **decision.told})
+            told: dict[str, JsonValue] = {
+                "place": POLL_PLACE,
+                "asked_workflow": poll.workflow,
+                "reason": decision.reason,
+                **decision.told,
+            }
+            await self._deny_outside(poll, capability, f"worker:{poll.domain}", told)
             raise decision.denied(f"No policy allows the poll of {poll.workflow} to call {capability}.")
         return release
 

@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from regie import connectors as connector_folders
+from regie.core.approval import APPROVE
 from regie.core.capabilities import identity
 from regie.core.capabilities.record import SERVED_HERE
 from regie.core.definition import Definition
-from regie.core.interpreter import APPROVE
 from regie.core.needs import AROUND, needs_at
 from regie.core.release import Release
-from regie.core.starts import PollStart
+from regie.core.starts import POLL_PLACE, PollStart
 from regie.kit.connector import provided
 from regie.kit.discovery import Found, connectors_in
 
-POLL = "start/poll"
-"""Where a poll stands among the places of a workflow."""
 MANAGER_OF = "manager_of"
 """What a rung of a ladder begins with that asks somebody's manager."""
 IAM_VERSION = "2012-10-17"
@@ -132,7 +130,7 @@ def allowances(needed: list[Needed], connectors: Mapping[str, Found] | None = No
 def _asked(definition: Definition, release: Release) -> Iterator[tuple[str, str, str]]:
     """Place, block and capability of everything that a run of a workflow may ask the outside for."""
     for start in definition.starts(PollStart):
-        yield from ((POLL, start.uses, name) for name in sorted(release.blocks.get(start.uses, ())))
+        yield from ((POLL_PLACE, start.uses, name) for name in sorted(release.blocks.get(start.uses, ())))
     for place in AROUND:
         yield from ((place, "", name) for name in sorted(AROUND[place]))
     for place, step in definition.by_place.items():

@@ -26,6 +26,8 @@ SHORT_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """Upper bounds in seconds for what processes do."""
 LONG_S = (1, 10, 60, 300, 900, 3_600, 4 * 3_600, 86_400, 3 * 86_400, 7 * 86_400)
 """Upper bounds in seconds for whole runs, which may wait for people."""
+CUT_OFF = "cut_off"
+"""Outcome of what ended before anything could come of it, whoever counts it."""
 
 
 class Described(NamedTuple):

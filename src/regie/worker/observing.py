@@ -9,7 +9,7 @@ from functools import cache
 from prometheus_client import Counter, Histogram
 
 from regie import logs
-from regie.core.interpreter import APPROVE
+from regie.core.approval import APPROVE
 from regie.core.run import (
     ApproversFound,
     Event,
@@ -35,8 +35,6 @@ OUTCOMES: dict[type[Event], str] = {
     ApproversFound: "asked",
 }
 """Of attempts, in metrics and traces."""
-CUT_OFF = "cut_off"
-"""Of an attempt that was given no more time, or whose worker stops."""
 
 _taken_s: ContextVar[float] = ContextVar("taken_s")
 """When the run of this task was taken, on the monotonic clock."""
@@ -51,7 +49,8 @@ class Observed:
     async def perform(self, task: Task) -> Event:
         """Have the work done. See `engine.port.Performer`."""
         facts, uses = task.facts, block_of(task.work)
-        outcome = CUT_OFF
+        # So it stays where the attempt is given no more time, or the worker stops.
+        outcome = metrics.CUT_OFF
         queued, took = _times_of(facts.domain, uses)
         queued.observe(task.waited_s)
         began_s = time.monotonic()
