@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import regie
 
 ROOT = Path(regie.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
+ROW = re.compile(r"^\| `(\w+)(?:/\*)?` \| [^|]* \| ([^|]*) \| [^|]* \|$", re.MULTILINE)
+ROWS: list[tuple[str, str]] = ROW.findall((ROOT.parent.parent / "ARCHITECTURE.md").read_text(encoding="utf-8"))
+"""Of the table of rooms: each with what it may import."""
 BUCKETS = {"utils", "util", "common", "helpers", "helper", "manager", "managers", "base", "shared", "misc"}
 
 
@@ -71,18 +75,38 @@ def test_a_worker_loads_neither_connectors_nor_the_gateway() -> None:
 
 
 def imported_by(file: Path) -> set[str]:
-    """The packages that a module imports, by their first name."""
+    """What a module imports, each name as far as it may name a module."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        found |= {name.partition(".")[0] for name in names}
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
+def packages_of(files: Iterable[Path]) -> set[str]:
+    """The packages that modules import, by their first name."""
+    return {name.partition(".")[0] for file in files for name in imported_by(file)}
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def test_the_table_of_rooms_names_every_room() -> None:
+    assert sorted(room for room, _ in ROWS) == sorted({room_of(file) for file in MODULES} - {"__init__"})
+
+
+@pytest.mark.parametrize(("room", "cell"), [row for row in ROWS if not row[1].startswith(("everything", "as "))])
+def test_the_table_of_rooms_names_the_rooms_that_each_imports(room: str, cell: str) -> None:
+    names = {name for file in MODULES if room_of(file) == room for name in imported_by(file)}
+    others = {name.split(".")[1] for name in names if name.startswith("regie.")} - {room}
+    assert set(re.findall(r"`(\w+)`", cell)) == others
+
+
 def test_the_product_never_names_the_sandbox_as_an_import() -> None:
-    for file in MODULES:
-        assert "regie_sandbox" not in imported_by(file), file
+    assert "regie_sandbox" not in packages_of(MODULES)
 
 
 def test_what_the_product_imports_it_asks_for_itself() -> None:
@@ -90,7 +114,7 @@ def test_what_the_product_imports_it_asks_for_itself() -> None:
     project = tomllib.loads((ROOT.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked_for = {_plain(re.split(r"[\[<>=]", each)[0]) for each in project["dependencies"]}
     brought_by = packages_distributions()
-    foreign = set().union(*map(imported_by, MODULES)) - sys.stdlib_module_names - {"regie"}
+    foreign = packages_of(MODULES) - sys.stdlib_module_names - {"regie"}
     lacking = {name for name in foreign if not {_plain(each) for each in brought_by[name]} & asked_for}
     assert not lacking
 
