@@ -1,7 +1,9 @@
-"""One way to write a value as bytes, so that equal values have equal digests.
+"""One way to write a value as bytes, so that the same value always has the same digest.
 
-The encoding is JCS (RFC 8785) over a narrower profile: no floats and no nulls where a leaf is meant (see `audit.py`);
-digests of plans and releases allow nulls and floats that JSON can carry.
+It is JSON in UTF-8 without blanks, keys in the order of their code points. Without floats, with integers within
++-(2^53-1) and with no character beyond U+FFFF in a key these are the bytes of JCS (RFC 8785), so that others can make
+the digest too. Beyond that only Regie makes them: floats are written as Python does, and 1.0 is another value than 1.
+Leaves of the audit log are written by `audit.py`, which takes nothing that JCS would write otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ def encode(value: JsonValue | Mapping[str, JsonValue] | Sequence[JsonValue]) -> 
     """Write a JSON value as canonical UTF-8 bytes.
 
     Raises:
-        ValueError: A number is not finite, so JSON cannot carry it.
+        ValueError: A number is not finite, or a text holds half a surrogate pair: JSON in UTF-8 cannot carry it.
     """
     return _ENCODER.encode(value).encode()
 
