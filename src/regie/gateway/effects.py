@@ -98,7 +98,14 @@ class Effects:
         self._pause = pause
 
     async def call(self, serving: Serving, want: dict[str, JsonValue]) -> Record:
-        """Read through a connection."""
+        """Read through a connection.
+
+        Raises:
+            Denied: The capability changes something.
+            InvalidInput: It does not take what is asked.
+            Retryable: The vendor does not answer now; try again.
+            Terminal: The vendor refuses, or the connector broke.
+        """
         read = serving.connector.implementation(serving.provided.capability.name)
         if not isinstance(read, Read):
             raise Denied(f"{serving.provided.capability.name} changes the outside world; it is planned and applied.")

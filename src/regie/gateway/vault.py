@@ -118,7 +118,11 @@ class VaultFile:
 
     @classmethod
     def create(cls, path: Path, key_path: Path | None = None) -> VaultFile:
-        """Make an empty vault and its key, or open the one that is there."""
+        """Make an empty vault and its key, or open the one that is there.
+
+        Raises:
+            AuthFailed: There is a vault, and its key is gone; or the key that is there cannot be used for a new one.
+        """
         vault = cls(path, key_path)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with vault._writing():

@@ -300,7 +300,11 @@ def check_chain(leaves: Sequence[Leaf]) -> list[str]:
 
 
 async def verify(tx: Transaction, key: RunKey) -> list[str]:
-    """Check the chain of a run in itself and against what the run's row remembers; an empty list means whole."""
+    """Check the chain of a run in itself and against what the run's row remembers; an empty list means whole.
+
+    Raises:
+        InvalidInput: There is no such run.
+    """
     row = await tx.row(
         """select audit_n, audit_head, ended_at from regie.run
            where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s""",

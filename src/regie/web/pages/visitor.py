@@ -128,7 +128,8 @@ async def read_form(request: Request, cookie: str = COOKIE, *, most: int = 20) -
 
     Raises:
         Denied: It comes from elsewhere, or from a page of an earlier sign-in.
-        InvalidInput: It cannot be read.
+        WrongMedia: It is no form by its media type.
+        InvalidInput: It cannot be read, or has more fields.
     """
     _require_own_page(request)
     if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != (
