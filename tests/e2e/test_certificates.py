@@ -95,7 +95,7 @@ async def test_the_demo_tells_what_it_must(stage: Stage) -> None:
 @pytest.mark.parametrize("name", WORKFLOWS)
 async def test_a_second_run_of_a_workflow_changes_nothing(stage: Stage, name: str) -> None:
     definition = load_release(None, load_catalogue()).definition(f"certificates.{name}")
-    rehearsal = find_rehearsal(definition.workflow)
+    rehearsal = find_rehearsal(definition.domain)
     given = await rehearsal.set_scene(stage.story, definition)
     first, second = [await rehearsal.run_once(stage.story, definition, given) for _ in range(2)]
     assert (first.status, second.status) == ("done", "done")
