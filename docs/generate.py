@@ -366,16 +366,19 @@ def capabilities_page() -> str:
     }
     parts = []
     for name, each in sorted(found.items()):
-        providers = [
-            f"{connector.manifest.title} (`{', '.join(sorted(entry.permissions))}`)"
+        provisions = [
+            (connector.manifest.title, entry)
             for connector in who.values()
             for entry in provided(connector.connector).values()
             if entry.capability.name == name
         ]
+        providers = [f"{title} (`{', '.join(sorted(entry.permissions))}`)" for title, entry in provisions]
+        undoing = sorted({entry.undo.name for _, entry in provisions if entry.undo is not None})
+        undone = "".join(f" Undone by: [`{other}`](#{anchor(other)})." for other in undoing)
         used = ", ".join(f"[`{block}`](blocks.md#{anchor(block)})" for block in using[name])
         parts.append(
             f"## {name}\n\n{each.summary}\n\nEffect: {each.effect.value}. Provided by: "
-            f"{'; '.join(providers) or 'no connector'}. Used by: {used or 'no block'}.\n\n"
+            f"{'; '.join(providers) or 'no connector'}. Used by: {used or 'no block'}.{undone}\n\n"
             + shape("Wants", each.wants)
             + "\n\n"
             + shape("Gives", each.gives)
@@ -384,7 +387,8 @@ def capabilities_page() -> str:
         "Capabilities",
         "src/regie/core/capabilities and the connectors",
         "What can be done for a tenant. A block needs capabilities, a connector provides them. In brackets: what the "
-        "vendor's account must be allowed.",
+        "vendor's account must be allowed. Undone by: what the connectors say takes it back; a workflow asks for it "
+        "with `undo`.",
         *parts,
     )
 

@@ -22,7 +22,7 @@ Level = Literal["bronze", "silver", "gold"]
 RULES: Mapping[Level, tuple[str, ...]] = {
     "bronze": ("manifest", "permissions", "recordings", "error-mapping", "docs-link"),
     "silver": ("paging", "limits-as-data", "observe-and-plan", "re-authentication-tested", "owner"),
-    "gold": ("dry-run", "compensation", "nightly-live-test", "least-privilege-verified"),
+    "gold": ("dry-run", "undo", "nightly-live-test", "least-privilege-verified"),
 }
 """The quality scale: each level asks for its own rules and those of the levels before it."""
 
