@@ -24,7 +24,7 @@ import uvloop
 from rich.console import Console
 
 from regie.core.capabilities.tls import MOST_ENDPOINTS, Endpoint, Summary
-from regie.kit.reaching import Reach
+from regie.kit.reaching import Dialler
 from regie.kit.tls.asking import Answers, GuardedFetch, Revocation
 from regie.kit.tls.certificates import parse_file
 from regie.kit.tls.handshake import MOST_HANDSHAKES, Client
@@ -51,11 +51,11 @@ def farm(folder: Path, count: int) -> Iterator[list[Endpoint]]:
 
 def scanner(folder: Path) -> Scanner:
     """A scanner that knows nothing yet."""
-    reach = Reach([ip_network("127.0.0.0/8")])
+    dialler = Dialler([ip_network("127.0.0.0/8")])
     answers = Answers(lambda: datetime.now(UTC))  # noqa: TID251  the farm lives now
-    client = Client(reach, places=asyncio.Semaphore(MOST_HANDSHAKES))
+    client = Client(dialler, places=asyncio.Semaphore(MOST_HANDSHAKES))
     roots = Roots(parse_file((folder / "roots.pem").read_bytes()))
-    return Scanner(client, roots, answers.clock, Revocation(GuardedFetch(reach), answers))
+    return Scanner(client, roots, answers.clock, Revocation(GuardedFetch(dialler), answers))
 
 
 async def as_a_stream(folder: Path, endpoints: list[Endpoint]) -> list[Summary]:

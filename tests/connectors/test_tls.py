@@ -23,7 +23,7 @@ from regie.kit.connector import Read
 from regie.kit.keys import Material
 from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
-from regie.kit.reaching import Reach
+from regie.kit.reaching import Dialler
 from regie.kit.tls.certificates import parse
 from regie.kit.tls.handshake import Client, Limits
 from regie.kit.tls.looking import Tls
@@ -55,7 +55,7 @@ class Guarded(LocalHost):
 
 def access(folder: Path, bounds: Bounds | None = None) -> Tls:
     calls = Calls("TLS servers")
-    client = Client(Reach([ip_network("127.0.0.0/8")]), Limits(connect_s=1, handshake_s=1))
+    client = Client(Dialler([ip_network("127.0.0.0/8")]), Limits(connect_s=1, handshake_s=1))
     host = Guarded(
         network=Network(calls, HERE), calls=calls, resolve=nothing_is_written, folders=[str(folder)], commands={}
     )

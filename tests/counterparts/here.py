@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from regie.kit.reaching import Reach
+from regie.kit.reaching import Dialler
 
 LOOPBACK = "127.0.0.0/8"
-HERE = Reach([ip_network(LOOPBACK)])
+HERE = Dialler([ip_network(LOOPBACK)])

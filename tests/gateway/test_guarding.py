@@ -22,7 +22,7 @@ from regie.core.errors import Denied
 from regie.gateway.authentication import Basic
 from regie.gateway.guarding import Guarded, GuardedThread, guard_client_of_aws
 from regie.gateway.vault import SecretText
-from regie.kit.reaching import Reach, Unreached
+from regie.kit.reaching import Dialler, Unreached
 from regie.kit.session import Session
 from regie_sandbox.servers.authority import Authority
 
@@ -55,13 +55,13 @@ HERE = [ip_network("127.0.0.0/8")]
 
 @pytest.mark.parametrize("probe", PROBES)
 def test_what_is_not_public_is_not_reached(probe: str) -> None:
-    assert not Reach().may_reach(ip_address(probe))
+    assert not Dialler().may_reach(ip_address(probe))
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_the_public_internet_is_reached_unless_only_named_networks_are(address: str) -> None:
-    assert Reach().may_reach(ip_address(address))
-    assert not Reach(HERE, with_public=False).may_reach(ip_address(address))
+    assert Dialler().may_reach(ip_address(address))
+    assert not Dialler(HERE, with_public=False).may_reach(ip_address(address))
 
 
 @pytest.mark.parametrize(
@@ -80,23 +80,23 @@ def test_the_public_internet_is_reached_unless_only_named_networks_are(address: 
     ],
 )
 def test_where_clouds_keep_a_machines_credentials_nothing_is_allowed(address: str) -> None:
-    assert not Reach([*EVERYTHING, ip_network("169.254.169.254/32")]).may_reach(ip_address(address))
+    assert not Dialler([*EVERYTHING, ip_network("169.254.169.254/32")]).may_reach(ip_address(address))
 
 
 @given(number=st.integers(0, 2**32 - 1))
 def test_an_address_is_judged_alike_however_it_is_wrapped(number: int) -> None:
     plain, mapped = IPv4Address(number), IPv6Address(f"::ffff:{IPv4Address(number)}")
-    for reach in (Reach(), Reach(HERE), Reach(EVERYTHING)):
-        assert reach.may_reach(plain) == reach.may_reach(mapped)
+    for dialler in (Dialler(), Dialler(HERE), Dialler(EVERYTHING)):
+        assert dialler.may_reach(plain) == dialler.may_reach(mapped)
     for net in ("::", "64:ff9b::", "64:ff9b:1::"):
-        assert not Reach().may_reach(IPv6Address(int(IPv6Address(net)) + number))
-    assert not Reach().may_reach(IPv6Address((0x2002 << 112) + (number << 80)))
+        assert not Dialler().may_reach(IPv6Address(int(IPv6Address(net)) + number))
+    assert not Dialler().may_reach(IPv6Address((0x2002 << 112) + (number << 80)))
 
 
 @given(number=st.integers(0, 2**128 - 1))
 def test_no_special_address_of_ipv6_passes(number: int) -> None:
     address = IPv6Address(number)
-    if Reach().may_reach(address):
+    if Dialler().may_reach(address):
         # Global unicast is all that IANA has given out (RFC 4291, 2.4; iana.org/assignments/ipv6-address-space), and
         # what a mapped address stands for.
         assert address in ip_network("2000::/3") or address.ipv4_mapped is not None
@@ -233,7 +233,7 @@ async def test_of_several_addresses_only_those_that_may_be_are_tried(vendor: Ven
     async def both(host: str) -> list[str]:
         return ["10.255.255.1", "169.254.169.254", "127.0.0.1"]
 
-    assert await Reach(HERE, look_up=both).addresses("x") == [ip_address("127.0.0.1")]
+    assert await Dialler(HERE, look_up=both).addresses("x") == [ip_address("127.0.0.1")]
     assert (await get(f"http://x.example.com:{vendor.port}/", Guarded(HERE, look_up=both))).is_success
 
 
@@ -261,7 +261,7 @@ async def test_no_proxy_of_the_environment_is_asked(vendor: Vendor, monkeypatch:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
     assert (await get(f"http://127.0.0.1:{vendor.port}/", Guarded(HERE))).is_success
-    client = of_aws(f"http://127.0.0.1:{vendor.port}", Reach())
+    client = of_aws(f"http://127.0.0.1:{vendor.port}", Dialler())
     with pytest.raises(EndpointConnectionError):
         client.get_caller_identity()
     client.close()
@@ -278,7 +278,7 @@ def test_a_thread_is_guarded_as_well(vendor: Vendor) -> None:
 
 
 def test_in_clear_a_client_of_aws_reaches_named_networks_only() -> None:
-    client = of_aws("https://sts.eu-west-1.amazonaws.com", Reach(HERE))
+    client = of_aws("https://sts.eu-west-1.amazonaws.com", Dialler(HERE))
     pools = client._endpoint.http_session._manager.pool_classes_by_scheme
     may = {scheme: pool.ConnectionCls.checks.may_reach for scheme, pool in pools.items()}
     client.close()
@@ -286,22 +286,22 @@ def test_in_clear_a_client_of_aws_reaches_named_networks_only() -> None:
     assert [may[scheme](ip_address("127.0.0.1")) for scheme in ("http", "https")] == [True, True]
 
 
-def of_aws(endpoint: str, reach: Reach) -> Any:
+def of_aws(endpoint: str, dialler: Dialler) -> Any:
     config = Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=2, proxies={})
     client = boto3.Session("key", "secret", region_name="eu-west-1").client("sts", endpoint_url=endpoint, config=config)
-    guard_client_of_aws(client, reach)
+    guard_client_of_aws(client, dialler)
     return client
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_client_of_aws_is_guarded_as_well(vendor: Vendor, host: str) -> None:
     endpoint = f"http://{host}:{vendor.port}"
-    client = of_aws(endpoint, Reach())
+    client = of_aws(endpoint, Dialler())
     with pytest.raises(EndpointConnectionError):
         client.get_caller_identity()
     client.close()
     assert vendor.asked == []
-    client = of_aws(endpoint, Reach(HERE))
+    client = of_aws(endpoint, Dialler(HERE))
     with pytest.raises(Exception, match="parse"):
         client.get_caller_identity()
     client.close()
@@ -310,9 +310,9 @@ def test_a_client_of_aws_is_guarded_as_well(vendor: Vendor, host: str) -> None:
 
 async def test_what_needs_no_look_up_is_decided_by_the_address_itself() -> None:
     with pytest.raises(Unreached, match="not_allowed"):
-        await Reach().addresses("127.0.0.1")
+        await Dialler().addresses("127.0.0.1")
     with pytest.raises(Unreached, match="not_allowed"):
-        Reach().addresses_now("[::1]")
+        Dialler().addresses_now("[::1]")
 
 
 async def test_an_authenticated_request_does_not_show_its_secret_where_it_is_denied(vendor: Vendor) -> None:

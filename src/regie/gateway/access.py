@@ -42,7 +42,7 @@ from regie.kit.host import Host
 from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
 from regie.kit.rates import Pace
-from regie.kit.reaching import Reach
+from regie.kit.reaching import Dialler
 from regie.kit.session import Session
 from regie.kit.tls.asking import Answers, GuardedFetch, Revocation
 from regie.kit.tls.handshake import MOST_HANDSHAKES, Client
@@ -90,9 +90,9 @@ class Asked:
         return [ip_network(each) for each in self.connection.reach]
 
     @property
-    def reach(self) -> Reach:
-        """Where it may go."""
-        return Reach(self.networks)
+    def dialler(self) -> Dialler:
+        """Opens its connections, to where they may go."""
+        return Dialler(self.networks)
 
     def setting(self, name: str) -> str:
         """A setting as text; empty when it has no value."""
@@ -134,11 +134,11 @@ class Accesses:
             case "aws":
                 return Aws(partial(self._aws(asked).client, acting=asked.acting), calls, asked.keyring.resolve)
             case "dns":
-                return Dns(Server.at(asked.setting(manifest.address)), partial(self._tsig, asked), calls, asked.reach)
+                return Dns(Server.at(asked.setting(manifest.address)), partial(self._tsig, asked), calls, asked.dialler)
             case "host":
                 return self._host(asked, calls)
             case "network":
-                return Network(calls, asked.reach)
+                return Network(calls, asked.dialler)
             case "tls":
                 return Tls(self._scanner(asked), calls, self._host(asked, calls))
 
@@ -190,7 +190,7 @@ class Accesses:
             external_id=asked.setting(how.external_id),
         )
         secret = self._secret(asked.tenant, asked.connection.secrets[how.secret_key])
-        return self._kept(asked, AwsClients, lambda: AwsClients(place, secret, asked.reach))
+        return self._kept(asked, AwsClients, lambda: AwsClients(place, secret, asked.dialler))
 
     def _scanner(self, asked: Asked) -> Scanner:
         manifest = asked.found.manifest
@@ -199,13 +199,13 @@ class Accesses:
         rules = manifest.looking
 
         def make() -> Scanner:
-            reach = Reach(_networks(asked.settings.get(rules.networks)))
+            dialler = Dialler(_networks(asked.settings.get(rules.networks)))
             with_public = asked.settings.get(rules.public_roots) is not False
             return Scanner(
-                Client(reach, places=self._handshakes),
+                Client(dialler, places=self._handshakes),
                 _roots(asked.setting(manifest.trusts), with_public=with_public),
                 _clock,
-                Revocation(GuardedFetch(reach), self._answers),
+                Revocation(GuardedFetch(dialler), self._answers),
             )
 
         return self._kept(asked, Scanner, make)
@@ -234,9 +234,9 @@ class Accesses:
         if isinstance(how, declared.SshKey) and (address := asked.setting(manifest.address)):
             place = SshPlace(address, asked.setting(how.user), asked.setting(how.host_key))
             secret = self._secret(asked.tenant, asked.connection.secrets[how.private_key])
-            make = partial(SshHost, self._kept(asked, Ssh, lambda: Ssh(place, secret, asked.reach)))
+            make = partial(SshHost, self._kept(asked, Ssh, lambda: Ssh(place, secret, asked.dialler)))
         return make(
-            network=Network(calls, asked.reach),
+            network=Network(calls, asked.dialler),
             calls=calls,
             resolve=asked.keyring.resolve,
             folders=folders,

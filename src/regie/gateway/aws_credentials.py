@@ -23,7 +23,7 @@ from regie.core.errors import AuthFailed, Denied, Unavailable
 from regie.gateway.authentication import Secret
 from regie.gateway.guarding import guard_client_of_aws
 from regie.gateway.vault import SecretText
-from regie.kit.reaching import Reach
+from regie.kit.reaching import Dialler
 
 ROLE_S = 900
 """Seconds for which a role is taken on: the least that AWS gives (STS AssumeRole, DurationSeconds)."""
@@ -134,15 +134,15 @@ class AwsClients:
 
     Args:
         secret: The secret access key.
-        reach: Says where it may go.
+        dialler: Says where it may go.
         clock: Seconds that only go forward.
     """
 
     def __init__(
-        self, place: AwsPlace, secret: Secret, reach: Reach, *, clock: Callable[[], float] = time.monotonic
+        self, place: AwsPlace, secret: Secret, dialler: Dialler, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._place = place
-        self._reach = reach
+        self._dialler = dialler
         self._secret = secret
         self._clock = clock
         # One for all sessions: it holds what boto3 knows of the services, which takes long to read.
@@ -263,7 +263,7 @@ class AwsClients:
         """A client. One at a time, for boto3 makes them in no other way safely."""
         async with self._making:
             made = await asyncio.to_thread(self._made, service, credentials)
-        guard_client_of_aws(made, self._reach)
+        guard_client_of_aws(made, self._dialler)
         return made
 
     def _made(self, service: str, credentials: _Credentials) -> Any:

@@ -1,4 +1,4 @@
-"""Every outgoing request of the gateway, over ways that go nowhere but where a `Reach` allows.
+"""Every outgoing request of the gateway, over ways that go nowhere but where a `Dialler` allows.
 
 The check is where a connection is opened: behind the client's URL, in front of the socket. So the name in the URL stays
 the one that TLS asks for, that the certificate must be for and that `Host` says, while the socket goes to the very
@@ -24,7 +24,7 @@ from botocore.awsrequest import (
 from urllib3.exceptions import NewConnectionError
 
 from regie.core.errors import Denied
-from regie.kit.reaching import LookUp, Network, Reach, Unreached, told
+from regie.kit.reaching import Dialler, LookUp, Network, Unreached, told
 
 Options = Iterable[Any]
 MOST_CONNECTIONS = 100
@@ -46,10 +46,10 @@ class Guarded(httpx2.AsyncBaseTransport):
         self, allowed: Sequence[Network] = (), verify: ssl.SSLContext | None = None, look_up: LookUp | None = None
     ) -> None:
         context = verify or _public()
-        reach = Reach(allowed, look_up=look_up)
+        dialler = Dialler(allowed, look_up=look_up)
         self._ways = {
-            "https": _way(reach, context),
-            "http": _way(reach.in_clear(), context),
+            "https": _way(dialler, context),
+            "http": _way(dialler.in_clear(), context),
         }
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -72,8 +72,8 @@ class GuardedThread(httpx2.BaseTransport):
     def __init__(self, allowed: Sequence[Network] = ()) -> None:
         context = _public()
         self._ways = {
-            "https": _thread_way(Reach(allowed), context),
-            "http": _thread_way(Reach(allowed, with_public=False), context),
+            "https": _thread_way(Dialler(allowed), context),
+            "http": _thread_way(Dialler(allowed, with_public=False), context),
         }
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -86,14 +86,14 @@ class GuardedThread(httpx2.BaseTransport):
             each.close()
 
 
-def guard_client_of_aws(client: Any, reach: Reach) -> None:
+def guard_client_of_aws(client: Any, dialler: Dialler) -> None:
     """Have a client of boto3 open its connections to checked addresses, too."""
 
     class InClear(_Checked, AWSHTTPConnection):  # type: ignore[misc]  # botocore is untyped
-        checks = reach.in_clear()
+        checks = dialler.in_clear()
 
     class OverTls(_Checked, AWSHTTPSConnection):  # type: ignore[misc]  # botocore is untyped
-        checks = reach
+        checks = dialler
 
     class PoolInClear(AWSHTTPConnectionPool):  # type: ignore[misc]  # botocore is untyped
         ConnectionCls = InClear
@@ -109,7 +109,7 @@ def guard_client_of_aws(client: Any, reach: Reach) -> None:
 class _Checked:
     """A connection of urllib3 whose socket goes to a checked address, and whose name stays what it was."""
 
-    checks: Reach
+    checks: Dialler
     host: str
     _dns_host: str
 
@@ -125,8 +125,8 @@ class _Checked:
 
 
 class _Backend(httpcore2.AsyncNetworkBackend):
-    def __init__(self, reach: Reach) -> None:
-        self._reach = reach
+    def __init__(self, dialler: Dialler) -> None:
+        self._dialler = dialler
         self._inner = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
@@ -139,7 +139,7 @@ class _Backend(httpcore2.AsyncNetworkBackend):
     ) -> httpcore2.AsyncNetworkStream:
         """Connect to the first address that answers, of those that may be reached."""
         try:
-            addresses = await self._reach.addresses(host)
+            addresses = await self._dialler.addresses(host)
         except Unreached as error:
             raise _failure(host, error) from None
         failure: Exception | None = None
@@ -166,8 +166,8 @@ class _Backend(httpcore2.AsyncNetworkBackend):
 
 
 class _ThreadBackend(httpcore2.SyncBackend):
-    def __init__(self, reach: Reach) -> None:
-        self._reach = reach
+    def __init__(self, dialler: Dialler) -> None:
+        self._dialler = dialler
 
     def connect_tcp(
         self,
@@ -179,7 +179,7 @@ class _ThreadBackend(httpcore2.SyncBackend):
     ) -> httpcore2.NetworkStream:
         """Connect to the first address that may be reached."""
         try:
-            address = self._reach.addresses_now(host)[0]
+            address = self._dialler.addresses_now(host)[0]
         except Unreached as error:
             raise _failure(host, error) from None
         return super().connect_tcp(str(address), port, timeout, local_address, socket_options)
@@ -195,12 +195,12 @@ def _scheme(request: httpx2.Request) -> str:
     return request.url.scheme
 
 
-def _way(reach: Reach, context: ssl.SSLContext) -> httpx2.AsyncHTTPTransport:
+def _way(dialler: Dialler, context: ssl.SSLContext) -> httpx2.AsyncHTTPTransport:
     way = httpx2.AsyncHTTPTransport(verify=context, trust_env=False)
     # httpx2 has no public way to say how it connects; tests/gateway/test_guarding.py fails if this one is gone.
     way._pool = httpcore2.AsyncConnectionPool(  # noqa: SLF001
         ssl_context=context,
-        network_backend=_Backend(reach),
+        network_backend=_Backend(dialler),
         max_connections=MOST_CONNECTIONS,
         max_keepalive_connections=MOST_IDLE,
         keepalive_expiry=IDLE_S,
@@ -208,10 +208,10 @@ def _way(reach: Reach, context: ssl.SSLContext) -> httpx2.AsyncHTTPTransport:
     return way
 
 
-def _thread_way(reach: Reach, context: ssl.SSLContext) -> httpx2.HTTPTransport:
+def _thread_way(dialler: Dialler, context: ssl.SSLContext) -> httpx2.HTTPTransport:
     way = httpx2.HTTPTransport(verify=context, trust_env=False)
     way._pool = httpcore2.ConnectionPool(  # noqa: SLF001  as above
-        ssl_context=context, network_backend=_ThreadBackend(reach), max_connections=1
+        ssl_context=context, network_backend=_ThreadBackend(dialler), max_connections=1
     )
     return way
 

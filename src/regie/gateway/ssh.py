@@ -22,7 +22,7 @@ from regie.core.errors import AuthFailed, Denied, NotFound, OutcomeUnknown, Regi
 from regie.gateway.authentication import Secret
 from regie.gateway.vault import SecretText
 from regie.kit.host import ANSWER_S, COMMAND_S, LARGEST_FILE, LONGEST_OUTPUT, Host, Outcome, no_link, not_written
-from regie.kit.reaching import Reach, Unreached, told
+from regie.kit.reaching import Dialler, Unreached, told
 
 LOGIN_S = 10.0
 """Seconds to come to a connection, signing in included."""
@@ -59,12 +59,12 @@ class Ssh:
 
     Args:
         private_key: Looks our private key up, in OpenSSH's or PEM form.
-        reach: Says where it may go.
+        dialler: Says where it may go.
     """
 
-    def __init__(self, place: SshPlace, private_key: Secret, reach: Reach) -> None:
+    def __init__(self, place: SshPlace, private_key: Secret, dialler: Dialler) -> None:
         self.place = place
-        self._reach = reach
+        self._dialler = dialler
         self._private_key = private_key
         self._turn = asyncio.Lock()
         self._connection: asyncssh.SSHClientConnection | None = None
@@ -124,7 +124,7 @@ class Ssh:
                 f"the private key for {where} cannot be used", hint="Is it whole, without a passphrase?"
             ) from None
         try:
-            opened, _ = await self._reach.connect(host, port, LOGIN_S)
+            opened, _ = await self._dialler.connect(host, port, LOGIN_S)
         except Unreached as error:
             raise told(error, where) from None
         try:

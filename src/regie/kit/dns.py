@@ -27,7 +27,7 @@ from regie.core.errors import (
     Unavailable,
 )
 from regie.kit.access import Calls
-from regie.kit.reaching import Reach, Unreached, told
+from regie.kit.reaching import Dialler, Unreached, told
 from regie.kit.records import absolute
 
 ANSWER_S = 10.0
@@ -73,21 +73,21 @@ class Dns:
         primary: Takes updates.
         key_for: Signs questions to it.
         calls: Paces and watches; the manifest's endpoints are `/query` and `/update`.
-        reach: Says where it may go.
+        dialler: Says where it may go.
     """
 
     def __init__(
-        self, primary: Server, key_for: KeyFor, calls: Calls, reach: Reach, permissions: tuple[str, ...] = ()
+        self, primary: Server, key_for: KeyFor, calls: Calls, dialler: Dialler, permissions: tuple[str, ...] = ()
     ) -> None:
         self._primary = primary
         self._key_for = key_for
         self._calls = calls
-        self._reach = reach
+        self._dialler = dialler
         self._permissions = permissions
 
     def needing(self, permissions: tuple[str, ...]) -> Dns:
         """The same, for a capability that needs these permissions."""
-        return Dns(self._primary, self._key_for, self._calls, self._reach, permissions)
+        return Dns(self._primary, self._key_for, self._calls, self._dialler, permissions)
 
     async def values(self, name: str, kind: str, *, server: Server | None = None) -> frozenset[str]:
         """The values that a server has for a name, as a zone file writes them; none when there is no such name.
@@ -143,7 +143,7 @@ class Dns:
         if key is not None:
             message.use_tsig(key)
         where = f"{server.address}:{server.port}"
-        if not self._reach.may_reach(ipaddress.ip_address(server.address)):
+        if not self._dialler.may_reach(ipaddress.ip_address(server.address)):
             raise told(Unreached("not_allowed"), where)
         request = f"{self._calls.vendor}: {'update' if was_write else 'query'} at {where}"
         async with self._calls.one("POST" if was_write else "GET", path, place=where):

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from regie.core.errors import Unavailable
 from regie.kit.access import Calls
-from regie.kit.reaching import Reach, Unreached, told
+from regie.kit.reaching import Dialler, Unreached, told
 
 CONNECT_S = 10.0
 """Seconds to come to a connection, its TLS handshake included where there is one."""
@@ -20,12 +20,12 @@ class Network:
 
     Args:
         calls: Paces and watches; the manifest's endpoint is `/connect`, its query names the host.
-        reach: Says where it may go.
+        dialler: Says where it may go.
     """
 
-    def __init__(self, calls: Calls, reach: Reach) -> None:
+    def __init__(self, calls: Calls, dialler: Dialler) -> None:
         self._calls = calls
-        self._reach = reach
+        self._dialler = dialler
 
     def needing(self, permissions: tuple[str, ...]) -> Network:  # noqa: ARG002  nobody asks for permissions here
         """The same: there is nothing to be permitted."""
@@ -56,7 +56,7 @@ class Network:
         async with self._calls.one("GET", "/connect", place=where, query={"host": host}):
             try:
                 async with asyncio.timeout(within_s):
-                    opened, _ = await self._reach.connect(host, port, within_s)
+                    opened, _ = await self._dialler.connect(host, port, within_s)
                     try:
                         reader, writer = await asyncio.open_connection(sock=opened, ssl=tls, server_hostname=named)
                     except BaseException:

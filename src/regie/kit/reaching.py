@@ -80,7 +80,7 @@ def told(error: Unreached, where: str) -> RegieError:
     return Unavailable(f"{where} cannot be reached: {causes.get(error.cause, error.cause)}")
 
 
-class Reach:
+class Dialler:
     """Opens connections to where they may go.
 
     Args:
@@ -96,9 +96,9 @@ class Reach:
         self._with_public = with_public
         self._look_up = look_up or ask_the_machine
 
-    def in_clear(self) -> Reach:
+    def in_clear(self) -> Dialler:
         """Where one may go without TLS: only to networks that are named."""
-        return Reach(self._allowed, with_public=False, look_up=self._look_up)
+        return Dialler(self._allowed, with_public=False, look_up=self._look_up)
 
     async def addresses(self, host: str) -> list[Address]:
         """The addresses of a host that may be reached, in the order they should be tried.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from regie.kit.reaching import LookUp, Reach
+from regie.kit.reaching import Dialler, LookUp
 from regie.kit.tls.handshake import Client, Limits
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -12,4 +12,4 @@ QUICK = Limits(connect_s=2, handshake_s=2)
 
 
 def client(limits: Limits = QUICK, look_up: LookUp | None = None) -> Client:
-    return Client(Reach(LOOPBACK, look_up=look_up), limits)
+    return Client(Dialler(LOOPBACK, look_up=look_up), limits)

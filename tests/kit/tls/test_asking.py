@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regie.core.server_name import as_address
-from regie.kit.reaching import LookUp, Reach
+from regie.kit.reaching import Dialler, LookUp
 from regie.kit.tls.asking import LARGEST_OCSP, SILENT, Answers, GuardedFetch, NotFetched, Revocation
 from regie.kit.tls.certificates import parse
 from regie.kit.tls.trust import Path, Roots
@@ -48,7 +48,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def revocation(clock: Clock) -> AsyncIterator[Revocation]:
-    found = Revocation(GuardedFetch(Reach(LOOPBACK)), Answers(clock))
+    found = Revocation(GuardedFetch(Dialler(LOOPBACK)), Answers(clock))
     yield found
     await found.aclose()
 
@@ -161,7 +161,7 @@ async def test_a_silent_authority_is_left_alone_for_a_while(responder: Responder
 async def fetched(responder: Responder, path: str = "/", look_up: LookUp | None = None, host: str = "") -> str:
     address = responder.address.replace("127.0.0.1", host) if host else responder.address
     try:
-        await GuardedFetch(Reach(LOOPBACK, look_up=look_up))(f"{address}{path}", None, LARGEST_OCSP)
+        await GuardedFetch(Dialler(LOOPBACK, look_up=look_up))(f"{address}{path}", None, LARGEST_OCSP)
     except NotFetched as error:
         return error.cause
     return ""
@@ -212,7 +212,7 @@ async def test_where_may_not_be_asked(address: str, cause: str) -> None:
         return ["192.168.1.1", "fd00::1"]
 
     with pytest.raises(NotFetched) as caught:
-        await GuardedFetch(Reach(LOOPBACK, look_up=private))(address, None, LARGEST_OCSP)
+        await GuardedFetch(Dialler(LOOPBACK, look_up=private))(address, None, LARGEST_OCSP)
     assert caught.value.cause == cause
 
 
@@ -222,7 +222,7 @@ async def test_any_address_is_asked_or_refused(address: str) -> None:
     async def nobody(host: str) -> list[str]:
         raise OSError
 
-    fetch = GuardedFetch(Reach(look_up=nobody))
+    fetch = GuardedFetch(Dialler(look_up=nobody))
     with contextlib.suppress(NotFetched):
         await fetch(address, None, LARGEST_OCSP)
     await fetch.aclose()
@@ -233,5 +233,5 @@ def test_an_address_in_another_form_is_the_same_address(address: object) -> None
     plain, mapped = as_address(str(address)), as_address(f"::ffff:{address}")
     assert plain is not None
     assert mapped is not None
-    for reach in (Reach(), Reach(LOOPBACK)):
-        assert reach.may_reach(plain) == reach.may_reach(mapped)
+    for dialler in (Dialler(), Dialler(LOOPBACK)):
+        assert dialler.may_reach(plain) == dialler.may_reach(mapped)

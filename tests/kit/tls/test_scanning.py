@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regie.core.capabilities.tls import Endpoint, Inspection
-from regie.kit.reaching import Reach
+from regie.kit.reaching import Dialler
 from regie.kit.tls.asking import Answers, GuardedFetch, Revocation
 from regie.kit.tls.certificates import parse, parse_file
 from regie.kit.tls.handshake import Limits
@@ -171,12 +171,12 @@ EXPECTED = {
 
 @pytest.mark.slow
 async def test_a_farm_of_endpoints_each_in_its_own_trouble(tmp_path: Path) -> None:
-    reach, now = Reach(LOOPBACK), datetime.now(UTC)  # noqa: TID251  the farm lives now
+    dialler, now = Dialler(LOOPBACK), datetime.now(UTC)  # noqa: TID251  the farm lives now
     async with farm(tmp_path, 600) as told:
         roots = Roots(parse_file((tmp_path / "roots.pem").read_bytes()))
         behaviour = {(each["host"], each["port"]): str(each["behaviour"]) for each in told}
         asked = [Endpoint.model_validate({k: v for k, v in each.items() if k != "behaviour"}) for each in told]
-        looking = Scanner(client(LIMITS), roots, lambda: now, Revocation(GuardedFetch(reach), Answers(lambda: now)))
+        looking = Scanner(client(LIMITS), roots, lambda: now, Revocation(GuardedFetch(dialler), Answers(lambda: now)))
         found = [each async for each in looking.scan(asked, Bounds())]
     wrong = [(kind, words(each)) for each in found if words(each) != EXPECTED[kind := behaviour[each.host, each.port]]]
     assert wrong == []

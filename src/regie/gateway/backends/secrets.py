@@ -19,7 +19,7 @@ from regie.gateway.backends.memory import Memory
 from regie.gateway.backends.mounted import InEnvironment, MountedFiles
 from regie.gateway.guarding import GuardedThread
 from regie.gateway.vault import SecretBackend, SecretMaker, SecretText
-from regie.kit.reaching import Reach
+from regie.kit.reaching import Dialler
 from regie.settings import read_private, secret_variable
 
 
@@ -108,7 +108,7 @@ def _clients(name: str, found: written.AwsSecretsManager | written.AwsParameterS
     async def secret(refused: SecretText | None = None) -> SecretText:  # noqa: ARG001  the file is read each time
         return SecretText(_credentials(name, found.secret_key) if found.secret_key else "")
 
-    return AwsClients(place, secret, Reach(found.networks))
+    return AwsClients(place, secret, Dialler(found.networks))
 
 
 def _credentials(name: str, file: Path) -> str:

@@ -21,7 +21,7 @@ import httpx2
 
 from regie.core.capabilities.tls import Code, Finding
 from regie.core.errors import InvalidInput
-from regie.kit.reaching import Reach, Unreached
+from regie.kit.reaching import Dialler, Unreached
 from regie.kit.tls.certificates import Parsed
 from regie.kit.tls.judging import found
 from regie.kit.tls.names import ascii_name
@@ -89,14 +89,14 @@ _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class GuardedFetch:
-    """Fetches over plain HTTP from where a `Reach` allows, connecting to the very address that was looked at.
+    """Fetches over plain HTTP from where a `Dialler` allows, connecting to the very address that was looked at.
 
     Args:
-        reach: Says where.
+        dialler: Says where.
     """
 
-    def __init__(self, reach: Reach) -> None:
-        self._reach = reach
+    def __init__(self, dialler: Dialler) -> None:
+        self._dialler = dialler
         self._client = httpx2.AsyncClient(
             timeout=FETCH_S, follow_redirects=False, trust_env=False, verify=_NO_AUTHORITIES
         )
@@ -120,7 +120,7 @@ class GuardedFetch:
         try:
             async with asyncio.timeout(FETCH_S):
                 # The name could lead elsewhere when it is asked a second time, so the address is written into the URL.
-                pinned = url.copy_with(host=str((await self._reach.addresses(host))[0]), userinfo=b"")
+                pinned = url.copy_with(host=str((await self._dialler.addresses(host))[0]), userinfo=b"")
                 method = "GET" if question is None else "POST"
                 request = self._client.build_request(method, pinned, headers=headers, content=question)
                 return await _read(self._client, request, largest)

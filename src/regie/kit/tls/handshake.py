@@ -16,7 +16,7 @@ from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 
 from regie.core.capabilities.tls import Code, Finding, StartTls
 from regie.core.server_name import as_address
-from regie.kit.reaching import Reach, Unreached, cause_of
+from regie.kit.reaching import Dialler, Unreached, cause_of
 from regie.kit.tls.judging import found
 from regie.kit.tls.starttls import NotOffered, NotSpoken, start
 
@@ -64,13 +64,13 @@ class Client:
     """Makes handshakes.
 
     Args:
-        reach: Opens the connections.
+        dialler: Opens the connections.
         limits: How long it waits.
         places: Taken while a handshake is made; shared by all clients of a process, it bounds what they hold.
     """
 
-    def __init__(self, reach: Reach, limits: Limits | None = None, places: asyncio.Semaphore | None = None) -> None:
-        self._reach = reach
+    def __init__(self, dialler: Dialler, limits: Limits | None = None, places: asyncio.Semaphore | None = None) -> None:
+        self._dialler = dialler
         self._places = places or asyncio.Semaphore(MOST_HANDSHAKES)
         self._limits = limits or Limits()
         self._context = _context()
@@ -92,7 +92,7 @@ class Client:
 
     async def _look(self, host: str, port: int, server_name: str, starttls: StartTls) -> Shown:
         try:
-            opened, address = await self._reach.connect(host, port, self._limits.connect_s)
+            opened, address = await self._dialler.connect(host, port, self._limits.connect_s)
         except Unreached as error:
             raise NotShown(unreachable(error.cause)) from None
         wire = _SocketWire(opened)
