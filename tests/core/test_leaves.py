@@ -11,10 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from regie.core.audit import LEAF_LIMIT, SAFE_INTEGER, Actor, Event, Fact, Place, Position, encode_leaf, leaf_hash
+from regie.core.audit import (
+    LEAF_LIMIT,
+    SAFE_INTEGER,
+    Actor,
+    Circumstances,
+    Event,
+    Fact,
+    Position,
+    encode_leaf,
+    leaf_hash,
+)
 from regie.core.errors import AuditBroken
 
-PLACE = Place(at="2026-11-29T12:00:00.000000Z", tenant="acme", domain="hr", corr="c-1", run="r-1")
+CIRCUMSTANCES = Circumstances(at="2026-11-29T12:00:00.000000Z", tenant="acme", domain="hr", corr="c-1", run="r-1")
 POSITION = Position("e-1", "00" * 16, 2, "ab" * 32)
 TAKEN = ["actor", "at", "corr", "domain", "entry_id", "event", "nonce", "run", "run_prev", "run_seq", "tenant", "v"]
 
@@ -29,9 +39,11 @@ values = st.recursive(
 details = st.dictionaries(keys.filter(lambda key: key not in TAKEN), values, max_size=5)
 
 
-def leaf(detail: dict[str, JsonValue], place: Place = PLACE, position: Position = POSITION) -> bytes:
+def leaf(
+    detail: dict[str, JsonValue], circumstances: Circumstances = CIRCUMSTANCES, position: Position = POSITION
+) -> bytes:
     actor = Actor(type="worker", id="w-\u0065\u0301")
-    return encode_leaf(Fact(event=Event.STEP_FINISHED, actor=actor, detail=detail), place, position)
+    return encode_leaf(Fact(event=Event.STEP_FINISHED, actor=actor, detail=detail), circumstances, position)
 
 
 def in_nfc(value: JsonValue) -> JsonValue:
@@ -54,7 +66,7 @@ def test_a_leaf_is_canonical_and_says_all_of_it(detail: dict[str, JsonValue]) ->
         "actor": {"type": "worker", "id": "w-\u00e9"},
         "entry_id": "e-1",
         "nonce": "00" * 16,
-        "at": PLACE.at,
+        "at": CIRCUMSTANCES.at,
         "tenant": "acme",
         "domain": "hr",
         "corr": "c-1",
@@ -67,12 +79,12 @@ def test_a_leaf_is_canonical_and_says_all_of_it(detail: dict[str, JsonValue]) ->
 
 
 def test_what_is_empty_is_left_out() -> None:
-    written = leaf({}, Place(at=PLACE.at, tenant="acme", domain="hr"), Position("e-1", "00" * 16))
+    written = leaf({}, Circumstances(at=CIRCUMSTANCES.at, tenant="acme", domain="hr"), Position("e-1", "00" * 16))
     assert sorted(json.loads(written)) == ["actor", "at", "domain", "entry_id", "event", "nonce", "tenant", "v"]
 
 
-def test_the_place_is_in_nfc_too() -> None:
-    written = leaf({}, Place(at=PLACE.at, tenant="acme", domain="hr", ticket="A\u0308-1"))
+def test_the_circumstances_are_in_nfc_too() -> None:
+    written = leaf({}, Circumstances(at=CIRCUMSTANCES.at, tenant="acme", domain="hr", ticket="A\u0308-1"))
     assert json.loads(written)["ticket"] == "\u00c4-1"
 
 
@@ -88,7 +100,7 @@ def test_a_fact_does_not_say_where_it_stands(name: str) -> None:
         ({"step": {"tries": [1, 1.5]}}, "leaf.step.tries.1: 1.5"),
         ({"step": {"output": None}}, "leaf.step.output: None"),
         ({"count": SAFE_INTEGER + 1}, f"leaf.count: {SAFE_INTEGER + 1}"),
-        ({"step": {"Place": "x"}}, "leaf.step: key 'Place'"),
+        ({"step": {"Circumstances": "x"}}, "leaf.step: key 'Circumstances'"),
         ({"place\n": "x"}, "leaf: key 'place\\\\n'"),
         ({"": "x"}, "leaf: key ''"),
         ({"text": "\ud800"}, "cannot be written"),

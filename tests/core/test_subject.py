@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regie.core.audit import Actor, Event, Fact, Place, Position, encode_leaf
+from regie.core.audit import Actor, Circumstances, Event, Fact, Position, encode_leaf
 from regie.core.errors import AuditBroken
 from regie.core.subject import commitment, commitments_in, people_in, revealed, with_names
 
 EVA, BEN = "eva.jansen@example.com", "ben@example.com"
-PLACE = Place(at="2026-11-29T12:00:00Z", tenant="acme", domain="hr")
+CIRCUMSTANCES = Circumstances(at="2026-11-29T12:00:00Z", tenant="acme", domain="hr")
 POSITION = Position("e", "00" * 16)
 GRANTED = Fact(
     event=Event.APPROVAL_GRANTED,
@@ -39,7 +39,7 @@ def test_people_are_replaced_wherever_they_stand() -> None:
     assert people_in(GRANTED) == {EVA, BEN, "U123"}
     names = {person: commitment(bytes(32), person) for person in people_in(GRANTED)}
     replaced = with_names(GRANTED, names)
-    leaf = encode_leaf(replaced, PLACE, POSITION)
+    leaf = encode_leaf(replaced, CIRCUMSTANCES, POSITION)
     assert commitments_in(leaf) == set(names.values())
     assert not any(person.encode() in leaf for person in names)
     assert people_in(replaced) == set(), "twice changes nothing"
@@ -56,4 +56,4 @@ def test_programs_keep_their_names() -> None:
 
 def test_a_leaf_that_names_a_person_in_clear_is_refused() -> None:
     with pytest.raises(AuditBroken, match="commitment"):
-        encode_leaf(GRANTED, PLACE, POSITION)
+        encode_leaf(GRANTED, CIRCUMSTANCES, POSITION)

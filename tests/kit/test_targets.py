@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from regie.core.capability import Record
 from regie.core.errors import Denied, NotFound, Refused
-from regie.kit.targets import place_of, refuse_other_names
+from regie.kit.targets import entry_of, refuse_other_names
 
 
 class Door(Record):
@@ -17,14 +17,14 @@ class Door(Record):
 @pytest.mark.parametrize("targets", [{}, {"other": {"port": 1}}, None, ["shop"]])
 def test_a_target_that_is_not_there_is_told_with_those_that_are(targets: JsonValue) -> None:
     with pytest.raises(NotFound, match="no target 'shop'") as caught:
-        place_of({"targets": targets}, "shop", Door, "{ port: NUMBER }")
+        entry_of({"targets": targets}, "shop", Door, "{ port: NUMBER }")
     assert caught.value.hint == f"Its targets: {'other' if isinstance(targets, dict) and targets else 'none'}"
 
 
 @pytest.mark.parametrize("entry", [{}, {"port": "x"}, {"port": 1, "prot": 2}, "1", None])
 def test_an_entry_that_cannot_be_used_is_told_with_how_it_is_written(entry: JsonValue) -> None:
     with pytest.raises(Denied) as caught:
-        place_of({"targets": {"shop": entry}}, "shop", Door, "{ port: NUMBER }")
+        entry_of({"targets": {"shop": entry}}, "shop", Door, "{ port: NUMBER }")
     assert caught.value.hint == "Write { port: NUMBER }."
 
 

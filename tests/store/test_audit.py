@@ -43,10 +43,10 @@ def chain(count: int) -> list[Leaf]:
     made: list[Leaf] = []
     for number in range(1, count + 1):
         closing = {"count": count} if number == count else {}
-        place = leaves_of.Place(at="2026-01-01T00:00:00Z", tenant="acme", domain="identity", run="r")
+        circumstances = leaves_of.Circumstances(at="2026-01-01T00:00:00Z", tenant="acme", domain="identity", run="r")
         position = leaves_of.Position(f"e{number}", "00" * 16, number, made[-1].hash if made else "")
         written = fact(Event.RUN_CLOSED if closing else Event.STEP_FINISHED, **closing)
-        made.append(Leaf(position.entry_id, number, leaves_of.encode_leaf(written, place, position), MOMENT))
+        made.append(Leaf(position.entry_id, number, leaves_of.encode_leaf(written, circumstances, position), MOMENT))
     return made
 
 

@@ -20,7 +20,7 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from regie.store import postgres_place
+from regie.store import postgres_folders
 from regie.store.postgres_process import is_locked, processes_in, try_lock
 from regie.store.postgres_server import PostgresServer, ServerFailed
 
@@ -112,8 +112,8 @@ def until(true: Callable[[], object], *, within_s: float = 30.0) -> None:
         time.sleep(0.005)
 
 
-def place_of(home: Path) -> postgres_place.Place:
-    place = postgres_place.find(home)
+def place_of(home: Path) -> postgres_folders.ServerFolders:
+    place = postgres_folders.find(home)
     assert place is not None
     return place
 
@@ -299,7 +299,7 @@ def test_process_numbers_given_to_other_programs_do_not_stop_a_start(make: MakeS
     place = place_of(home)
     owner = place.data.stat().st_uid if AS_ROOT else None
     with subprocess.Popen(["/bin/sleep", "600"], user=owner) as stranger:
-        marks = (place.data / "postmaster.pid", place.socket / f".s.PGSQL.{postgres_place.PORT}.lock")
+        marks = (place.data / "postmaster.pid", place.socket / f".s.PGSQL.{postgres_folders.PORT}.lock")
         for mark in marks:
             _, rest = mark.read_text().split("\n", 1)
             mark.write_text(f"{stranger.pid}\n{rest}")
@@ -569,7 +569,7 @@ def readable_packages(target: Path) -> Path:
             if ".." not in file.parts and "__pycache__" not in file.parts and "include" not in file.parts:
                 (target / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(str(found.locate_file(file)), target / file)
-    source = Path(postgres_place.__file__).parents[1]
+    source = Path(postgres_folders.__file__).parents[1]
     shutil.copytree(source, target / "regie", ignore=shutil.ignore_patterns("__pycache__"))
     return target
 

@@ -18,7 +18,7 @@ from regie.cli.installation import Installation, Say, demo_file, demo_home, oper
 from regie.cli.ports import free_port, require_free
 from regie.cli.processes import Supervisor
 from regie.cli.worlds import find as find_world
-from regie.cli.worlds.world import Customer, Place, World
+from regie.cli.worlds.world import Customer, Site, World
 from regie.core.errors import InvalidInput
 from regie.core.reach import OPERATOR
 from regie.gateway.keeping import keep_secrets
@@ -142,9 +142,9 @@ async def _started(
                 require_free(port, name)
         if given:
             outside, webhook_secret = find_world(given.domain), _webhook_secret(settings)
-            place = Place(settings, supervisor, TENANT, given.sandbox_port)
+            site = Site(settings, supervisor, TENANT, given.sandbox_port)
             addresses, _ = await asyncio.gather(
-                outside.start(place, webhook_secret), asyncio.to_thread(installation.start_database)
+                outside.start(site, webhook_secret), asyncio.to_thread(installation.start_database)
             )
             customer = await outside.customer(addresses, webhook_secret)
             await _write_workspace(settings, outside, customer, extension)

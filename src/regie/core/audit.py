@@ -136,7 +136,7 @@ class Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Circumstances:
     """Where and when facts come into the log: what all leaves have in common that are written about one run at a time.
 
     Attributes:
@@ -179,7 +179,7 @@ class Position(NamedTuple):
     run_prev: str = ""
 
 
-def encode_leaf(fact: Fact, place: Place, position: Position) -> bytes:
+def encode_leaf(fact: Fact, circumstances: Circumstances, position: Position) -> bytes:
     """Write a leaf.
 
     Raises:
@@ -193,7 +193,7 @@ def encode_leaf(fact: Fact, place: Place, position: Position) -> bytes:
         "actor": {"type": fact.actor.type, "id": _text(fact.actor.id)},
         "entry_id": position.entry_id,
         "nonce": position.nonce,
-        **place.fields,
+        **circumstances.fields,
     }
     if position.run_seq:
         fields["run_seq"] = position.run_seq

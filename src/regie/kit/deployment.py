@@ -25,7 +25,7 @@ from regie.core.plan import Change, NoChange, Receipt
 from regie.kit.connector import Read, Seen, Settings, Write
 from regie.kit.host import Host, Outcome, Stored
 from regie.kit.keys import Keys, Material, Part
-from regie.kit.targets import place_of, refuse_odd_name, refuse_other_names
+from regie.kit.targets import entry_of, refuse_odd_name, refuse_other_names
 
 PRIVATE = 0o600
 """Mode of a file with a private key: its owner's alone. Servers read it as root, before they become somebody else."""
@@ -36,7 +36,7 @@ IN_A_ROW = 3
 """Connections one after the other that must show a certificate: for a while, going and coming workers both answer."""
 
 
-class Place(Record):
+class TargetEntry(Record):
     """Where a target is served.
 
     Attributes:
@@ -66,7 +66,7 @@ class PemFile:
 
     target: str
     folder: str
-    place: Place
+    entry: TargetEntry
 
     @property
     def live(self) -> str:
@@ -86,8 +86,8 @@ class PemFile:
     @property
     def title(self) -> str:
         """For people."""
-        named = self.place.server_name or self.target
-        return f"{named} at {self.place.address}" if self.place.address else f"{named} in {self.live}"
+        named = self.entry.server_name or self.target
+        return f"{named} at {self.entry.address}" if self.entry.address else f"{named} in {self.live}"
 
 
 def pem_file_of(settings: Settings, target: str) -> PemFile:
@@ -97,9 +97,9 @@ def pem_file_of(settings: Settings, target: str) -> PemFile:
         NotFound: The connection has no such target.
         Denied: Its settings cannot be used.
     """
-    place = place_of(settings, target, Place, "{ server_name: NAME, address: HOST:PORT }")
+    entry = entry_of(settings, target, TargetEntry, "{ server_name: NAME, address: HOST:PORT }")
     refuse_odd_name(target)
-    return PemFile(target, str(settings["folder"]).rstrip("/"), place)
+    return PemFile(target, str(settings["folder"]).rstrip("/"), entry)
 
 
 class FindPemFile(Read[Target, DeployedState]):
@@ -219,7 +219,7 @@ class DeployPemFile(Write[Deployment, DeployedState]):
                 certificate="", serial=serial_of(found), names=[], not_after=found.not_valid_after_utc
             )
         kept = await self.keys.get(want.certificate)
-        refuse_other_names(kept.serial, kept.names, pem_file.place.server_name, pem_file.target)
+        refuse_other_names(kept.serial, kept.names, pem_file.entry.server_name, pem_file.target)
         return kept
 
     async def _source(self, pem_file: PemFile, want: Deployment) -> Material | Stored:
@@ -270,7 +270,7 @@ class DeployPemFile(Write[Deployment, DeployedState]):
         except TimeoutError:
             now = f"shows {shown}" if shown else "shows no certificate"
             raise Refused(
-                f"{pem_file.place.address} {now} and not {serial} {SERVED_S:g} s after the server took it",
+                f"{pem_file.entry.address} {now} and not {serial} {SERVED_S:g} s after the server took it",
                 status=0,
                 code="not-served",
                 hint="Does another process answer there, or another part of the configuration?",
@@ -330,10 +330,10 @@ async def _served(host: Host, pem_file: PemFile) -> x509.Certificate | None:
     Raises:
         Unavailable: No handshake comes about.
     """
-    if not pem_file.place.address:
+    if not pem_file.entry.address:
         return await certificate_in(host, pem_file.live)
-    name, port = pem_file.place.door
-    shown = await host.network.served_certificate(name, port, server_name=pem_file.place.server_name)
+    name, port = pem_file.entry.door
+    shown = await host.network.served_certificate(name, port, server_name=pem_file.entry.server_name)
     return x509.load_der_x509_certificate(shown)
 
 

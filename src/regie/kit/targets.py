@@ -15,11 +15,11 @@ from regie.kit.connector import Settings
 from regie.kit.tls.names import ascii_name
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?")
-Place = TypeVar("Place", bound=Record)
+Entry = TypeVar("Entry", bound=Record)
 
 
-def place_of(settings: Settings, target: str, kind: type[Place], form: str) -> Place:
-    """Where a target is, as its connection's settings say.
+def entry_of(settings: Settings, target: str, kind: type[Entry], form: str) -> Entry:
+    """What a connection's setting `targets` says of a target.
 
     Args:
         kind: What an entry of the setting `targets` holds.

@@ -18,7 +18,7 @@ from uuid import uuid4
 from pydantic import JsonValue
 
 from regie import crashpoints
-from regie.core.audit import Actor, Event, Fact, Place, Position, encode_leaf, written
+from regie.core.audit import Actor, Circumstances, Event, Fact, Position, encode_leaf, written
 from regie.core.errors import AuditBroken, AuthFailed
 from regie.core.merkle import Edge
 from regie.core.signed_note import Checkpoint, SignedNote, SigningKey
@@ -178,8 +178,8 @@ def _rotation(old: SigningKey, new: SigningKey, anchor: str, size: int, now: dat
         "from_size": size,
     }
     fact = Fact(event=Event.LOG_KEY_ROTATED, actor=NOTARY, detail=detail)
-    place = Place(at=written(now), tenant="", domain="")
-    return encode_leaf(fact, place, Position(str(uuid4()), secrets.token_hex(NONCE_BYTES)))
+    circumstances = Circumstances(at=written(now), tenant="", domain="")
+    return encode_leaf(fact, circumstances, Position(str(uuid4()), secrets.token_hex(NONCE_BYTES)))
 
 
 def _own(log_id: int, leaf: bytes, at: datetime) -> Taken:

@@ -109,7 +109,7 @@ def link(chain: Chain, facts: Sequence[Fact]) -> tuple[Chain, list[Entry]]:
     Raises:
         AuditBroken: A fact does not fit into a leaf.
     """
-    place = audit.Place(
+    circumstances = audit.Circumstances(
         at=audit.written(chain.at),
         tenant=chain.key.tenant,
         domain=chain.key.domain,
@@ -120,7 +120,7 @@ def link(chain: Chain, facts: Sequence[Fact]) -> tuple[Chain, list[Entry]]:
     n, head = chain.n, chain.head
     entries = []
     for n, (fact, (entry_id, nonce)) in enumerate(zip(facts, _chances(len(facts)), strict=True), start=chain.n + 1):
-        leaf = audit.encode_leaf(fact, place, audit.Position(entry_id, nonce, n, head.hex()))
+        leaf = audit.encode_leaf(fact, circumstances, audit.Position(entry_id, nonce, n, head.hex()))
         head = audit.leaf_hash(leaf)
         entries.append(Entry(entry_id, n, leaf))
     return Chain(chain.key, chain.corr, chain.ticket, n, head, chain.at), entries
@@ -254,11 +254,11 @@ async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Seque
     """
     at = await _clock(tx)
     facts = await subjects.committed(tx, tenant, domain, facts)
-    place = audit.Place(at=audit.written(at), tenant=tenant, domain=domain)
+    circumstances = audit.Circumstances(at=audit.written(at), tenant=tenant, domain=domain)
     entries = []
     try:
         for fact, (entry_id, nonce) in zip(facts, _chances(len(facts)), strict=True):
-            leaf = audit.encode_leaf(fact, place, audit.Position(entry_id, nonce))
+            leaf = audit.encode_leaf(fact, circumstances, audit.Position(entry_id, nonce))
             entries.append(Entry(entry_id, None, leaf))
     except AuditBroken as error:
         tx.doom = error

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from regie.cli.processes import Process
 from regie.cli.worlds.sandbox import HERE, asked, jira, secrets_of_desk_and_chat, slack, start_sandbox
-from regie.cli.worlds.world import Customer, Place, World
+from regie.cli.worlds.world import Customer, Site, World
 from regie.core.tenant import SecretRef
 
 OWNER = "anna.visser@example.com"
@@ -25,13 +25,13 @@ class Certificates(World):
 
     domain: ClassVar[str] = "certificates"
 
-    async def start(self, place: Place, webhook_secret: str) -> dict[str, str]:
+    async def start(self, site: Site, webhook_secret: str) -> dict[str, str]:
         """Start it. See `World.start`."""
-        home = place.settings.home
+        home = site.settings.home
         servers = Process(
             "servers", "regie_sandbox.servers", home / "logs", arguments=("--state", str(home / "servers"))
         )
-        sandbox, _ = await asyncio.gather(start_sandbox(place, webhook_secret), place.supervisor.add(servers))
+        sandbox, _ = await asyncio.gather(start_sandbox(site, webhook_secret), site.supervisor.add(servers))
         return {"sandbox": sandbox.ready["address"], "servers": servers.ready["address"]}
 
     async def customer(self, addresses: Mapping[str, str], webhook_secret: str) -> Customer:

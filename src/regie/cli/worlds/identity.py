@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from regie.cli.worlds.sandbox import HERE, asked, jira, secrets_of_desk_and_chat, slack, start_sandbox, titled
-from regie.cli.worlds.world import Customer, Place, World
+from regie.cli.worlds.world import Customer, Site, World
 from regie.core.tenant import SecretRef
 
 _TICKET = '{"reporter": "elif.demir@example.com", "employee": "zoe.dubois@example.com", "last_day": "2026-12-31"}'
@@ -17,9 +17,9 @@ class Identity(World):
 
     domain: ClassVar[str] = "identity"
 
-    async def start(self, place: Place, webhook_secret: str) -> dict[str, str]:
+    async def start(self, site: Site, webhook_secret: str) -> dict[str, str]:
         """Start it. See `World.start`."""
-        process = await start_sandbox(place, webhook_secret)
+        process = await start_sandbox(site, webhook_secret)
         return {"sandbox": process.ready["address"]}
 
     async def customer(self, addresses: Mapping[str, str], webhook_secret: str) -> Customer:

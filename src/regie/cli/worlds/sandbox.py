@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 
 from regie.cli.processes import Process
-from regie.cli.worlds.world import Place
+from regie.cli.worlds.world import Site
 from regie.core.errors import InvalidInput
 from regie.core.tenant import SecretRef
 
@@ -36,19 +36,19 @@ def titled(people: list[dict[str, Any]], title: str) -> str:
     return next(str(person["upn"]) for person in people if person["job_title"] == title)
 
 
-async def start_sandbox(place: Place, webhook_secret: str) -> Process:
+async def start_sandbox(site: Site, webhook_secret: str) -> Process:
     """Start the imaginary Jira, Graph and Slack."""
     need_sandbox()
-    web = f"http://127.0.0.1:{place.settings.port}/v1/inbound/{place.tenant}"
+    web = f"http://127.0.0.1:{site.settings.port}/v1/inbound/{site.tenant}"
     arguments = (
-        *("--port", str(place.sandbox_port), "--state", str(place.settings.home / "sandbox")),
+        *("--port", str(site.sandbox_port), "--state", str(site.settings.home / "sandbox")),
         *("--webhook-url", f"{web}/jira"),
         # In one word: a secret may begin with a dash, and would be taken for an option.
         f"--webhook-secret={webhook_secret}",
         *("--interactivity-url", f"{web}/slack"),
     )
-    logs = place.settings.home / "logs"
-    return await place.supervisor.add(Process("sandbox", "regie_sandbox", logs, arguments=arguments))
+    logs = site.settings.home / "logs"
+    return await site.supervisor.add(Process("sandbox", "regie_sandbox", logs, arguments=arguments))
 
 
 HERE = "127.0.0.0/8"

@@ -13,7 +13,7 @@ from regie.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Site:
     """Where a world is made.
 
     Attributes:
@@ -53,7 +53,7 @@ class World(ABC):
     domain: ClassVar[str]
 
     @abstractmethod
-    async def start(self, place: Place, webhook_secret: str) -> dict[str, str]:
+    async def start(self, site: Site, webhook_secret: str) -> dict[str, str]:
         """Start its processes, kept by the supervisor; their addresses, by name: `sandbox` is always one of them.
 
         Raises:

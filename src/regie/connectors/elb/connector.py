@@ -31,7 +31,7 @@ from regie.kit.acm import find, find_imported
 from regie.kit.aws import Aws
 from regie.kit.connector import Connector, Read, Seen, Settings, Write, provides
 from regie.kit.keys import Keys
-from regie.kit.targets import place_of, refuse_other_names
+from regie.kit.targets import entry_of, refuse_other_names
 from regie.kit.tls.names import ascii_name
 
 _LOOKING = ["acm:DescribeCertificate", "elasticloadbalancing:DescribeListenerCertificates"]
@@ -47,7 +47,7 @@ _PLANNED = "planned"
 """What stands in a dry run for a certificate that is not made, and for its ARN."""
 
 
-class Place(Record):
+class TargetEntry(Record):
     """Where a target is served.
 
     Attributes:
@@ -100,7 +100,7 @@ class Elb(Connector):
         """Look which certificate a listener serves for a target."""
 
         async def read(self, want: Target) -> DeployedState:
-            found = await _in_place(self.aws, self.keys, _place(self.settings, want.target))
+            found = await _in_place(self.aws, self.keys, _entry(self.settings, want.target))
             return await _state(self.keys, want.target, want.connection, found)
 
     @provides(DEPLOY, permissions=_PUTTING, undo=DEPLOY)
@@ -110,13 +110,13 @@ class Elb(Connector):
         repeat = Repeat.OBSERVABLE
 
         async def observe(self, want: Deployment, marker: str) -> Seen:
-            place = _place(self.settings, want.target)
-            wanted = await self._wanted(place, want)
-            found = await _in_place(self.aws, self.keys, place)
+            entry = _entry(self.settings, want.target)
+            wanted = await self._wanted(entry, want)
+            found = await _in_place(self.aws, self.keys, entry)
             others = [each for each in found if not wanted.is_it(each)]
             if len(others) > 1:
                 raise Refused(
-                    f"{len(others)} certificates of the listener's list are for {place.server_name}",
+                    f"{len(others)} certificates of the listener's list are for {entry.server_name}",
                     status=0,
                     code="several",
                     hint=f"Leave the one that is to be replaced: {', '.join(each.id for each in others)}",
@@ -130,10 +130,10 @@ class Elb(Connector):
             }
 
         def plan(self, want: Deployment, seen: Seen) -> NoChange | Change:
-            place, wanted, former = _place(self.settings, want.target), _wanted_in(seen), _former_in(seen)
-            title = f"{place.server_name or want.target} at the load balancer {place.balancer}"
+            entry, wanted, former = _entry(self.settings, want.target), _wanted_in(seen), _former_in(seen)
+            title = f"{entry.server_name or want.target} at the load balancer {entry.balancer}"
             # One deployment at a time at a listener: in a list it is more than one call.
-            target = f"listener:{place.listener}"
+            target = f"listener:{entry.listener}"
             if seen["is_there"] and former is None:
                 return self.no_change(target, f"{title} is as wanted already")
             # An attempt that was cut off leaves the former beside the new one: that is the same change.
@@ -145,15 +145,15 @@ class Elb(Connector):
             )
 
         async def apply(self, want: Deployment, change: Change, marker: str) -> Receipt:
-            place = _place(self.settings, want.target)
+            entry = _entry(self.settings, want.target)
             seen = await self.observe(want, marker)
             wanted, former = _wanted_in(seen), _former_in(seen)
             receipt = Receipt()
             if not seen["is_there"]:
-                operation = "AddListenerCertificates" if place.listed else "ModifyListener"
-                receipt = await self._call(operation, place, wanted.arn or await self._stored(wanted))
-            if place.listed and former is not None:
-                receipt = await self._call("RemoveListenerCertificates", place, former.id)
+                operation = "AddListenerCertificates" if entry.listed else "ModifyListener"
+                receipt = await self._call(operation, entry, wanted.arn or await self._stored(wanted))
+            if entry.listed and former is not None:
+                receipt = await self._call("RemoveListenerCertificates", entry, former.id)
             return receipt
 
         def foreseen(self, change: Change, seen: Seen) -> Seen:
@@ -172,7 +172,7 @@ class Elb(Connector):
         def gives(self, want: Deployment, seen: Seen) -> DeployedState:
             return DeployedState.model_validate(seen["state"])
 
-        async def _wanted(self, place: Place, want: Deployment) -> Wanted:
+        async def _wanted(self, entry: TargetEntry, want: Deployment) -> Wanted:
             """What is to be served.
 
             Raises:
@@ -185,7 +185,7 @@ class Elb(Connector):
                     hint="certificate.find_deployed tells it beforehand, as `restore`.",
                 )
             if want.certificate == NOTHING:
-                if not place.listed:
+                if not entry.listed:
                     raise Refused("a listener cannot be without a default certificate", status=0, code="needs-one")
                 return Wanted(arn=NOTHING)
             if want.certificate == _PLANNED:
@@ -196,10 +196,10 @@ class Elb(Connector):
                     raise Refused(
                         f"{stored.id} is {stored.state}, so no listener serves it", status=0, code="not-issued"
                     )
-                refuse_other_names(stored.id, stored.names, place.server_name, want.target)
+                refuse_other_names(stored.id, stored.names, entry.server_name, want.target)
                 return Wanted(arn=stored.id, serial=stored.serial, not_after=stored.not_after)
             kept = await self.keys.get(want.certificate)
-            refuse_other_names(kept.serial, kept.names, place.server_name, want.target)
+            refuse_other_names(kept.serial, kept.names, entry.server_name, want.target)
             return Wanted(reference=want.certificate, serial=kept.serial, not_after=kept.not_after)
 
         async def _stored(self, wanted: Wanted) -> str:
@@ -218,15 +218,15 @@ class Elb(Connector):
                 )
             return found.id
 
-        async def _call(self, operation: str, place: Place, arn: str) -> Receipt:
+        async def _call(self, operation: str, entry: TargetEntry, arn: str) -> Receipt:
             answer = await self.aws.call(
-                "elbv2", operation, ListenerArn=place.listener, Certificates=[{"CertificateArn": arn}]
+                "elbv2", operation, ListenerArn=entry.listener, Certificates=[{"CertificateArn": arn}]
             )
             return Receipt(request_id=str(answer["request_id"]), remote_id=arn)
 
 
-def _place(settings: Settings, target: str) -> Place:
-    return place_of(settings, target, Place, "{ listener: ARN, server_name: NAME, listed: true or false }")
+def _entry(settings: Settings, target: str) -> TargetEntry:
+    return entry_of(settings, target, TargetEntry, "{ listener: ARN, server_name: NAME, listed: true or false }")
 
 
 def _wanted_in(seen: Seen) -> Wanted:
@@ -237,7 +237,7 @@ def _former_in(seen: Seen) -> Certificate | None:
     return Certificate.model_validate(seen["former"]) if seen["former"] else None
 
 
-async def _in_place(aws: Aws, keys: Keys, place: Place) -> list[Certificate]:
+async def _in_place(aws: Aws, keys: Keys, entry: TargetEntry) -> list[Certificate]:
     """What a listener serves for a target, the newest first: one, or in a list none or several.
 
     Raises:
@@ -248,18 +248,18 @@ async def _in_place(aws: Aws, keys: Keys, place: Place) -> list[Certificate]:
         "DescribeListenerCertificates",
         of="Certificates",
         follow={"Marker": "NextMarker"},
-        ListenerArn=place.listener,
+        ListenerArn=entry.listener,
         PageSize=_PAGE,
     )
     try:
-        arns = [str(each["CertificateArn"]) async for each in listed if bool(each.get("IsDefault")) is not place.listed]
+        arns = [str(each["CertificateArn"]) async for each in listed if bool(each.get("IsDefault")) is not entry.listed]
     except NotFound:
-        raise NotFound(f"there is no listener {place.listener} in this account and region") from None
-    if not place.listed and not arns:
-        raise NotFound(f"the listener {place.listener} has no certificate: does it speak HTTPS or TLS?")
+        raise NotFound(f"there is no listener {entry.listener} in this account and region") from None
+    if not entry.listed and not arns:
+        raise NotFound(f"the listener {entry.listener} has no certificate: does it speak HTTPS or TLS?")
     found = [await _stored(aws, keys, arn) for arn in arns]
-    if place.listed:
-        found = [each for each in found if is_for(each.names, ascii_name(place.server_name))]
+    if entry.listed:
+        found = [each for each in found if is_for(each.names, ascii_name(entry.server_name))]
     return sorted(found, key=lambda each: (each.not_before or datetime.min.replace(tzinfo=UTC), each.id), reverse=True)
 
 

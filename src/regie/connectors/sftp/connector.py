@@ -31,7 +31,7 @@ from regie.kit.connector import Connector, Read, Seen, Settings, Write, provides
 from regie.kit.deployment import certificate_in, serial_of
 from regie.kit.host import Host
 from regie.kit.keys import Keys, Material, Part
-from regie.kit.targets import place_of, refuse_odd_name, refuse_other_names
+from regie.kit.targets import entry_of, refuse_odd_name, refuse_other_names
 
 LOOKING = ["read FOLDER/*"]
 PUTTING = [*LOOKING, "write FOLDER/*"]
@@ -41,7 +41,7 @@ KEY = "key.pem"
 FILES: Mapping[str, Part] = {**PUBLIC, KEY: Part.PRIVATE_KEY}
 
 
-class Place(Record):
+class TargetEntry(Record):
     """What a target is for.
 
     Attributes:
@@ -59,7 +59,7 @@ class Spot:
 
     target: str
     folder: str
-    place: Place
+    entry: TargetEntry
 
     @property
     def live(self) -> str:
@@ -84,13 +84,13 @@ class Spot:
         """Who may read a file."""
         if name != KEY:
             return 0o644
-        return 0o640 if self.place.group_reads else 0o600
+        return 0o640 if self.entry.group_reads else 0o600
 
 
 def _spot(settings: Settings, target: str) -> Spot:
-    place = place_of(settings, target, Place, "{ server_name: NAME, group_reads: true or false }")
+    entry = entry_of(settings, target, TargetEntry, "{ server_name: NAME, group_reads: true or false }")
     refuse_odd_name(target)
-    return Spot(target, str(settings["folder"]).rstrip("/"), place)
+    return Spot(target, str(settings["folder"]).rstrip("/"), entry)
 
 
 class Sftp(Connector):
@@ -122,7 +122,7 @@ class Sftp(Connector):
 
         def plan(self, want: Deployment, seen: Seen) -> NoChange | Change:
             spot = _spot(self.settings, want.target)
-            title = f"{spot.place.server_name or want.target} in {spot.live} on {self.host.name}"
+            title = f"{spot.entry.server_name or want.target} in {spot.live} on {self.host.name}"
             target = f"certificates:{self.host.name}:{spot.live}"
             if seen["is_there"]:
                 return self.no_change(target, f"{title} is as wanted already")
@@ -186,7 +186,7 @@ class Sftp(Connector):
                 found = await _look(self.host, self.keys, spot, original, "")
                 return _wanting(found, found.serial or original, is_there=link == original)
             kept = await self.keys.get(want.certificate)
-            refuse_other_names(kept.serial, kept.names, spot.place.server_name, spot.target)
+            refuse_other_names(kept.serial, kept.names, spot.entry.server_name, spot.target)
             is_there = link in spot.slots and state.serial == kept.serial
             if is_there and self._compares:
                 is_there = await self._differing(spot, str(link), want.certificate) is None
@@ -240,8 +240,8 @@ async def _look(host: Host, keys: Keys, spot: Spot, link: str | None, connection
     """What lies where a link leads."""
     if link is None:
         return DeployedState(target=spot.target, connection=connection, serial="", restore=NOTHING)
-    place = link if link.startswith("/") else f"{spot.folder}/{link}"
-    found = await certificate_in(host, f"{place}/{CHAIN}")
+    folder = link if link.startswith("/") else f"{spot.folder}/{link}"
+    found = await certificate_in(host, f"{folder}/{CHAIN}")
     serial = serial_of(found)
     kept = await keys.with_serial(serial) if serial and link in spot.slots else None
     reference = kept.certificate if kept else ""

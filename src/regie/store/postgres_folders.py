@@ -1,7 +1,7 @@
 """Where the files of one supervised PostgreSQL server lie, and what they say about it. `postgres_server` calls it.
 
 The installation's own folder (home) holds what the caller owns: passwords, the start lock, the start log and a pointer
-to the place. The place holds what the server uses. It is home itself, unless the server's account cannot get there (a
+to the root. The root holds what the server uses. It is home itself, unless the server's account cannot get there (a
 clone below /root, say); then it is a folder of its own below the service root, and nobody's permissions are changed.
 """
 
@@ -34,7 +34,7 @@ OWNER_NOTE = "home"
 
 
 @dataclass(frozen=True)
-class Place:
+class ServerFolders:
     """The folders of one server."""
 
     home: Path
@@ -67,7 +67,7 @@ class Place:
 
     @property
     def socket(self) -> Path:
-        """The socket folder: inside the place, or a short one in /tmp if that path is too long or has odd letters."""
+        """The socket folder: inside the root, or a short one in /tmp if that path is too long or has odd letters."""
         near = self.root / "socket"
         fits = len(os.fsencode(near / f".s.PGSQL.{PORT}")) <= SOCKET_PATH_BYTES
         # PostgreSQL and libpq both read a comma in this path as "and another folder".
@@ -138,17 +138,17 @@ class Place:
             (self.home / name).unlink(missing_ok=True)
 
 
-def find(home: Path) -> Place | None:
-    """Find the place that `home` points to; None when nothing was settled there yet."""
+def find(home: Path) -> ServerFolders | None:
+    """Find the folders that `home` points to; None when nothing was settled there yet."""
     try:
         pointer = json.loads((home / POINTER).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     # Joined, so that "." keeps meaning home after the whole clone has been moved.
-    return Place(home, home / pointer["root"])
+    return ServerFolders(home, home / pointer["root"])
 
 
-def settle(home: Path, account: Account, service_root: Path) -> Place:
+def settle(home: Path, account: Account, service_root: Path) -> ServerFolders:
     """Decide where a new server's files go, and note it in `home` before anything is put there.
 
     Raises:
@@ -165,7 +165,7 @@ def settle(home: Path, account: Account, service_root: Path) -> Place:
         root.chmod(0o755)
         write_durably(root / OWNER_NOTE, f"{home}\n", mode=0o644)
     write_durably(home / POINTER, json.dumps({"root": "." if root == home else str(root)}), mode=0o644)
-    return Place(home, root)
+    return ServerFolders(home, root)
 
 
 def make_service_root(service_root: Path, account: Account) -> None:
@@ -185,12 +185,12 @@ def make_service_root(service_root: Path, account: Account) -> None:
         )
 
 
-def forgotten(home: Path, service_root: Path) -> list[Place]:
-    """Find places below `service_root` that were made for `home` and that it no longer points to: home was deleted."""
+def forgotten(home: Path, service_root: Path) -> list[ServerFolders]:
+    """Find folders below `service_root` that were made for `home` and that it no longer points to: home was deleted."""
     current = find(home)
-    places = [
-        Place(home, note.parent)
+    found = [
+        ServerFolders(home, note.parent)
         for note in sorted(service_root.glob(f"*/{OWNER_NOTE}"))
         if note.read_text(encoding="utf-8").strip() == str(home)
     ]
-    return [place for place in places if current is None or place.root != current.root]
+    return [each for each in found if current is None or each.root != current.root]
