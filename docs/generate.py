@@ -50,11 +50,11 @@ REMEDIES: Mapping[str, str] = {
     "LimitReached": "See whether the run does what it should; then repeat it from that step with `regie rerun`.",
     "NotVerified": "Look at the target in the vendor's system; start again, since a run looks before it writes.",
     "ChildFailed": "Look at the run that the message names: its page says why; handle it with `on-error`.",
-    "Retryable": "Nothing, as long as tries are left; then find out what did not answer.",
+    "Retryable": "Nothing, as long as attempts are left; then find out what did not answer.",
     "Throttled": "Nothing; if it stays, spread the runs or ask the vendor for more.",
     "BudgetSpent": "Nothing: the step comes again when there is room. `regie quotas` shows the budgets.",
-    "Unavailable": "Nothing, as long as tries are left; else see whether vendor, gateway and database answer.",
-    "TimedOut": "Nothing, as long as tries are left; else give the step a longer `timeout`.",
+    "Unavailable": "Nothing, as long as attempts are left; else see whether vendor, gateway and database answer.",
+    "TimedOut": "Nothing, as long as attempts are left; else give the step a longer `timeout`.",
     "OutcomeUnknown": "Look at the target in the vendor's system, then decide; nothing repeats it by itself.",
     "AuditBroken": "Find out why the database does not take the leaf; nothing happens until it does.",
     "FencedOut": "Nothing: another worker has the run.",
@@ -331,9 +331,9 @@ def blocks_page() -> str:
 def block_part(block: Block) -> str:
     """One block."""
     needs = ", ".join(f"[`{need.name}`](capabilities.md#{anchor(need.name)})" for need in block.needs)
-    tries = (
-        f"Tries: {block.retry.attempts}, pauses from {block.retry.first_s:g} to {block.retry.most_s:g} s. "
-        f"One try: at most {block.timeout_s:g} s."
+    attempts = (
+        f"Attempts: {block.retry.attempts}, pauses from {block.retry.first_s:g} to {block.retry.most_s:g} s. "
+        f"One attempt: at most {block.timeout_s:g} s."
         if block.function is not None
         else "The interpreter itself carries it out."
     )
@@ -342,7 +342,7 @@ def block_part(block: Block) -> str:
         for part in (
             f"## {block.name}",
             f"{block.summary} {block.about}".strip(),
-            f"Effect: {block.effect.value}. Needs: {needs or 'nothing outside'}. {tries}",
+            f"Effect: {block.effect.value}. Needs: {needs or 'nothing outside'}. {attempts}",
             shape("Arguments", block.arguments),
             shape("Gives", block.gives),
             f"```yaml\n{block.example}\n```",

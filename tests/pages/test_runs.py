@@ -130,13 +130,13 @@ async def test_one_run_tells_its_story(stage: Stage, browser: Browser) -> None:
     assert "sse-connect" not in shown, "it is over"
 
 
-async def test_tries_are_counted_as_the_api_counts_them(stage: Stage, browser: Browser) -> None:
+async def test_attempts_are_counted_as_the_api_counts_them(stage: Stage, browser: Browser) -> None:
     key = await answered(stage, browser)
     told = (await browser.http.get(f"/v1/runs/{key.run}", headers=AS_OPERATOR)).json()
     assert [step["attempts"] for step in told["steps"] if step["attempts"] > 1] == [2]
     await browser.sign_in(OLGA)
     shown = main_of((await browser.open(f"/runs/{key.run}")).text)
-    assert re.findall(r"(\d+) tries", shown) == ["2"]
+    assert re.findall(r"(\d+) attempts", shown) == ["2"]
 
 
 async def test_parent_and_child_link_to_each_other(stage: Stage, browser: Browser) -> None:

@@ -62,8 +62,7 @@ class StepView:
     """One step of a run.
 
     Attributes:
-        tries: How often it was begun; 0 for steps that only hold others.
-        times: Over all tries.
+        times: Over all attempts; steps that only hold others have none.
         queued_bar, waited_bar, ran_bar: The same, as parts of `BAR`.
         child: The run that it has started, if the visitor may see that.
         is_kept: Its result was taken over from the run that this one repeats.
@@ -74,7 +73,6 @@ class StepView:
     uses: str
     title: str
     status: StepStatus
-    tries: int
     times: StepTimes
     queued_bar: float
     waited_bar: float
@@ -283,7 +281,6 @@ def _steps(
                 uses=uses if uses in catalogue else "",
                 title=_title(place, uses, step, written, catalogue),
                 status=step.status,
-                tries=took.attempts,
                 times=took,
                 queued_bar=round(took.queued_s * scale, 2),
                 waited_bar=round(took.waited_s * scale, 2),
