@@ -139,6 +139,19 @@ async def test_attempts_are_counted_as_the_api_counts_them(stage: Stage, browser
     assert re.findall(r"(\d+) attempts", shown) == ["2"]
 
 
+async def test_how_long_people_have_been_taking_is_told_as_the_api_tells_it(stage: Stage, browser: Browser) -> None:
+    key = await stage.start()
+    await stage.ask(key, ANA)
+    async with stage.database.transaction() as tx:
+        await tx.change("update regie.approval set asked_at = asked_at - interval '3 hours'", {})
+        await tx.change("update regie.run set changed_at = changed_at - interval '3 hours'", {})
+    [step] = (await browser.http.get(f"/v1/runs/{key.run}", headers=AS_OPERATOR)).json()["steps"]
+    assert 3 * 3600 <= step["own_wait_s"] < 3 * 3600 + 59
+    await browser.sign_in(OLGA)
+    shown = main_of((await browser.open(f"/runs/{key.run}")).text)
+    assert "3 h 0 min" in shown[shown.index('id="steps"') :]
+
+
 async def test_parent_and_child_link_to_each_other(stage: Stage, browser: Browser) -> None:
     parent = await stage.start(trigger="parent")
     child = parent._replace(run=child_id(parent.run, "close"))

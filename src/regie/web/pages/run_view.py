@@ -30,7 +30,7 @@ from regie.core.run import (
     written_place,
 )
 from regie.policy.people import Steering
-from regie.store import approvals, audit, effects, quotas, releases, run_lists, runs, steps
+from regie.store import approvals, audit, effects, figures, quotas, releases, run_lists, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.database import Transaction
@@ -128,6 +128,7 @@ class RunView:
     """Everything that the page of a run shows.
 
     Attributes:
+        looked_at: Up to when waits count that go on.
         parent: The run whose child it is, if it is one and the visitor may see that.
         is_within: Whether it is within the visitor's reach, and not only something that concerns them.
         is_plain: Whether they may read values in full.
@@ -142,6 +143,7 @@ class RunView:
     """
 
     row: RunRow
+    looked_at: datetime
     is_within: bool
     is_plain: bool
     parent: RunRow | None
@@ -183,13 +185,20 @@ class RunView:
         return [approval for approval in self.approvals if approval.status == "open"]
 
 
-async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalogue) -> RunView:
+async def read_run(
+    tx: Transaction, caller: Caller, run: str, catalogue: Catalogue, *, looked_at: datetime | None = None
+) -> RunView:
     """A run by its id.
+
+    Args:
+        looked_at: When whoever looks has first seen it, so that waits which go on are as long as they were then, until
+            the run changes; now when nothing is said.
 
     Raises:
         NotFound: There is none that the caller may see.
     """
     row = await run_for(tx, caller, run)
+    looked_at = max(looked_at, row.changed_at) if looked_at else await figures.clock(tx)
     release = await releases.get(tx, row.release)
     definition = release.definition(row.workflow)
     state = RunState.model_validate_json(await runs.state_of(tx, row.key))
@@ -205,6 +214,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
     is_plain = caller.may(Act.VALUES, *row.key[:2], row.workflow) and not data.is_masked
     return RunView(
         row=row,
+        looked_at=looked_at,
         is_plain=is_plain,
         may_view_inputs=row.emptied_at is None and (right is None or right.is_allowed),
         queued=in_line.in_words() if in_line else "",
@@ -219,7 +229,7 @@ async def read_run(tx: Transaction, caller: Caller, run: str, catalogue: Catalog
             records,
             definition,
             catalogue,
-            times_of(records, asked, definition, started_at=row.started_at, now=row.changed_at),
+            times_of(records, asked, definition, started_at=row.started_at, now=looked_at),
             children={child.parent_place: child for child in await children_for(tx, caller, row)},
             is_plain=is_plain,
         ),

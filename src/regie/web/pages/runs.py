@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -180,12 +181,13 @@ async def _tell(means: Means, watching: Watching, visitor: Visitor, run: str) ->
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + visitor.left_s
     known: dict[str, str] = {}
+    looked_at: datetime | None = None
     yield "retry: 2000\n\n"
     async with watching.changes(run) as changed:
         while not means.stopping.is_set():
             changed.clear()
             try:
-                view = await _look(means, visitor, run)
+                view = await _look(means, visitor, run, looked_at)
             except Retryable:
                 await _one_of(means.stopping, within_s=LOOK_AGAIN_AFTER_S)
                 continue
@@ -193,6 +195,8 @@ async def _tell(means: Means, watching: Watching, visitor: Visitor, run: str) ->
                 async for event in _signed_out(run):
                     yield event
                 return
+            # Else the steps of a run that waits would differ at each look.
+            looked_at = view.looked_at
             for part in PARTS:
                 html = fragment(f"run/{part}.html", visitor=visitor, view=view, row=view.row, bar=BAR)
                 if known.get(part) != html:
@@ -206,13 +210,13 @@ async def _tell(means: Means, watching: Watching, visitor: Visitor, run: str) ->
                 yield ": still here\n\n"
 
 
-async def _look(means: Means, visitor: Visitor, run: str) -> RunView | None:
+async def _look(means: Means, visitor: Visitor, run: str, looked_at: datetime | None) -> RunView | None:
     """The run as it is now; None when whoever looks has signed out meanwhile, or may not see it any more."""
     async with means.database.reading() as tx:
         if await sessions.find(tx, visitor.token) is None:
             return None
         try:
-            return await read_run(tx, visitor.caller, run, means.catalogue)
+            return await read_run(tx, visitor.caller, run, means.catalogue, looked_at=looked_at)
         except NotFound:
             return None
 
