@@ -1,4 +1,4 @@
-"""Which customer a command is about when it does not say."""
+"""Which tenant a command is about when it does not say."""
 
 import pytest
 
@@ -6,14 +6,14 @@ from regie.cli.tenants import only_tenant
 from regie.core.errors import InvalidInput
 
 
-def test_the_only_customer_need_not_be_named() -> None:
+def test_the_only_tenant_need_not_be_named() -> None:
     assert only_tenant({"acme"}) == "acme"
 
 
 @pytest.mark.parametrize(
     ("known", "says", "hint"),
     [
-        ((), "There is no customer", "A customer is a file"),
+        ((), "There is no tenant", "A tenant is a file"),
         (("umbrella", "acme"), "--tenant", "Known: acme, umbrella"),
     ],
 )

@@ -32,8 +32,10 @@ from regie.store.database import Database, Transaction
 from regie.store.keys import Cursor
 from regie.store.logs import ANCHOR, Log
 
-Tenant = Annotated[str, typer.Option(help="Customer; may be left out with --domain for facts about the deployment.")]
-Domain = Annotated[str, typer.Option(help="Domain of that customer.")]
+Tenant = Annotated[
+    str, typer.Option(help="Tenant it is about; may be left out with --domain for facts about the deployment.")
+]
+Domain = Annotated[str, typer.Option(help="Domain of that tenant.")]
 VERIFIER = "regie_verify"
 PAGE = 500
 SIGNED_WITHIN_S = 30.0
@@ -42,7 +44,7 @@ T = TypeVar("T")
 
 
 def list_logs(as_json: Json = False) -> None:
-    """List the logs: one for each customer and domain, one for the deployment, and the anchor."""
+    """List the logs: one for each tenant and domain, one for the deployment, and the anchor."""
     found = asyncio.run(_logs())
     if as_json:
         print_json(
@@ -50,7 +52,7 @@ def list_logs(as_json: Json = False) -> None:
         )
     else:
         rows = ((log.tenant, log.domain, log.origin, log.size) for log in found)
-        print_table(("customer", "domain", "log", "entries"), rows, nothing="Nothing has been logged.")
+        print_table(("tenant", "domain", "log", "entries"), rows, nothing="Nothing has been logged.")
 
 
 def checkpoint(tenant: Tenant = "", domain: Domain = "") -> None:

@@ -18,7 +18,7 @@ from regie.cli.installation import Installation, Say, demo_file, demo_home, oper
 from regie.cli.ports import free_port, require_free
 from regie.cli.processes import Supervisor
 from regie.cli.worlds import find as find_world
-from regie.cli.worlds.world import Customer, Site, World
+from regie.cli.worlds.world import DemoTenant, Site, World
 from regie.core.errors import InvalidInput
 from regie.core.reach import OPERATOR
 from regie.gateway.keeping import keep_secrets
@@ -74,8 +74,8 @@ class Extension:
 
     Attributes:
         folder: Where their domains lie, each a folder; none when there are no files of theirs.
-        domains: Which ones the customer has besides that of the world; they may use all its connections.
-        roles, settings: Of the customer, in place of the world's.
+        domains: Which ones the tenant has besides that of the world; they may use all its connections.
+        roles, settings: Of the tenant, in place of the world's.
     """
 
     folder: Path | None = None
@@ -146,8 +146,8 @@ async def _started(
             addresses, _ = await asyncio.gather(
                 outside.start(site, webhook_secret), asyncio.to_thread(installation.start_database)
             )
-            customer = await outside.customer(addresses, webhook_secret)
-            await _write_workspace(settings, outside, customer, extension)
+            tenant = await outside.tenant(addresses, webhook_secret)
+            await _write_workspace(settings, outside, tenant, extension)
         async with installation.database() as database:
             release = await installation.load(database)
             if given:
@@ -187,33 +187,33 @@ def _webhook_secret(settings: Settings) -> str:
     return secret.read_text()
 
 
-async def _write_workspace(settings: Settings, outside: World, customer: Customer, extension: Extension) -> None:
+async def _write_workspace(settings: Settings, outside: World, tenant: DemoTenant, extension: Extension) -> None:
     """Write the demo's tenant and vault as the imaginary world tells; later only what it says anew after each start."""
     file = settings.workspace_folder / "tenants" / f"{TENANT}.yaml"
     if file.exists():
-        if customer.moving:
-            tenant = yaml.safe_load(file.read_text(encoding="utf-8"))
-            tenant["connections"] |= {name: customer.connections[name] for name in customer.moving}
-            _write(file, tenant)
-            keep_secrets(settings.vault_file, TENANT, customer.secrets)
+        if tenant.moving:
+            written = yaml.safe_load(file.read_text(encoding="utf-8"))
+            written["connections"] |= {name: tenant.connections[name] for name in tenant.moving}
+            _write(file, written)
+            keep_secrets(settings.vault_file, TENANT, tenant.secrets)
         return
-    keep_secrets(settings.vault_file, TENANT, customer.secrets)
+    keep_secrets(settings.vault_file, TENANT, tenant.secrets)
     if extension.folder:
         shutil.copytree(extension.folder, settings.workspace_folder / "domains", dirs_exist_ok=True)
     domains = list(dict.fromkeys((outside.domain, *extension.domains)))
-    roles = {**customer.roles, **extension.roles}
+    roles = {**tenant.roles, **extension.roles}
     _write(
         file,
         {
             "tenant": TENANT,
             "title": "Example Company",
             "domains": domains,
-            "connections": {name: {**each, "domains": [*domains]} for name, each in customer.connections.items()},
+            "connections": {name: {**each, "domains": [*domains]} for name, each in tenant.connections.items()},
             "roles": roles,
-            "settings": {outside.domain: customer.settings, **extension.settings},
+            "settings": {outside.domain: tenant.settings, **extension.settings},
         },
     )
-    asked = {*customer.people, *(person for people in roles.values() for person in people), LOOKING_AROUND}
+    asked = {*tenant.people, *(person for people in roles.values() for person in people), LOOKING_AROUND}
     settings.sign_ins_file.touch(mode=0o600)
     passwords = {person: secrets.token_urlsafe(12) for person in sorted(asked)}
     settings.sign_ins_file.write_text(json.dumps(passwords, indent=2))

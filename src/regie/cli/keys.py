@@ -15,15 +15,15 @@ from regie.settings import Settings
 from regie.store import key_rotation
 from regie.store.key_rotation import NewestKey
 
-program = typer.Typer(no_args_is_help=True, help="Data keys, which seal what is stored for a customer in a domain.")
+program = typer.Typer(no_args_is_help=True, help="Data keys, which seal what is stored for a tenant in a domain.")
 
-Tenant = Annotated[str, typer.Option(help="Only of this customer.")]
+Tenant = Annotated[str, typer.Option(help="Only of this tenant.")]
 Domain = Annotated[str, typer.Option(help="Only in this domain.")]
 
 
 @program.command("list")
 def list_keys(tenant: Tenant = "", domain: Domain = "", as_json: Json = False) -> None:
-    """List the data key that seals for each customer in each domain. Times are UTC.
+    """List the data key that seals for each tenant in each domain. Times are UTC.
 
     A key gets a successor by itself long before it has sealed as much as it may. What it has sealed is counted in
     steps of 65,536, so there may be a step more for each process.
@@ -74,5 +74,5 @@ async def _rotate(tenant: str, domain: str) -> list[tuple[NewestKey, int]]:
 def _chosen(found: list[NewestKey], tenant: str, domain: str) -> list[NewestKey]:
     chosen = [key for key in found if tenant in {"", key.tenant} and domain in {"", key.domain}]
     if found and not chosen:
-        raise InvalidInput("There is no data key of that customer and domain.", hint="See: regie keys list")
+        raise InvalidInput("There is no data key of that tenant and domain.", hint="See: regie keys list")
     return chosen

@@ -15,7 +15,7 @@ from regie.cli.terminal import Json, out, print_json
 from regie.gateway.permissions import Allowance, Needed, allowances, needed_by
 
 Workflow = Annotated[str, typer.Argument(help="Name of the workflow, such as identity.offboard_employee.")]
-Tenant = Annotated[str, typer.Option(help="Customer it runs for; may be left out when there is only one.")]
+Tenant = Annotated[str, typer.Option(help="Tenant it runs for; may be left out when there is only one.")]
 
 
 def permissions(workflow: Workflow, tenant: Tenant = "", as_json: Json = False) -> None:

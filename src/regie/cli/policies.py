@@ -70,10 +70,10 @@ def explain(
         str, typer.Argument(help="start, view, cancel, decide ...; of a step call, plan, apply, change.")
     ],
     workflow: Annotated[str, typer.Argument(help="Name of the workflow.")],
-    tenant: Annotated[str, typer.Option(help="Customer it is about; may be left out when there is only one.")] = "",
+    tenant: Annotated[str, typer.Option(help="Tenant it is about; may be left out when there is only one.")] = "",
     role: Annotated[Addresses, typer.Option(help="A role of the person's account or group; may be repeated.")] = None,
     is_of_tenant: Annotated[
-        bool, typer.Option("--of-tenant", help="The person belongs to the customer without such a role.")
+        bool, typer.Option("--of-tenant", help="The person belongs to the tenant without such a role.")
     ] = False,
     act: Annotated[Acts, typer.Option(help="An act of the program's scope; may be repeated.")] = None,
     requester: Annotated[str, typer.Option(help="Address of who asked for the run.")] = "",

@@ -75,7 +75,7 @@ def _looked_up(workflow: str) -> tuple[Definition, Extension]:
     folder = workspace_folder()
     release = checked_release(folder)
     definition = release.definition(workflow, known=release.definitions)
-    # The customer of a demo is known here by everything but its addresses and secrets.
+    # The tenant of a demo is known here by everything but its addresses and secrets.
     known = release.tenants.get(TENANT) if demo_home(real_home(Settings())) else None
     extension = Extension(
         folder=domains if folder and (domains := folder / "domains").is_dir() else None,

@@ -24,7 +24,7 @@ Input = Annotated[
     Path | None, typer.Option("--input", "-i", help="File with the input, YAML or JSON: field: value.", dir_okay=False)
 ]
 Ticket = Annotated[str, typer.Option(help="Key of the ticket that asks for it; its fields fill the input.")]
-Tenant = Annotated[str, typer.Option(help="Customer to do it for; may be left out when there is only one.")]
+Tenant = Annotated[str, typer.Option(help="Tenant to do it for; may be left out when there is only one.")]
 RunId = Annotated[str, typer.Argument(help="Id of the run, or a beginning of it.")]
 
 SHORTEST_S = 0.005

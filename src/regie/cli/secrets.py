@@ -30,9 +30,9 @@ program = typer.Typer(no_args_is_help=True, help="Secrets that connections refer
 @program.command("put")
 def put(
     reference: Annotated[str, typer.Argument(help="secret://domain/name[#field][@version]")],
-    tenant: Annotated[str | None, typer.Option(help="Customer whose secret it is.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Tenant whose secret it is.")] = None,
     is_installation: Annotated[
-        bool, typer.Option("--installation", help="It is of the installation itself, not of a customer.")
+        bool, typer.Option("--installation", help="It is of the installation itself, not of a tenant.")
     ] = False,
 ) -> None:
     """Keep a secret. The value is asked for, or read from standard input; never an argument, which others could see."""

@@ -1,4 +1,4 @@
-"""Which customer a command is about when it does not say, for those that read the workspace and those that ask the web.
+"""Which tenant a command is about when it does not say, for those that read the workspace and those that ask the web.
 
 On its own, since who only asks the web loads nothing that reads a workspace.
 """
@@ -11,7 +11,7 @@ from regie.core.errors import InvalidInput
 
 
 def only_tenant(known: Iterable[str]) -> str:
-    """The one customer that there is.
+    """The one tenant that there is.
 
     Args:
         known: All that there are.
@@ -21,8 +21,8 @@ def only_tenant(known: Iterable[str]) -> str:
     """
     match sorted(known):
         case []:
-            raise InvalidInput("There is no customer in the workspace.", hint="A customer is a file tenants/NAME.yaml.")
+            raise InvalidInput("There is no tenant in the workspace.", hint="A tenant is a file tenants/NAME.yaml.")
         case [tenant]:
             return tenant
         case several:
-            raise InvalidInput("Say which customer it is about: --tenant.", hint=f"Known: {', '.join(several)}")
+            raise InvalidInput("Say which tenant it is about: --tenant.", hint=f"Known: {', '.join(several)}")

@@ -26,7 +26,7 @@ program = typer.Typer(no_args_is_help=True, help="API tokens, with which program
 def make_token(
     name: Annotated[str, typer.Argument(help="Who uses it.")],
     act: Annotated[list[Act], typer.Option(help="What it may do; may be given several times.")],
-    tenant: Annotated[str, typer.Option(help="Customer where it counts; without it, all of them.")] = "",
+    tenant: Annotated[str, typer.Option(help="Tenant where it counts; without it, all of them.")] = "",
     domain: Annotated[str, typer.Option(help="Domain where it counts; without it, all of them.")] = "",
     workflow: Annotated[
         list[str] | None, typer.Option(help="Only with this workflow; may be given several times.")

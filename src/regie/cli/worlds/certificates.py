@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from regie.cli.processes import Process
 from regie.cli.worlds.sandbox import HERE, asked, jira, secrets_of_desk_and_chat, slack, start_sandbox
-from regie.cli.worlds.world import Customer, Site, World
+from regie.cli.worlds.world import DemoTenant, Site, World
 from regie.core.tenant import SecretRef
 
 OWNER = "anna.visser@example.com"
@@ -34,12 +34,12 @@ class Certificates(World):
         sandbox, _ = await asyncio.gather(start_sandbox(site, webhook_secret), site.supervisor.add(servers))
         return {"sandbox": sandbox.ready["address"], "servers": servers.ready["address"]}
 
-    async def customer(self, addresses: Mapping[str, str], webhook_secret: str) -> Customer:
-        """The customer: one certificate is Regie's to renew at two servers, the others are people's."""
+    async def tenant(self, addresses: Mapping[str, str], webhook_secret: str) -> DemoTenant:
+        """The tenant: one certificate is Regie's to renew at two servers, the others are people's."""
         given = await asked(addresses["sandbox"], "/sandbox/credentials")
         found = await asked(addresses["servers"], "/servers")
         connections = _servers(found)
-        return Customer(
+        return DemoTenant(
             connections={
                 "jira": jira(self.domain, addresses["sandbox"], given["jira"]),
                 "slack": slack(self.domain, addresses["sandbox"], given["slack"]),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from regie.cli.worlds.sandbox import HERE, asked, jira, secrets_of_desk_and_chat, slack, start_sandbox, titled
-from regie.cli.worlds.world import Customer, Site, World
+from regie.cli.worlds.world import DemoTenant, Site, World
 from regie.core.tenant import SecretRef
 
 _TICKET = '{"reporter": "elif.demir@example.com", "employee": "zoe.dubois@example.com", "last_day": "2026-12-31"}'
@@ -22,14 +22,14 @@ class Identity(World):
         process = await start_sandbox(site, webhook_secret)
         return {"sandbox": process.ready["address"]}
 
-    async def customer(self, addresses: Mapping[str, str], webhook_secret: str) -> Customer:
-        """The customer: managers and the security officer decide. See `World.customer`."""
+    async def tenant(self, addresses: Mapping[str, str], webhook_secret: str) -> DemoTenant:
+        """The tenant: managers and the security officer decide. See `World.tenant`."""
         sandbox = addresses["sandbox"]
         given = await asked(sandbox, "/sandbox/credentials")
         people = (await asked(sandbox, "/sandbox/world"))["people"]
         graph = given["graph"]
         managers = {person["manager_id"] for person in people}
-        return Customer(
+        return DemoTenant(
             connections={
                 "jira": jira(self.domain, sandbox, given["jira"]),
                 "graph": {

@@ -1,4 +1,4 @@
-"""The imaginary Jira, Graph and Slack (the package regie-sandbox), and how the demo's customer is connected to them."""
+"""The imaginary Jira, Graph and Slack (the package regie-sandbox), and how the demo's tenant is connected to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a domain brings for its demo: processes that stand for the outside, and a customer who uses them."""
+"""What a domain brings for its demo: processes that stand for the outside, and a tenant who uses them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Site:
     """Where a world is made.
 
     Attributes:
-        tenant: Name of the demo's customer.
+        tenant: Name of the demo's tenant.
         sandbox_port: Where the imaginary Jira, Graph and Slack answer, each time.
     """
 
@@ -28,8 +28,8 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Customer:
-    """The demo's customer in a world.
+class DemoTenant:
+    """The demo's tenant in a world.
 
     Attributes:
         connections: As in the tenant's file; `moving` are the names of those that say something else after each start.
@@ -61,8 +61,8 @@ class World(ABC):
         """
 
     @abstractmethod
-    async def customer(self, addresses: Mapping[str, str], webhook_secret: str) -> Customer:
-        """The customer who uses it, once it runs."""
+    async def tenant(self, addresses: Mapping[str, str], webhook_secret: str) -> DemoTenant:
+        """The tenant who uses it, once it runs."""
 
     @abstractmethod
     def hints(self, addresses: Mapping[str, str]) -> list[str]:
