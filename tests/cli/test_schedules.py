@@ -61,7 +61,7 @@ async def test_what_starts_as_time_goes_is_listed_before_any_worker_has_looked(w
 async def test_the_doctor_tells_of_an_overdue_schedule_and_of_a_failing_poll(watching: Stage) -> None:
     async with watching.database.transaction() as tx:
         release = await releases.current(tx)
-        now = await schedules.clock(tx)
+        now = await tx.clock()
         [(planned, _)] = all_of(release, ["watching"], ScheduleStart)
         [(polled, _)] = all_of(release, ["watching"], PollStart)
         late = now - timedelta(minutes=10)

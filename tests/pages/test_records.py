@@ -65,7 +65,7 @@ def endless(name: str) -> New:
 
 async def keep(stage: Stage, tenant: str, *new: New, kind: str = "endpoint") -> None:
     async with stage.database.transaction() as tx:
-        now = await records.clock(tx)
+        now = await tx.clock()
         await records.put(tx, Shelf(tenant, "identity", kind), [each(now) for each in new], by="a step")
 
 

@@ -94,7 +94,7 @@ async def test_a_list_is_read_in_pages_each_record_once(database: Database) -> N
 
 async def test_what_is_due_is_counted_by_part_of_time(database: Database) -> None:
     async with database.reading() as tx:
-        now = await records.clock(tx)
+        now = await tx.clock()
     days = (-1, 1, 2, 9, 40)
     await put(
         database, *(NewRecord(key=f"{day}", state="due", due_at=now + timedelta(days=day, hours=1)) for day in days)

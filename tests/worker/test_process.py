@@ -168,7 +168,7 @@ async def test_two_of_them_start_what_is_due_once(start: Start, database: Databa
     )
     async with database.transaction() as tx:
         await releases.put(tx, release, by=Actor(type="operator", id="operator"))
-        now = await schedules.clock(tx)
+        now = await tx.clock()
         past = latest_until(nightly.cron, nightly.zone, now, since=now - timedelta(days=2))
         assert past is not None
         keys = [schedules.StartKey(slug, "identity", definition.workflow, nightly.identity) for slug in tenants]

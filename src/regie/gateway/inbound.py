@@ -20,7 +20,7 @@ from regie.gateway.identify import WEB, Caller
 from regie.gateway_client import InboundEvent
 from regie.kit.inbound import InboundEvent as Announced
 from regie.kit.inbound import delivery_of, payload_of
-from regie.store import audit, releases, schedules
+from regie.store import audit, releases
 from regie.store.database import Database
 
 LARGEST_BODY = 1024 * 1024
@@ -68,7 +68,7 @@ class Inbox:
         if caller.name != WEB:
             raise Denied(f"{caller.name} does not pass on deliveries.")
         async with self._database.reading() as tx:
-            release, now = await releases.current(tx), await schedules.clock(tx)
+            release, now = await releases.current(tx), await tx.clock()
         inlet = self._connections.inlet(release, tenant, connection)
         try:
             delivery = await _delivered(inlet, headers, body, now.timestamp())

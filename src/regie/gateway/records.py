@@ -38,13 +38,13 @@ class Records:
             if capability == record.FIND.name:
                 asked = _read(record.RecordQuery, want)
                 found = await records.find(tx, _shelf(grant, asked.kind), asked.keys)
-                return record.FoundRecords(at=await records.clock(tx), records=found)
+                return record.FoundRecords(at=await tx.clock(), records=found)
             if capability == record.LIST.name:
                 page = _read(record.RecordPage, want)
                 listed, cursor = await records.list_records(
                     tx, _shelf(grant, page.kind), state=page.state, after=page.cursor, most=PAGE
                 )
-                return record.ListedRecords(at=await records.clock(tx), records=listed, cursor=cursor)
+                return record.ListedRecords(at=await tx.clock(), records=listed, cursor=cursor)
             gone = _read(record.RecordQuery, want)
             if grant.dry:
                 return record.RemovedRecords(removed=0)
@@ -65,7 +65,7 @@ async def _put(tx: Transaction, grant: Grant, want: record.Putting) -> record.Pu
     else:
         formers = await records.put(tx, shelf, want.records, by=attempt_key(grant.run, grant.place))
     told = [record.PutRecord(key=key, former=former) for key, former in zip(keys, formers, strict=True)]
-    return record.PutRecords(at=await records.clock(tx), records=told)
+    return record.PutRecords(at=await tx.clock(), records=told)
 
 
 def _shelf(grant: Grant, kind: str) -> Shelf:

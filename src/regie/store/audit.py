@@ -94,7 +94,7 @@ async def begin(
     Raises:
         AuditBroken: A fact does not fit into a leaf.
     """
-    chain = Chain(key, corr, ticket, 0, b"", at or await _clock(tx))
+    chain = Chain(key, corr, ticket, 0, b"", at or await tx.clock())
     facts = await subjects.committed(tx, key.tenant, key.domain, facts)
     try:
         return link(chain, facts)
@@ -252,7 +252,7 @@ async def append_outside(tx: Transaction, tenant: str, domain: str, facts: Seque
     Raises:
         AuditBroken: They cannot be written; the transaction can no longer be committed.
     """
-    at = await _clock(tx)
+    at = await tx.clock()
     facts = await subjects.committed(tx, tenant, domain, facts)
     circumstances = audit.Circumstances(at=audit.written(at), tenant=tenant, domain=domain)
     entries = []
@@ -385,11 +385,3 @@ async def _make_log(tx: Transaction, tenant: str, domain: str) -> None:
            on conflict do nothing""",
         {"tenant": tenant, "domain": domain, "path": f"{tenant}/{domain}" if tenant else "deployment"},
     )
-
-
-async def _clock(tx: Transaction) -> datetime:
-    row = await tx.row("select clock_timestamp() as at")
-    if row is None:
-        raise AuditBroken("The database does not tell the time.")
-    at: datetime = row["at"]
-    return at

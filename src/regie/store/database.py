@@ -9,6 +9,7 @@ import select
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, LiteralString, Self
 
@@ -75,7 +76,10 @@ class Sent:
 
 
 class Transaction:
-    """One transaction under way. Only store modules use its methods; everybody else hands it to them."""
+    """One transaction under way. Only store modules send statements with it; everybody else hands it to them.
+
+    Whoever has it may ask it for the time.
+    """
 
     def __init__(
         self, connection: AsyncConnection[DictRow], sealer: Sealer, releases: dict[str, Release], tenant: str = ""
@@ -104,6 +108,12 @@ class Transaction:
                 await self._begin()
                 cursors = [await self.connection.execute(query, values) for query, values in statements]
             return [await cursor.fetchall() for cursor in cursors]
+
+    async def clock(self) -> datetime:
+        """The time by the database's clock, which goes on within a transaction."""
+        [row] = await self.rows("select clock_timestamp() as at")
+        at: datetime = row["at"]
+        return at
 
     async def change(self, query: LiteralString, values: Mapping[str, object]) -> int:
         """Run a statement and give the number of rows it touched; -1 inside `together()`."""

@@ -250,7 +250,7 @@ async def by_time(tx: Transaction, asked: Asked, parts: int) -> dict[str, list[P
     return found
 
 
-async def clock(tx: Transaction) -> datetime:
+async def moment(tx: Transaction) -> datetime:
     """The moment that everything else in this transaction is about."""
     [row] = await tx.rows("select now() as at")
     at: datetime = row["at"]

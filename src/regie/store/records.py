@@ -37,14 +37,6 @@ class Shown:
     record: KeptRecord
 
 
-async def clock(tx: Transaction) -> datetime:
-    """The database's time."""
-    row = await tx.row("select clock_timestamp() as now")
-    assert row is not None  # noqa: S101  a select without a table gives a row
-    now: datetime = row["now"]
-    return now
-
-
 async def put(tx: Transaction, shelf: Shelf, records: Sequence[NewRecord], *, by: str) -> list[KeptRecord | None]:
     """Keep records, each in place of what is there under its key; gives what was there before this step.
 

@@ -66,14 +66,7 @@ async def take_turn(tx: Transaction) -> datetime:
         The time by the database's clock, read after the wait.
     """
     await tx.row("select pg_advisory_xact_lock(%(lock)s)", {"lock": KEEPING})
-    return await clock(tx)
-
-
-async def clock(tx: Transaction) -> datetime:
-    """The time by the database's clock."""
-    row = await tx.row("select clock_timestamp() as now")
-    now: datetime = (row or {})["now"]
-    return now
+    return await tx.clock()
 
 
 async def keep(tx: Transaction, domains: Sequence[str], known: Sequence[str], planned: Sequence[Planned]) -> None:
@@ -178,7 +171,7 @@ async def list_schedules(tx: Transaction) -> list[ScheduleRow]:
 
 async def overdue(tx: Transaction, seconds: float) -> list[ScheduleRow]:
     """Those that should have started a run that long ago."""
-    now = await clock(tx)
+    now = await tx.clock()
     return [row for row in await list_schedules(tx) if (now - row.due_at).total_seconds() > seconds]
 
 

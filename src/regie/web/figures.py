@@ -134,7 +134,7 @@ async def read_figures(tx: Transaction, caller: Caller, wanted: Window) -> Figur
     known = await workers.list_workers(tx) if caller.is_operator else []
     serving = {domain for worker in known for domain in worker.domains} if wanted.tenant is None else set()
     return Figures(
-        at=await figures.clock(tx),
+        at=await figures.moment(tx),
         window_s=wanted.window_s,
         domains=[
             _domain(domain, ended.get(domain, NONE_ENDED), standing.get(domain, []), steps.get(domain), wanted.window_s)

@@ -18,7 +18,7 @@ from regie.core.errors import InvalidInput
 from regie.core.inputs import build_input, check_given
 from regie.core.run import RunState, RunStatus
 from regie.engine.port import StartRequest
-from regie.store import approvals, audit, effects, figures, quotas, releases, run_lists, runs, steps
+from regie.store import approvals, audit, effects, quotas, releases, run_lists, runs, steps
 from regie.store.database import Transaction
 from regie.store.keys import Cursor, RunKey
 from regie.store.runs import RunRow
@@ -211,7 +211,7 @@ async def show_run(means: Having, caller: Asking, run: str) -> RunDetail:
             asked=await approvals.of_run(tx, row.key),
             ledger=await effects.list_effects(tx, row.key),
             in_line=await quotas.in_line(tx, row.key),
-            now=await figures.clock(tx),
+            now=await tx.clock(),
             parent=await parent_for(tx, caller, row),
             children=await children_for(tx, caller, row),
             reruns=await run_lists.reruns(tx, row.key),

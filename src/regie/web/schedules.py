@@ -68,7 +68,7 @@ async def lines(tx: Transaction, caller: Caller) -> list[ScheduleLine]:
 
     What no worker has planned yet is told with the time that it will be planned for.
     """
-    release, now = await current_release(tx), await schedules.clock(tx)
+    release, now = await current_release(tx), await tx.clock()
     planned = {row.key: row for row in await schedules.list_schedules(tx)}
     polled = {row.key: row for row in await polls.list_polls(tx)}
     domains = sorted(release.domains)

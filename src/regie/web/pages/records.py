@@ -104,7 +104,7 @@ async def show(
     async with means.database.reading() as tx:
         seen = _kind(await current_release(tx), visitor.caller, domain, kind)
         tenants = [each for each in seen.tenants if wanted.tenant in {None, each}]
-        now = await records.clock(tx)
+        now = await tx.clock()
         edges = edges_of(now)
         counts = await records.count(tx, domain, kind, tenants)
         due = await records.due_by_part(tx, domain, kind, tenants, edges)

@@ -30,7 +30,7 @@ from regie.core.run import (
     written_place,
 )
 from regie.policy.people import Steering
-from regie.store import approvals, audit, effects, figures, quotas, releases, run_lists, runs, steps
+from regie.store import approvals, audit, effects, quotas, releases, run_lists, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.database import Transaction
@@ -198,7 +198,7 @@ async def read_run(
         NotFound: There is none that the caller may see.
     """
     row = await run_for(tx, caller, run)
-    looked_at = max(looked_at, row.changed_at) if looked_at else await figures.clock(tx)
+    looked_at = max(looked_at, row.changed_at) if looked_at else await tx.clock()
     release = await releases.get(tx, row.release)
     definition = release.definition(row.workflow)
     state = RunState.model_validate_json(await runs.state_of(tx, row.key))
