@@ -14,7 +14,7 @@ LONGEST_S = 3_650 * 86_400
 
 
 def in_words(seconds: float) -> str:
-    """A length of time of whole seconds as people write it, such as `1h30m`."""
+    """A length of time of whole seconds as people write it, such as `1h30m`: the reverse of `parse_duration`."""
     left, parts = round(seconds), []
     for unit, size in _SECONDS.items():
         number, left = divmod(left, size)
@@ -39,13 +39,3 @@ def parse_duration(text: str) -> float:
     if seconds > LONGEST_S:
         raise ValueError(f"{text!r} is longer than 10 years")
     return float(seconds)
-
-
-def format_duration(seconds: float) -> str:
-    """A length of time as people write it: the reverse of `parse_duration` for whole seconds."""
-    left, parts = int(seconds), []
-    for unit, length in _SECONDS.items():
-        count, left = divmod(left, length)
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts) or "0s"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from pydantic import JsonValue
 
 from regie.core.definition import Definition, InputField, InputType
 from regie.core.errors import InvalidInput
+from regie.core.nearest import did_you_mean
 from regie.core.operations import MAX_INTEGER
 
 LONGEST_ADDRESSES = 2_000
@@ -114,8 +114,8 @@ def _name(field: InputField) -> str:
 
 
 def _unknown(name: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return "is no field of it" + (f" (did you mean {near[0]}?)" if near else "")
+    hint = did_you_mean(name, known)
+    return "is no field of it" + (f" ({hint})" if hint else "")
 
 
 def read_field(field: InputField, value: JsonValue) -> JsonValue:

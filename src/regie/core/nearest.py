@@ -1,4 +1,4 @@
-"""The nearest known word to a misspelt one, for messages. Called by the reader and the checker."""
+"""The nearest known word to a misspelt one, for messages about what people write."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, JsonValue, Tag
 
 from regie.core import canonical
-from regie.core.durations import format_duration
+from regie.core.durations import in_words
 
 POLL_PLACE = "start/poll"
 """Where a poll stands among the places of a workflow: before there is a run there is no step."""
@@ -109,7 +109,7 @@ class PollStart(WrittenStart):
     @property
     def in_words(self) -> str:
         """For people."""
-        return f"each new item of {self.uses}, asked every {format_duration(self.every_s)}"
+        return f"each new item of {self.uses}, asked every {in_words(self.every_s)}"
 
 
 class FormStart(WrittenStart):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from regie.core.errors import Denied
+from regie.core.token_digest import token_digest
 from regie.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -65,7 +65,7 @@ class Callers:
         return Caller(found)
 
     def _find(self, token: str) -> str | None:
-        given = _digest(token)
+        given = token_digest(token)
         for known in (self._known, self._read()):
             names = [name for name, digest in known.items() if hmac.compare_digest(digest, given)]
             if names:
@@ -73,8 +73,8 @@ class Callers:
                 return names[0]
         return None
 
-    def _read(self) -> dict[str, bytes]:
-        return {name: _digest(token) for name, token in self._tokens().items() if token}
+    def _read(self) -> dict[str, str]:
+        return {name: token_digest(token) for name, token in self._tokens().items() if token}
 
 
 def tokens_of(settings: Settings) -> dict[str, str]:
@@ -95,8 +95,3 @@ def _private_text(file: Path) -> str:
         return file.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return ""
-
-
-def _digest(token: str) -> bytes:
-    # Whatever a header can hold has a digest.
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -5,7 +5,6 @@ The gateway reads from it how to authenticate and how fast it may go; the regist
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -14,6 +13,7 @@ import yaml
 from pydantic import Field, HttpUrl, JsonValue, StringConstraints, model_validator
 
 from regie.core.capability import Record
+from regie.core.nearest import did_you_mean
 from regie.kit.access import AccessKind
 from regie.kit.inbound import InboundRule
 from regie.kit.rates import RateModel
@@ -316,8 +316,8 @@ def _name_faults(kind: str, given: Collection[str], known: Collection[str], requ
     """Missing and unknown names, with the nearest known one."""
     found = [f"{kind} {name} is missing" for name in sorted(required - set(given))]
     for name in sorted(set(given) - set(known)):
-        near = difflib.get_close_matches(name, known, 1)
-        found.append(f"there is no {kind} {name}" + (f", did you mean {near[0]}?" if near else ""))
+        hint = did_you_mean(name, known)
+        found.append(f"there is no {kind} {name}" + (f", {hint}" if hint else ""))
     return found
 
 

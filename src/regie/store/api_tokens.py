@@ -4,7 +4,6 @@ A token is `regie_ID_SECRET`, so that scanners of repositories know one when the
 the secret, which is 256 bits of randomness and needs no slow hash. Each has a scope and an end.
 """
 
-import hashlib
 import hmac
 import secrets
 import string
@@ -17,6 +16,7 @@ from pydantic import JsonValue
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import InvalidInput, NotFound
 from regie.core.reach import Act, Scope
+from regie.core.token_digest import token_digest
 from regie.store import audit
 from regie.store.accounts import Account, account_of
 from regie.store.database import Transaction
@@ -89,7 +89,7 @@ async def make(
            returning *, 'valid' as stands""",
         {
             "id": "".join(secrets.choice(_ID) for _ in range(_ID_LENGTH)),
-            "secret": _digest(secret),
+            "secret": token_digest(secret),
             "name": name.strip(),
             "tenant": scope.tenant,
             "domain": scope.domain,
@@ -117,7 +117,7 @@ async def find(tx: Transaction, shown: str) -> Shown | None:
         {"id": token, "every": USED_EVERY_S},
     )
     expected = row["secret_sha256"] if row is not None else ""
-    if not hmac.compare_digest(_digest(secret), expected) or row is None:
+    if not hmac.compare_digest(token_digest(secret), expected) or row is None:
         return None
     return Shown(_token(row), account_of(row) if row["owner"] else None, row["is_due"])
 
@@ -192,7 +192,3 @@ def _token(row: DictRow) -> ApiToken:
         used_at=row["used_at"],
         stands=row["stands"],
     )
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

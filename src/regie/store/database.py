@@ -416,14 +416,10 @@ def explained(connection: AsyncConnection[Any] | None) -> Iterator[None]:
     except psycopg.Error as error:
         if isinstance(error, psycopg.OperationalError) or (connection is not None and connection.closed):
             # The message of the server may quote a row; the code says enough.
-            raise Unavailable(f"The database cannot do this now ({_reason(error)}).") from error
+            raise Unavailable(f"The database cannot do this now ({migrating.reason_of(error)}).") from error
         if isinstance(error, psycopg.DataError):
-            raise InvalidInput(f"The database cannot store a value ({_reason(error)}).") from error
+            raise InvalidInput(f"The database cannot store a value ({migrating.reason_of(error)}).") from error
         raise
-
-
-def _reason(error: psycopg.Error) -> str:
-    return " ".join(filter(None, [type(error).__name__, error.sqlstate]))
 
 
 def _require_whole(tx: Transaction) -> None:

@@ -4,7 +4,6 @@ The cookie holds a random token; the table holds its digest, so whoever reads th
 are the database's.
 """
 
-import hashlib
 import secrets
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +12,7 @@ from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import InvalidInput
+from regie.core.token_digest import token_digest
 from regie.store import audit
 from regie.store.accounts import Account, account_of
 from regie.store.database import Transaction
@@ -79,7 +79,7 @@ async def begin(
         """insert into regie.session (token_sha256, address, mfa_at)
            select %(token)s, address, clock_timestamp() - make_interval(secs => %(mfa_age_s)s::float8)
            from regie.account where address = %(address)s and is_active""",
-        {"token": _digest(token), "address": address, "mfa_age_s": how.mfa_age_s},
+        {"token": token_digest(token), "address": address, "mfa_age_s": how.mfa_age_s},
     )
     if begun == 0:
         raise InvalidInput(f"There is no account for {address}.")
@@ -102,7 +102,7 @@ async def find(tx: Transaction, token: str) -> Session | None:
                  from regie.session where token_sha256 = %(token)s) s
            join regie.account a using (address)
            where s.left_s > 0 and a.is_active""",
-        {"token": _digest(token), "idle": IDLE_S, "longest": LONGEST_S, "every": SEEN_EVERY_S},
+        {"token": token_digest(token), "idle": IDLE_S, "longest": LONGEST_S, "every": SEEN_EVERY_S},
     )
     if row is None:
         return None
@@ -112,14 +112,11 @@ async def find(tx: Transaction, token: str) -> Session | None:
 async def see(tx: Transaction, token: str) -> None:
     """Write down that a session was seen again."""
     await tx.change(
-        "update regie.session set seen_at = clock_timestamp() where token_sha256 = %(token)s", {"token": _digest(token)}
+        "update regie.session set seen_at = clock_timestamp() where token_sha256 = %(token)s",
+        {"token": token_digest(token)},
     )
 
 
 async def end(tx: Transaction, token: str) -> None:
     """End a session; ending it twice is no fault."""
-    await tx.change("delete from regie.session where token_sha256 = %(token)s", {"token": _digest(token)})
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+    await tx.change("delete from regie.session where token_sha256 = %(token)s", {"token": token_digest(token)})

@@ -4,10 +4,10 @@ Each counts once, in the browser that began it, and for a while. The table holds
 back, and the verifier sealed.
 """
 
-import hashlib
 from dataclasses import dataclass
 
 from regie.core.errors import Throttled
+from regie.core.token_digest import token_digest
 from regie.store.database import Transaction
 
 WITHIN_S = 600
@@ -45,14 +45,14 @@ async def begin(tx: Transaction, state: str, before: str, sign_in: SignIn) -> No
         "delete from regie.sign_in where begun_at < clock_timestamp() - make_interval(secs => %(within)s)",
         {"within": WITHIN_S},
     )
-    digest = _digest(state)
+    digest = token_digest(state)
     begun = await tx.change(
         """insert into regie.sign_in (state_sha256, before_sha256, nonce, verifier, next)
            select %(state)s, %(before)s, %(nonce)s, %(verifier)s, %(next)s
            where (select count(*) from regie.sign_in) < %(most)s""",
         {
             "state": digest,
-            "before": _digest(before),
+            "before": token_digest(before),
             "nonce": sign_in.nonce,
             "verifier": tx.sealer.seal(sign_in.verifier.encode(), **_address(digest)),
             "next": sign_in.next,
@@ -65,13 +65,13 @@ async def begin(tx: Transaction, state: str, before: str, sign_in: SignIn) -> No
 
 async def take(tx: Transaction, state: str, before: str) -> SignIn | None:
     """The sign-in that comes back, which is over with that; none if this browser did not begin it just now."""
-    digest = _digest(state)
+    digest = token_digest(state)
     row = await tx.row(
         """delete from regie.sign_in
            where state_sha256 = %(state)s and before_sha256 = %(before)s
              and begun_at >= clock_timestamp() - make_interval(secs => %(within)s)
            returning *""",
-        {"state": digest, "before": _digest(before), "within": WITHIN_S},
+        {"state": digest, "before": token_digest(before), "within": WITHIN_S},
     )
     if row is None:
         return None
@@ -80,7 +80,3 @@ async def take(tx: Transaction, state: str, before: str) -> SignIn | None:
 
 def _address(digest: str) -> dict[str, str]:
     return {"tenant": "", "domain": "", "table": "sign_in.verifier", "pk": digest}
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

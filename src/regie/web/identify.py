@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import hashlib
 import hmac
 import re
 import secrets
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from regie.core.audit import Actor
 from regie.core.errors import InvalidInput
 from regie.core.reach import EVERYTHING, Reach
+from regie.core.token_digest import token_digest
 from regie.store import accounts, api_tokens, provisioning, releases
 from regie.store.accounts import Account
 from regie.store.database import Database, Transaction
@@ -78,7 +78,7 @@ class Doorkeeper:
         if not operator_token:
             raise InvalidInput("The operator's token is empty: everybody would have it.")
         self._database = database
-        self._operator = _digest(operator_token)
+        self._operator = token_digest(operator_token)
         self._ways_in = ways_in
         self._clock = clock
         self._throttle = SignInThrottle(clock)
@@ -158,7 +158,7 @@ class Doorkeeper:
         )
 
     def _by_token(self, token: str, operator: str | None) -> Caller:
-        if not hmac.compare_digest(_digest(token), self._operator):
+        if not hmac.compare_digest(token_digest(token), self._operator):
             raise Unidentified("This is not the operator's token.")
         name = "operator" if operator is None else operator
         if not _OPERATOR.fullmatch(name):
@@ -224,7 +224,3 @@ def _read_address(written: str) -> str:
     if not address.isprintable() or not 0 < len(address) <= _LONGEST_ADDRESS:
         raise Unidentified("The credentials cannot be read.")
     return address
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
