@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx2
 import yaml
 
-from regie.cli.demo_world import TENANT, up
+from regie.cli.demo_world import TENANT, up_demo
 from regie.cli.installation import Installation
 from regie.settings import Settings
 from regie.store import releases, runs, steps
@@ -67,7 +67,7 @@ async def arrivals(number: int) -> list[float]:
 async def _installed(settings: Settings) -> AsyncIterator[tuple[str, Installation, Database]]:
     """Everything of a demo installation, at work."""
     async with AsyncExitStack() as stack:
-        services = await stack.enter_async_context(up(settings, lambda _: None, is_demo=True))
+        services = await stack.enter_async_context(up_demo(settings, lambda _: None))
         installation = Installation(services.settings, lambda _: None)
         yield services.web, installation, await stack.enter_async_context(installation.running_database())
 

@@ -17,8 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.workload import OPERATOR
 from regie import connectors
-from regie.cli.demo_world import TENANT, Services, up
+from regie.cli.demo_world import TENANT, up_demo
 from regie.cli.installation import Installation
+from regie.cli.running import Services
 from regie.core.capabilities import identity
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine
@@ -182,7 +183,7 @@ async def asking(number: int) -> AsyncIterator[Asking]:
         settings = settings.model_copy(update={"workers": 0})
         try:
             async with AsyncExitStack() as stack:
-                services = await stack.enter_async_context(up(settings, lambda _: None, is_demo=True))
+                services = await stack.enter_async_context(up_demo(settings, lambda _: None))
                 installation = Installation(services.settings, lambda _: None)
                 database = await stack.enter_async_context(installation.running_database())
                 await _load(installation, database)

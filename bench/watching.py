@@ -18,8 +18,9 @@ import yaml
 from rich.console import Console
 
 from bench.tls import farm
-from regie.cli.demo_world import TENANT, Services, up
+from regie.cli.demo_world import TENANT, up_demo
 from regie.cli.installation import Installation
+from regie.cli.running import Services
 from regie.cli.story import Story, telling
 from regie.core.capabilities.tls import Endpoint
 from regie.settings import Settings
@@ -87,7 +88,7 @@ async def measure(folder: Path, endpoints: list[Endpoint], console: Console) -> 
     """Start everything, and look twice."""
     settings = Settings(home=folder / "home", port=0, database_url="", workspace=None)
     async with (
-        up(settings, console.print, is_demo=True, domain="certificates") as services,
+        up_demo(settings, console.print, domain="certificates") as services,
         telling(services) as story,
     ):
         write_endpoints(services, folder, endpoints)

@@ -21,9 +21,10 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from regie.cli.api import Api
-from regie.cli.demo_world import TENANT, Services, up, world
+from regie.cli.demo_world import TENANT, up_demo, world
 from regie.cli.installation import Installation
 from regie.cli.processes import Process
+from regie.cli.running import Services
 from regie.cli.story import Story, telling
 from regie.core.errors import RegieError
 from regie.settings import Settings
@@ -139,7 +140,7 @@ async def standing(seed: int) -> AsyncIterator[Place]:
     try:
         async with AsyncExitStack() as stack:
             disk = _disk(folder, settings, stack, left_out)
-            services = await stack.enter_async_context(up(settings, said.append, is_demo=True))
+            services = await stack.enter_async_context(up_demo(settings, said.append))
             installation = Installation(services.settings, said.append)
             server = installation.server()
             if server is None:

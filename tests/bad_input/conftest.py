@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from regie.cli.demo_world import up
+from regie.cli.demo_world import up_demo
 from regie.cli.story import telling
 from regie.settings import Settings
 
@@ -23,7 +23,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) ->
     """A running demo installation, shared by the tests of a module."""
     home = tmp_path_factory.mktemp("bad-input") / "home"
     settings = Settings(home=home, port=0, database_url="", workspace=None, crash_at="")
-    async with up(settings, lambda _: None, is_demo=True) as services, telling(services) as story:
+    async with up_demo(settings, lambda _: None) as services, telling(services) as story:
         stage = Stage(story)
         await stage.prepare()
         yield stage

@@ -16,9 +16,10 @@ import pytest_asyncio
 from psycopg.conninfo import make_conninfo
 
 from regie.cli import doctor, doctor_machine, doctor_runs
-from regie.cli.demo_world import Services, up
+from regie.cli.demo_world import up_demo
 from regie.cli.findings import Finding, Level
 from regie.cli.installation import Installation
+from regie.cli.running import Services
 from regie.core.tenant import SecretRef
 from regie.gateway.keeping import keep_secrets
 from regie.settings import Settings
@@ -395,7 +396,7 @@ async def test_looking_is_possible_in_a_database_that_may_only_be_read(stage: St
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def services(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) -> AsyncIterator[Services]:
     settings = Settings(home=tmp_path_factory.mktemp("doctor") / "home", port=0, database_url="", workspace=None)
-    async with up(settings, lambda _: None, is_demo=True) as running:
+    async with up_demo(settings, lambda _: None) as running:
         yield running
 
 

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from regie.cli.api import Api
-from regie.cli.demo_world import Services
 from regie.cli.processes import Supervisor
+from regie.cli.running import Services
 from regie.cli.sandbox_client import SandboxClient
 from regie.cli.servers_client import ServersClient
 from regie.cli.story import Story

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import pytest
 import pytest_asyncio
 
-from regie.cli.demo_world import Services, up
+from regie.cli.demo_world import up_demo
 from regie.cli.installation import Installation
+from regie.cli.running import Services
 from regie.cli.sandbox_client import about_people
 from regie.cli.story import Story, telling
 from regie.core.errors import Denied, Unavailable
@@ -111,7 +112,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) ->
     home: Path = tmp_path_factory.mktemp("stage") / "home"
     settings = Settings(home=home, port=0, database_url="", workspace=None, crash_at="")
     async with AsyncExitStack() as stack:
-        services = await stack.enter_async_context(up(settings, lambda _: None, is_demo=True))
+        services = await stack.enter_async_context(up_demo(settings, lambda _: None))
         story = await stack.enter_async_context(telling(services))
         # A desk that gives up after some seconds would lose requests that a process being killed has never seen.
         (await story.sandbox.http.patch("/sandbox/rules", json={"webhook_retries": 10_000})).raise_for_status()

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from regie.cli.demo_world import up
+from regie.cli.demo_world import up_demo
 from regie.cli.stories import find_rehearsal, find_tale
 from regie.cli.story import telling
 from regie.crashpoints import CrashPoint
@@ -69,7 +69,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) ->
     home: Path = tmp_path_factory.mktemp("certificates") / "home"
     settings = Settings(home=home, port=0, database_url="", workspace=None, crash_at="")
     async with AsyncExitStack() as stack:
-        services = await stack.enter_async_context(up(settings, lambda _: None, is_demo=True, domain="certificates"))
+        services = await stack.enter_async_context(up_demo(settings, lambda _: None, domain="certificates"))
         yield Stage(await stack.enter_async_context(telling(services)))
 
 

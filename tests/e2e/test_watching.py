@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from regie.cli.demo_world import up
+from regie.cli.demo_world import up_demo
 from regie.cli.installation import Installation
 from regie.cli.story import telling
 from regie.notary import bundle
@@ -81,7 +81,7 @@ async def watched(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) 
             worker_metrics_port=0,
             notary_metrics_port=0,
         )
-        services = await stack.enter_async_context(up(settings, lambda _: None, is_demo=True))
+        services = await stack.enter_async_context(up_demo(settings, lambda _: None))
         stage = Stage(await stack.enter_async_context(telling(services)))
         run = (await stage.offboard())["shown"]
         assert run["status"] == "done"

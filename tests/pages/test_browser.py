@@ -18,7 +18,7 @@ import pytest_asyncio
 from playwright.async_api import Browser as Chromium
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request, async_playwright, expect
 
-from regie.cli.demo_world import LOOKING_AROUND, up
+from regie.cli.demo_world import LOOKING_AROUND, up_demo
 from regie.cli.story import Story, telling
 from regie.settings import Settings
 
@@ -126,7 +126,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory, quick_starts: None) ->
         flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         stack.push_async_callback(chromium.close)
-        services = await stack.enter_async_context(up(settings, lambda _: None, is_demo=True))
+        services = await stack.enter_async_context(up_demo(settings, lambda _: None))
         yield World(await stack.enter_async_context(telling(services)), chromium)
 
 

@@ -106,11 +106,12 @@ async def running(settings: Settings, say: Say, *, is_working: bool) -> AsyncIte
     if not settings.home.exists():
         say(f"There is no installation in {settings.home} yet; making the demo one.")
     # Most commands find it running.
-    from regie.cli.demo_world import up  # noqa: PLC0415  for those that do not
+    from regie.cli.demo_world import up_demo  # noqa: PLC0415  for those that do not
+    from regie.cli.running import up  # noqa: PLC0415  likewise
 
     # What runs for one command only is in nobody's way.
     brief = settings.model_copy(update={"port": 0, "workers": settings.workers if is_working else 0})
-    async with up(brief, say, is_demo=is_demo) as services:
+    async with up_demo(brief, say) if is_demo else up(brief, say) as services:
         yield services.web
 
 

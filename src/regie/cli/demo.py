@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from regie.cli.auditing import prove
-from regie.cli.demo_world import MAIN_JOB, TENANT, up
+from regie.cli.demo_world import MAIN_JOB, TENANT, up_demo
 from regie.cli.installation import Installation, demo_home, real_home
 from regie.cli.stories import find_tale
 from regie.cli.stories.telling import Tale
@@ -64,7 +64,7 @@ def _clear(settings: Settings) -> None:
 
 
 async def _demo(settings: Settings, tale: Tale) -> dict[str, Any]:
-    async with up(settings, say, is_demo=True, domain=tale.domain) as services, telling(services) as story:
+    async with up_demo(settings, say, domain=tale.domain) as services, telling(services) as story:
         summary = await tale.tell(story)
         path = services.settings.home / "audit-bundle"
         proof = await prove(services.settings, TENANT, tale.domain, path)

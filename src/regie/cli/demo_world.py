@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from regie.cli.installation import Installation, Say, demo_file, demo_home, operator, real_home
-from regie.cli.ports import free_port, require_free
-from regie.cli.processes import Supervisor
+from regie.cli.ports import free_port
+from regie.cli.running import Services, require_free_ports, serve, supervised
 from regie.cli.worlds import find as find_world
 from regie.cli.worlds.world import DemoTenant, Site, World
 from regie.core.errors import InvalidInput
@@ -24,6 +24,7 @@ from regie.core.reach import OPERATOR
 from regie.gateway.keeping import keep_secrets
 from regie.settings import Settings
 from regie.store import accounts
+from regie.store.database import Database
 
 TENANT = "example"
 """The demo's only tenant."""
@@ -31,27 +32,6 @@ MAIN_JOB = "identity"
 """The domain whose world the demo is in when nothing is said."""
 LOOKING_AROUND = "nguyen.thao@example.com"
 """The office manager of the imaginary company: her account may see everything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """Where everything answers; `outside` is empty where it is no demo.
-
-    Attributes:
-        domain: Whose world the demo is in.
-        outside: Addresses of what stands for the outside, by name.
-    """
-
-    web: str
-    domain: str
-    outside: dict[str, str]
-    settings: Settings
-    supervisor: Supervisor
-
-    @property
-    def sandbox(self) -> str:
-        """Where the imaginary Jira, Graph and Slack answer."""
-        return self.outside.get("sandbox", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,83 +68,48 @@ NOTHING_MORE = Extension()
 
 
 @asynccontextmanager
-async def up(
-    settings: Settings, say: Say, *, is_demo: bool, domain: str = MAIN_JOB, extension: Extension = NOTHING_MORE
+async def up_demo(
+    settings: Settings, say: Say, *, domain: str = MAIN_JOB, extension: Extension = NOTHING_MORE
 ) -> AsyncIterator[Services]:
-    """Everything of one installation, running until the end of the block.
+    """Everything of a demo installation, running until the end of the block.
 
     Args:
-        domain: Whose world a demo is made in; one that is there stays in its own.
-        extension: What is added to a demo when it is made.
+        domain: Whose world it is made in; one that is there stays in its own.
+        extension: What is added to it when it is made.
 
     Raises:
-        InvalidInput: It runs already, or is asked to be a demo and is a real one.
+        InvalidInput: It runs already, or is a real installation.
     """
     settings = real_home(settings)
-    if (
-        is_demo
-        and settings.home.exists()
-        and any(file.name != "up.lock" for file in settings.home.iterdir())
-        and not demo_home(settings)
-    ):
-        raise InvalidInput(
-            f"{settings.home} holds an installation that is no demo.", hint="Set REGIE_HOME to another folder."
-        )
+    _refuse_real(settings)
     with Installation(settings, say).alone():
-        given = world(settings, domain) if is_demo else None
-        async with _started(settings, say, given, extension) as services:
-            yield services
-
-
-@asynccontextmanager
-async def _started(
-    settings: Settings, say: Say, given: Remembered | None, extension: Extension
-) -> AsyncIterator[Services]:
-    supervisor = Supervisor(say)
-    installation = Installation(settings, say)
-    server = installation.server()
-    try:
-        addresses: dict[str, str] = {}
-        # What can be known to be wrong is told before anything is started for it.
-        if given:
-            # The imaginary world is told the port anew each time, so another one does as well.
-            settings = settings.model_copy(update={"port": free_port(given.web_port), "local_accounts": True})
-            installation = Installation(settings, say)
-        else:
-            installation.read_release()
-        require_free(settings.port)
-        # How many workers there will be depends on the release; the first one's is known.
-        for port, name in (
-            (settings.worker_metrics_port, "REGIE_WORKER_METRICS_PORT"),
-            (settings.notary_metrics_port, "REGIE_NOTARY_METRICS_PORT"),
-        ):
-            if port is not None:
-                require_free(port, name)
-        if given:
-            outside, webhook_secret = find_world(given.domain), _webhook_secret(settings)
-            site = Site(settings, supervisor, TENANT, given.sandbox_port)
+        made = world(settings, domain)
+        # The imaginary world is told the port anew each time, so another one does as well.
+        settings = settings.model_copy(update={"port": free_port(made.web_port), "local_accounts": True})
+        installation = Installation(settings, say)
+        async with supervised(installation) as supervisor:
+            require_free_ports(settings)
+            outside, webhook_secret = find_world(made.domain), _webhook_secret(settings)
+            site = Site(settings, supervisor, TENANT, made.sandbox_port)
             addresses, _ = await asyncio.gather(
                 outside.start(site, webhook_secret), asyncio.to_thread(installation.start_database)
             )
-            tenant = await outside.tenant(addresses, webhook_secret)
-            await _write_workspace(settings, outside, tenant, extension)
-        async with installation.database() as database:
-            release = await installation.load(database)
-            if given:
+            await _write_workspace(settings, outside, await outside.tenant(addresses, webhook_secret), extension)
+            async with installation.database() as database:
+                release = await installation.load(database)
                 await _add_accounts(settings, database, release.tenants[TENANT].roles)
-            if server is not None:
-                supervisor.keep(server.is_running, server.ensure)
-            say("Starting gateway, workers and web")
-            web = await installation.start(supervisor, installation.start_database(), database)
-            gateway = next(process.ready["address"] for process in supervisor.processes if process.name == "gateway")
-            services = Services(web.ready["address"], given.domain if given else "", addresses, settings, supervisor)
-            installation.write_state(web=services.web, gateway=gateway, sandbox=services.sandbox)
-            yield services
-    finally:
-        await supervisor.stop()
-        installation.forget_state()
-        if server is not None:
-            server.stop()
+                yield await serve(installation, supervisor, database, domain=made.domain, outside=addresses)
+
+
+def _refuse_real(settings: Settings) -> None:
+    """Refuse to make a demo of an installation that is none.
+
+    Raises:
+        InvalidInput: It is one.
+    """
+    home = settings.home
+    if home.exists() and any(file.name != "up.lock" for file in home.iterdir()) and not demo_home(settings):
+        raise InvalidInput(f"{home} holds an installation that is no demo.", hint="Set REGIE_HOME to another folder.")
 
 
 def world(settings: Settings, domain: str = MAIN_JOB) -> Remembered:
@@ -224,7 +169,7 @@ def _write(file: Path, tenant: dict[str, Any]) -> None:
     file.write_text(yaml.safe_dump(tenant, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-async def _add_accounts(settings: Settings, database: Any, roles: dict[str, tuple[str, ...]]) -> None:
+async def _add_accounts(settings: Settings, database: Database, roles: dict[str, tuple[str, ...]]) -> None:
     """Local accounts for the people whom the demo asks, one of which may look around everywhere."""
     passwords: dict[str, str] = json.loads(settings.sign_ins_file.read_text())
     async with database.transaction() as tx:

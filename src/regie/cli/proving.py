@@ -12,7 +12,7 @@ import typer
 
 from regie.cli.checking import checked_release
 from regie.cli.definitions import workspace_folder
-from regie.cli.demo_world import TENANT, Extension, up
+from regie.cli.demo_world import TENANT, Extension, up_demo
 from regie.cli.installation import Installation, demo_home, real_home
 from regie.cli.stories import find_rehearsal
 from regie.cli.stories.telling import Once
@@ -97,7 +97,7 @@ async def _prove(definition: Definition, extension: Extension, runs: int, *, is_
         try:
             while len(rows) < runs:
                 async with (
-                    up(settings, say, is_demo=True, domain=rehearsal.domain, extension=extension) as services,
+                    up_demo(settings, say, domain=rehearsal.domain, extension=extension) as services,
                     telling(services) as story,
                 ):
                     given = given if given is not None else await rehearsal.set_scene(story, definition)

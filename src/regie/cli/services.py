@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from regie.cli.demo_world import LOOKING_AROUND, Services
-from regie.cli.demo_world import up as run_services
+from regie.cli.demo_world import LOOKING_AROUND, up_demo
 from regie.cli.installation import Installation, real_home
+from regie.cli.running import Services
+from regie.cli.running import up as up_real
 from regie.cli.terminal import out, say
 from regie.cli.worlds import find as find_world
 from regie.settings import Settings
@@ -42,7 +43,7 @@ async def _up(settings: Settings, *, is_demo: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # While things are being started there is nothing to finish: what has started is taken down at once.
         loop.add_signal_handler(number, here.cancel if here else stop.set)
-    async with run_services(settings, say, is_demo=is_demo) as services:
+    async with up_demo(settings, say) if is_demo else up_real(settings, say) as services:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
         out.print(f"[bold]Regie is up at {services.web}[/bold]")

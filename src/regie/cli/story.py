@@ -12,7 +12,8 @@ from typing import Any
 import httpx2
 
 from regie.cli.api import TIMEOUT_S, Api, password_of
-from regie.cli.demo_world import TENANT, Services
+from regie.cli.demo_world import TENANT
+from regie.cli.running import Services
 from regie.cli.sandbox_client import SandboxClient
 from regie.cli.servers_client import ServersClient
 from regie.core.errors import Unavailable
