@@ -191,24 +191,57 @@ async def start(tx: Transaction, new: NewRun, *, is_last: bool = False) -> Start
     Raises:
         InvalidInput: Something in it cannot be stored.
     """
-    key = new.key
+    # Whatever is written behind it belongs to the same transaction.
+    is_last = is_last and not new.timers and new.repeats is None
+    chain, entries = await audit.begin(
+        tx, new.key, corr=new.corr, ticket=new.ticket, facts=_first_facts(new), at=new.now
+    )
+    leaves = audit.addressed([(new.key, entries)])
+    values = {
+        **_columns(new),
+        "state": sealed_state(tx, new.key, new.state_json),
+        "audit_n": chain.n,
+        "audit_head": chain.head,
+        "worker": new.worker,
+        # A child is a part of its parent, which has begun.
+        "is_bounded": new.parent is None and not is_last,
+        "channel": READY,
+        **audit.as_values(leaves, chain.at),
+    }
+    with audit.blamed(tx):
+        async with tx.together(is_last=is_last):
+            sent = await tx.send(_START_ALL if is_last else _START, values)
+    begun = await sent.rows()
+    if not begun:
+        return await _started_before(tx, new)
+    [row] = begun
+    await audit.require_written(tx, leaves, chain.at, row["leaves"])
+    if new.timers:
+        await timers.set_(tx, [(new.key, 0, new.timers)])
+    if row["is_held_back"]:
+        await start_rates.give_turn(tx, new.key)
+    if new.repeats is not None:
+        await _tell_repeated(tx, new, new.repeats)
+    return Started(new.key, is_new=True, held_at=row["held_at"])
+
+
+def _first_facts(new: NewRun) -> list[Fact]:
     workflow: dict[str, JsonValue] = {"name": new.workflow, "def_sha256": new.definition_digest}
-    trigger: dict[str, JsonValue] = {"trigger": new.trigger_key}
-    about: dict[str, JsonValue] = {"workflow": workflow, "release": new.release, "dry": new.dry}
-    about.update(new.told)
+    about: dict[str, JsonValue] = {"workflow": workflow, "release": new.release, "dry": new.dry, **new.told}
     if new.parent is not None:
         about["parent"] = {"run": new.parent.run, "place": new.parent.place}
     if new.repeats is not None:
         about["rerun"] = dict(new.repeats._asdict())
-    first = [
-        Fact(event=Event.TRIGGER_ACCEPTED, actor=new.started_by, detail=trigger),
+    return [
+        Fact(event=Event.TRIGGER_ACCEPTED, actor=new.started_by, detail={"trigger": new.trigger_key}),
         Fact(event=Event.RUN_STARTED, actor=new.started_by, detail=about),
     ]
-    chain, entries = await audit.begin(tx, key, corr=new.corr, ticket=new.ticket, facts=first, at=new.now)
-    leaves = audit.addressed([(key, entries)])
-    is_last = is_last and not new.timers and new.repeats is None
-    values = {
-        **key._asdict(),
+
+
+def _columns(new: NewRun) -> dict[str, object]:
+    """What the row of a new run says that whoever starts it has told."""
+    return {
+        **new.key._asdict(),
         "workflow": new.workflow,
         "release": new.release,
         "definition_digest": new.definition_digest,
@@ -220,46 +253,39 @@ async def start(tx: Transaction, new: NewRun, *, is_last: bool = False) -> Start
         "dry": new.dry,
         "prio": new.prio,
         "trace": new.trace,
-        "state": sealed_state(tx, key, new.state_json),
-        "audit_n": chain.n,
-        "audit_head": chain.head,
         "parent": new.parent and new.parent.run,
         "parent_place": new.parent.place if new.parent else "",
         "lineage": list(new.parent.lineage) if new.parent else [],
         "detached": new.parent is not None and new.parent.detached,
-        "channel": READY,
         "finish_within_s": new.finish_within_s,
         "rerun_of": new.repeats and new.repeats.run,
         "first_run": new.repeats and new.repeats.first_run,
-        "worker": new.worker,
-        **audit.as_values(leaves, chain.at),
         "format": FORMAT,
-        # A child is a part of its parent, which has begun.
-        "is_bounded": new.parent is None and not is_last,
     }
-    with audit.blamed(tx):
-        async with tx.together(is_last=is_last):
-            sent = await tx.send(_START_ALL if is_last else _START, values)
-    for row in await sent.rows():
-        await audit.require_written(tx, leaves, chain.at, row["leaves"])
-        if new.timers:
-            await timers.set_(tx, [(key, 0, new.timers)])
-        if row["is_held_back"]:
-            await start_rates.give_turn(tx, key)
-        if new.repeats is not None:
-            again: dict[str, JsonValue] = {"run": key.run, "from_step": new.repeats.from_step}
-            repeated = Fact(event=Event.RUN_REPEATED, actor=new.started_by, detail={"rerun": again})
-            await audit.append(tx, key._replace(run=new.repeats.run), [repeated])
-        return Started(key, is_new=True, held_at=row["held_at"])
-    before = await tx.row(
+
+
+async def _tell_repeated(tx: Transaction, new: NewRun, repeats: Repeated) -> None:
+    """Write into the log of the run that is repeated which one repeats it."""
+    again: dict[str, JsonValue] = {"run": new.key.run, "from_step": repeats.from_step}
+    fact = Fact(event=Event.RUN_REPEATED, actor=new.started_by, detail={"rerun": again})
+    await audit.append(tx, new.key._replace(run=repeats.run), [fact])
+
+
+async def _started_before(tx: Transaction, new: NewRun) -> Started:
+    """The run that this trigger has started when it came before; its log says that it came again.
+
+    Raises:
+        InvalidInput: There is no such run any more.
+    """
+    row = await tx.row(
         "select id from regie.run where tenant = %(t)s and domain = %(d)s and trigger_key = %(k)s",
-        {"t": key.tenant, "d": key.domain, "k": new.trigger_key},
+        {"t": new.key.tenant, "d": new.key.domain, "k": new.trigger_key},
     )
-    if before is None:
+    if row is None:
         raise InvalidInput(f"The run of trigger {new.trigger_key} is gone.")
-    earlier = RunKey(key.tenant, key.domain, str(before["id"]))
-    repeated = Fact(event=Event.TRIGGER_REPEATED, actor=new.started_by, detail=trigger)
-    await audit.append(tx, earlier, [repeated])
+    earlier = new.key._replace(run=str(row["id"]))
+    fact = Fact(event=Event.TRIGGER_REPEATED, actor=new.started_by, detail={"trigger": new.trigger_key})
+    await audit.append(tx, earlier, [fact])
     return Started(earlier, is_new=False)
 
 
