@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from bench.stand import Stand
 from bench.workload import CATALOGUE, DOMAIN, FIVE, LAST, Doer, request
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.engine.postgres import PostgresEngine
 from regie.engine.working import WorkerLoop, keep_what_is_loaded
 from regie.store import audit, run_lists

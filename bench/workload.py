@@ -14,7 +14,8 @@ from regie.core.block import Block, Catalogue, Context, block
 from regie.core.capability import Capability, Effect, Record
 from regie.core.reading import read_definition
 from regie.core.release import Release
-from regie.core.run import ApproversFound, Event, FindApprovers, MakePlan, Perform, PlanMade, Succeeded
+from regie.core.run_commands import FindApprovers, MakePlan, Perform
+from regie.core.run_events import ApproversFound, Event, PlanMade, Succeeded
 from regie.core.tenant import Domain, Quota, Tenant
 from regie.engine.port import StartRequest, Task
 

@@ -14,7 +14,7 @@ import httpx2
 
 from regie.cli.demo_world import TENANT
 from regie.core.errors import Denied, RegieError, Unavailable
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.store import run_lists
 from regie.store.runs import RunRow
 from torture.evidence import Request, Wish

@@ -12,7 +12,7 @@ from typing import Any
 from regie.core import canonical
 from regie.core.audit import Event
 from regie.core.effect import EffectState
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 
 
 class Wish(StrEnum):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from regie.core import canonical
 from regie.core.audit import Event
 from regie.core.effect import EffectState
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from torture.evidence import Evidence, LeafSeen, RunSeen, Wish
 
 COVERED = "identity."

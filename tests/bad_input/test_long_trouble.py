@@ -14,7 +14,8 @@ import pytest
 
 from regie.core.audit import Actor
 from regie.core.errors import Failure, RegieError, Throttled, Unavailable
-from regie.core.run import Event, Failed, RunStatus
+from regie.core.run_events import Event, Failed
+from regie.core.status import RunStatus
 from regie.core.tenant import SecretRef, Tenant
 from regie.domains import load_catalogue
 from regie.engine.inline import InlineEngine

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.core.tenant import SecretRef
 from regie.store import records
 from regie.store.database import Database

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from regie import connectors
 from regie.core.capabilities import certificate
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.gateway.backends.secrets import Secrets
 from regie.gateway.budgets import Budgets
 from regie.gateway.connections import Connections

@@ -11,7 +11,8 @@ from typing import Literal
 import httpx2
 import pytest
 
-from regie.core.run import RunState, RunStatus
+from regie.core.run import RunState
+from regie.core.status import RunStatus
 from regie.core.tenant import SecretRef
 from regie.store import approvals
 from regie.store.database import Database

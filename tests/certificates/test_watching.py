@@ -13,7 +13,7 @@ import pytest
 from pydantic import JsonValue
 
 from regie.core.capabilities.record import KeptRecord
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.core.tenant import SecretRef
 from regie.store import records, run_lists
 from regie.store.database import Database

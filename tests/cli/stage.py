@@ -23,7 +23,8 @@ from regie.cli import doctor
 from regie.cli.findings import Finding, Level
 from regie.cli.installation import Installation
 from regie.core.audit import Actor
-from regie.core.run import OpenApproval, RunStatus
+from regie.core.run_commands import OpenApproval
+from regie.core.status import RunStatus
 from regie.core.tenant import SecretRef
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine

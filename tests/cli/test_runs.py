@@ -10,7 +10,9 @@ from pydantic import JsonValue
 from regie.core.approval import ApprovalArguments, ApprovalOutcome, Rung
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import Failure
-from regie.core.run import ApprovalPhase, ApprovalState, OpenApproval, RunStatus, StepState, StepStatus
+from regie.core.run import ApprovalPhase, ApprovalState, StepState
+from regie.core.run_commands import OpenApproval
+from regie.core.status import RunStatus, StepStatus
 from regie.engine.postgres import PostgresEngine
 from regie.store import approvals, claims, commits, run_lists, workers
 from regie.store.commits import StepCommit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from regie.core.audit import Event
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.engine.postgres import PostgresEngine
 from regie.store import audit, claims, commits, runs, workers
 from regie.store.commits import StepCommit

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from regie.core.run import ANSWER, CloseApproval, CloseRun, Perform, RunStatus, StepStatus
+from regie.core.places import ANSWER
+from regie.core.run_commands import CloseApproval, CloseRun, Perform
+from regie.core.status import RunStatus, StepStatus
 
 from .trial import EVA, JAN, OLE, Trial, failure
 

@@ -11,20 +11,14 @@ from hypothesis import strategies as st
 from regie.core.checking import validate, validate_draft
 from regie.core.children import DEEPEST, child_id
 from regie.core.definition import ChildRun, Definition, Kind, Step
+from regie.core.effect import EffectNote
 from regie.core.errors import DefinitionError, Fault
 from regie.core.interpreter import advance, begin
 from regie.core.reading import read_definition, read_draft
-from regie.core.run import (
-    Begun,
-    CancelChild,
-    ChildEnded,
-    EffectNote,
-    Parent,
-    RunStatus,
-    StartChild,
-    Succeeded,
-    TellParent,
-)
+from regie.core.run import Parent
+from regie.core.run_commands import CancelChild, StartChild, TellParent
+from regie.core.run_events import Begun, ChildEnded, Succeeded
+from regie.core.status import RunStatus
 
 from .test_checking import CATALOGUE, SETTINGS
 from .trial import CATALOGUE as TRIAL_CATALOGUE

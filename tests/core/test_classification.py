@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from regie.core.classification import HANDLING, Classification, handling
 from regie.core.emptying import emptied
 from regie.core.errors import Failure
-from regie.core.run import RunFacts, RunState, RunStatus, StepState, StepStatus
+from regie.core.run import RunFacts, RunState, StepState
+from regie.core.status import RunStatus, StepStatus
 from regie.core.tenant import Domain
 
 GOLDEN = """

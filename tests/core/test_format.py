@@ -11,7 +11,8 @@ from regie.core import canonical
 from regie.core.errors import Unavailable
 from regie.core.format import FORMAT, require_readable
 from regie.core.release import Release
-from regie.core.run import EVENT, RunState
+from regie.core.run import RunState
+from regie.core.run_events import EVENT
 
 FIELDS = {
     2: "b9f4688e6786cab594cbfbb8b898779308ad33e233ab142fa0df9c2de53017a5",

@@ -7,21 +7,13 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
+from regie.core.effect import EffectNote
 from regie.core.errors import Failure, TimedOut
 from regie.core.interpreter import advance, begin
-from regie.core.run import (
-    Begun,
-    CloseRun,
-    EffectNote,
-    Failed,
-    Perform,
-    RunState,
-    RunStatus,
-    SetTimer,
-    StepEnded,
-    Succeeded,
-    TimerFired,
-)
+from regie.core.run import RunState
+from regie.core.run_commands import CloseRun, Perform, SetTimer, StepEnded
+from regie.core.run_events import Begun, Failed, Succeeded, TimerFired
+from regie.core.status import RunStatus
 
 from .trial import CATALOGUE, EVA, JAN, Trial, failure
 

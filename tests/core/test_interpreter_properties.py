@@ -12,49 +12,43 @@ from hypothesis import strategies as st
 
 from regie.core.children import child_id
 from regie.core.definition import ChildRun, Definition, ForEach, Kind, RetryRule, Step
+from regie.core.effect import EffectNote
 from regie.core.interpreter import Advance, advance, begin, outstanding
-from regie.core.run import (
-    ANSWER,
-    EVENT,
-    ApprovalPhase,
-    ApproversFound,
+from regie.core.places import ANSWER, undo_place, undone_place, written_place
+from regie.core.run import ApprovalPhase, Parent, RunFacts, RunState, StepState
+from regie.core.run_commands import (
     AwaitEvent,
-    Begun,
     CancelChild,
-    Cancelled,
-    ChildEnded,
     ClearTimer,
     Command,
-    Decided,
-    EffectNote,
-    Event,
-    EventArrived,
-    Failed,
     FindApprovers,
     ForgetEvent,
     MakePlan,
-    Parent,
-    Paused,
     Perform,
-    PlanMade,
-    Postponed,
     Remind,
-    Resumed,
-    RunFacts,
-    RunState,
-    RunStatus,
     SetTimer,
     StartChild,
-    StepState,
-    StepStatus,
-    Succeeded,
     TellParent,
-    TimerFired,
     Work,
-    undo_place,
-    undone_place,
-    written_place,
 )
+from regie.core.run_events import (
+    EVENT,
+    ApproversFound,
+    Begun,
+    Cancelled,
+    ChildEnded,
+    Decided,
+    Event,
+    EventArrived,
+    Failed,
+    Paused,
+    PlanMade,
+    Postponed,
+    Resumed,
+    Succeeded,
+    TimerFired,
+)
+from regie.core.status import RunStatus, StepStatus
 
 from .trial import CATALOGUE, EVA, JAN, OLE, failure
 

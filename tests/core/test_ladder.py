@@ -7,20 +7,9 @@ from pydantic import JsonValue
 
 from regie.core.approval import ApprovalArguments
 from regie.core.plan import Change, FieldChange, PlannedStep
-from regie.core.run import (
-    ApproversFound,
-    CloseApproval,
-    Decided,
-    FindApprovers,
-    MakePlan,
-    OpenApproval,
-    Perform,
-    PlanMade,
-    Remind,
-    StepStatus,
-    Succeeded,
-    TimerFired,
-)
+from regie.core.run_commands import CloseApproval, FindApprovers, MakePlan, OpenApproval, Perform, Remind
+from regie.core.run_events import ApproversFound, Decided, PlanMade, Succeeded, TimerFired
+from regie.core.status import StepStatus
 
 from .trial import CATALOGUE, EVA, JAN, OLE, PIA, Trial, failure
 

@@ -6,8 +6,9 @@ import pytest
 
 from regie.core.errors import DefinitionError
 from regie.core.limit import asking_place
+from regie.core.places import ANSWER
 from regie.core.reading import read_definition
-from regie.core.run import ANSWER, MakePlan, OpenApproval, Perform
+from regie.core.run_commands import MakePlan, OpenApproval, Perform
 
 from .trial import EVA, JAN, OLE, Trial, failure
 

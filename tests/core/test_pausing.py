@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from regie.core.run import ANSWER, CloseApproval, OpenApproval, Pause, Perform
+from regie.core.places import ANSWER
+from regie.core.run import Pause
+from regie.core.run_commands import CloseApproval, OpenApproval, Perform
 
 from .test_cancelling import APPROVAL
 from .trial import EVA, OLE, Trial, failure

@@ -5,7 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regie.core.run import ChildState, PauseChild, Paused, ResumeChild, Resumed, StepState, StepStatus
+from regie.core.run import ChildState, StepState
+from regie.core.run_commands import PauseChild, ResumeChild
+from regie.core.run_events import Paused, Resumed
+from regie.core.status import StepStatus
 
 from .trial import Trial
 

@@ -6,10 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regie.core.effect import EffectNote
 from regie.core.errors import InvalidInput
 from regie.core.interpreter import has_begun, outstanding
+from regie.core.places import ANSWER
 from regie.core.repeating import kept_digest, repeat
-from regie.core.run import ANSWER, Begun, ChildEnded, EffectNote, Parent, RunFacts, RunState, RunStatus, StartChild
+from regie.core.run import Parent, RunFacts, RunState
+from regie.core.run_commands import StartChild
+from regie.core.run_events import Begun, ChildEnded
+from regie.core.status import RunStatus
 
 from .trial import EVA, JAN, OLE, Trial
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from regie.core.effect import EffectNote
 from regie.core.report import report
-from regie.core.run import EffectNote
 
 from .trial import EVA, Trial
 

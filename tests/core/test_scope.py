@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from regie.core.run import StepState, StepStatus
+from regie.core.run import StepState
 from regie.core.scope import Surroundings, place_in, view_steps
+from regie.core.status import StepStatus
 
 from .trial import definition
 

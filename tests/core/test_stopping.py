@@ -5,17 +5,11 @@ from __future__ import annotations
 import pytest
 
 from regie.core.durations import in_words, parse_duration
-from regie.core.run import (
-    ANSWER,
-    CancelChild,
-    ChildEnded,
-    CloseApproval,
-    EffectNote,
-    Perform,
-    RunStatus,
-    SetTimer,
-    StartChild,
-)
+from regie.core.effect import EffectNote
+from regie.core.places import ANSWER
+from regie.core.run_commands import CancelChild, CloseApproval, Perform, SetTimer, StartChild
+from regie.core.run_events import ChildEnded
+from regie.core.status import RunStatus
 from regie.core.stopping import DEADLINE, timers
 
 from .test_cancelling import APPROVAL

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from regie.core.effect import EffectNote
+from regie.core.places import ANSWER, undo_place, undone_place
 from regie.core.report import report
-from regie.core.run import ANSWER, EffectNote, Perform, undo_place, undone_place
+from regie.core.run_commands import Perform
 
 from .trial import Trial, failure
 

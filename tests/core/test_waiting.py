@@ -11,7 +11,8 @@ from pydantic import JsonValue, ValidationError
 
 from regie.core.moments import read_moment, read_zone
 from regie.core.outside_event import LARGEST_DATA, MOST_FIELDS, OutsideEvent, marks_of
-from regie.core.run import AwaitEvent, EventArrived, ForgetEvent, SetTimer, TimerFired
+from regie.core.run_commands import AwaitEvent, ForgetEvent, SetTimer
+from regie.core.run_events import EventArrived, TimerFired
 from regie.core.tenant import Tenant
 
 from .trial import Trial

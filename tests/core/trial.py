@@ -10,31 +10,26 @@ from regie.blocks import load_catalogue
 from regie.core.block import Block, Catalogue, Context, Retry, block
 from regie.core.capability import Capability, Effect, Record
 from regie.core.definition import Definition
+from regie.core.effect import EffectNote
 from regie.core.errors import Failure
 from regie.core.interpreter import advance, begin, outstanding
 from regie.core.reading import read_definition
-from regie.core.run import (
+from regie.core.run import RunFacts, RunState, StepState
+from regie.core.run_commands import ClearTimer, Command, SetTimer, Work
+from regie.core.run_events import (
     EVENT,
     ApproversFound,
     Begun,
     Cancelled,
-    ClearTimer,
-    Command,
     Decided,
-    EffectNote,
     Event,
     Failed,
     Paused,
     PlanMade,
     Postponed,
     Resumed,
-    RunFacts,
-    RunState,
-    SetTimer,
-    StepState,
     Succeeded,
     TimerFired,
-    Work,
 )
 
 JAN, EVA, OLE, PIA = (f"{name}@example.com" for name in ("jan", "eva", "ole", "pia"))

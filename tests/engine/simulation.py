@@ -17,30 +17,23 @@ from typing import NamedTuple
 
 from regie.core.definition import Definition
 from regie.core.interpreter import Advance, advance, begin, has_begun, outstanding
-from regie.core.run import (
-    EVENT,
+from regie.core.places import written_place
+from regie.core.run import RunFacts, RunState
+from regie.core.run_commands import (
     AwaitEvent,
-    Begun,
     CancelChild,
     ClearTimer,
     Command,
-    Event,
-    EventArrived,
     ForgetEvent,
-    Paused,
     Perform,
-    Resumed,
-    RunFacts,
-    RunState,
     SetTimer,
     StartChild,
     StepEnded,
-    StepStatus,
     TellParent,
-    TimerFired,
     Work,
-    written_place,
 )
+from regie.core.run_events import EVENT, Begun, Event, EventArrived, Paused, Resumed, TimerFired
+from regie.core.status import StepStatus
 from regie.engine.port import turn
 from tests.core.test_interpreter_properties import MOST_REMINDERS, Fate
 from tests.core.trial import CATALOGUE, OLE

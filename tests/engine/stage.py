@@ -17,30 +17,25 @@ from regie.blocks import load_catalogue
 from regie.core.audit import Actor
 from regie.core.block import Block, Catalogue, Context, Retry, block
 from regie.core.capability import Capability, Effect, Record
+from regie.core.effect import EffectNote
 from regie.core.errors import Failure, LimitReached, Refused, Unavailable
 from regie.core.format import FORMAT
 from regie.core.outside_event import OutsideEvent
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.reading import read_definition
 from regie.core.release import Release
-from regie.core.run import (
+from regie.core.run import RunState
+from regie.core.run_commands import CloseApproval, FindApprovers, MakePlan, OpenApproval, Perform, StartChild
+from regie.core.run_events import (
     ApproversFound,
     Cancelled,
-    CloseApproval,
     Decided,
-    EffectNote,
     Event,
     Failed,
-    FindApprovers,
-    MakePlan,
-    OpenApproval,
     Paused,
-    Perform,
     PlanMade,
     Postponed,
     Resumed,
-    RunState,
-    StartChild,
     Succeeded,
 )
 from regie.core.tenant import Domain, Setting, Tenant

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from regie.core.limit import asking_place
-from regie.core.run import ApprovalPhase, RunState, RunStatus, StepStatus
+from regie.core.run import ApprovalPhase, RunState
+from regie.core.status import RunStatus, StepStatus
 from regie.store import audit, liveness
 
 from .stage import EVA, OLE, PostgresStage, Stage, at_work

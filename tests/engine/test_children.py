@@ -14,7 +14,8 @@ from regie.core.audit import Actor, Event
 from regie.core.children import child_id
 from regie.core.errors import InvalidInput, RegieError
 from regie.core.outside_event import OutsideEvent
-from regie.core.run import RunState, RunStatus, StepStatus
+from regie.core.run import RunState
+from regie.core.status import RunStatus, StepStatus
 from regie.crashpoints import CrashPoint, arm
 from regie.engine.committing import GroupCommit
 from regie.engine.live import LiveRun

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.engine.committing import LANES, GroupCommit, Waiting
 from regie.store.claims import Claim
 from regie.store.commits import Committed, StepCommit

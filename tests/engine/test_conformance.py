@@ -10,7 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from regie.core.errors import Denied, InvalidInput
-from regie.core.run import Begun, Decided, RunState, RunStatus, StepStatus, TimerFired
+from regie.core.run import RunState
+from regie.core.run_events import Begun, Decided, TimerFired
+from regie.core.status import RunStatus, StepStatus
 from regie.engine.port import RerunRequest, StartRequest
 from regie.store.keys import RunKey
 

@@ -9,7 +9,7 @@ import pytest
 
 from regie.core.audit import Event
 from regie.core.errors import InvalidInput
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.engine.port import RerunRequest
 from regie.store import audit, runs, steps
 from regie.store.database import Database

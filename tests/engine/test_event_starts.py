@@ -11,7 +11,8 @@ from pydantic import JsonValue
 from regie.core.audit import Actor, Event
 from regie.core.event_starts import LONGEST_CHAIN
 from regie.core.outside_event import OutsideEvent
-from regie.core.run import RunState, RunStatus
+from regie.core.run import RunState
+from regie.core.status import RunStatus
 from regie.store import run_lists, runs
 from regie.store.keys import RunKey
 from tests.leaves import read_outside

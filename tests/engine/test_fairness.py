@@ -12,7 +12,8 @@ import pytest
 from bench.fairness import FLOODED, ONE_WORKER, QUIET, Fairness, fairness
 from bench.stand import Stand, standing
 from bench.workload import CATALOGUE, Doer, request
-from regie.core.run import Event, RunStatus
+from regie.core.run_events import Event
+from regie.core.status import RunStatus
 from regie.core.tenant import Quota
 from regie.engine.port import Task
 from regie.engine.postgres import PostgresEngine

@@ -28,9 +28,12 @@ from regie.core.definition import Definition
 from regie.core.errors import OutcomeUnknown, RegieError, Unavailable
 from regie.core.interpreter import has_begun
 from regie.core.outside_event import OutsideEvent
+from regie.core.places import written_place
 from regie.core.reading import read_definition
 from regie.core.release import Release
-from regie.core.run import Decided, Event, RunFacts, RunState, StepStatus, written_place
+from regie.core.run import RunFacts, RunState
+from regie.core.run_events import Decided, Event
+from regie.core.status import StepStatus
 from regie.core.tenant import Domain, Tenant
 from regie.engine.inline import InlineEngine
 from regie.engine.port import Engine, StartRequest, Task

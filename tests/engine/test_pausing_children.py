@@ -9,7 +9,9 @@ from collections import Counter
 import pytest
 
 from regie.core.audit import Event
-from regie.core.run import Paused, Resumed, RunState, RunStatus, StepStatus
+from regie.core.run import RunState
+from regie.core.run_events import Paused, Resumed
+from regie.core.status import RunStatus, StepStatus
 from regie.store import audit, run_lists, runs
 from regie.store.keys import RunKey
 

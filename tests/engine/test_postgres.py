@@ -18,7 +18,9 @@ from regie import crashpoints
 from regie.core.audit import Actor, Event
 from regie.core.errors import FencedOut, OutcomeUnknown, RegieError, Unavailable
 from regie.core.plan import plan_digest
-from regie.core.run import Paused, Resumed, RunState, RunStatus, StepStatus
+from regie.core.run import RunState
+from regie.core.run_events import Paused, Resumed
+from regie.core.status import RunStatus, StepStatus
 from regie.crashpoints import CrashPoint
 from regie.engine.committing import GroupCommit
 from regie.engine.live import LiveRun

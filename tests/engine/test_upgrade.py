@@ -15,7 +15,7 @@ from regie.core.definition import Definition
 from regie.core.errors import Unavailable
 from regie.core.format import FORMAT
 from regie.core.release import Release
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.store import approvals, audit, checkup, inbox, releases, run_lists, runs
 from regie.store.database import Database
 from regie.store.keys import RunKey

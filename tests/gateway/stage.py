@@ -10,7 +10,9 @@ from regie.core.capabilities import identity, ticket
 from regie.core.definition import Definition, ForEach, Kind, Step
 from regie.core.plan import Planned, PlannedStep
 from regie.core.release import Release
-from regie.core.run import OpenApproval, Parent, RunStatus
+from regie.core.run import Parent
+from regie.core.run_commands import OpenApproval
+from regie.core.status import RunStatus
 from regie.core.tenant import Connection, Domain, SecretRef, Tenant
 from regie.gateway_client import GatewayClient, StepRef
 from regie.store import approvals, audit, claims, commits, effects, releases, runs

@@ -11,7 +11,7 @@ from regie.core.capabilities import identity, ticket
 from regie.core.errors import Denied, LimitReached
 from regie.core.limit import asking_place
 from regie.core.plan import Change
-from regie.core.run import OpenApproval
+from regie.core.run_commands import OpenApproval
 from regie.store import approvals, releases, runs
 from regie.store.keys import RunKey
 

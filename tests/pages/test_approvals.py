@@ -11,7 +11,8 @@ from regie.core.audit import Actor
 from regie.core.classification import Classification
 from regie.core.limit import asking_place
 from regie.core.plan import Change, FieldChange, PlannedStep, plan_digest
-from regie.core.run import EVENT, CloseApproval, Decided
+from regie.core.run_commands import CloseApproval
+from regie.core.run_events import EVENT, Decided
 from regie.store import approvals, inbox, releases
 from regie.store.keys import RunKey
 from regie.web.pages.approvals import PAGE

@@ -11,7 +11,8 @@ from fastapi import FastAPI
 
 from regie.core.audit import Actor, Event
 from regie.core.children import child_id
-from regie.core.run import ChildState, Parent, RunState, RunStatus, StepState, StepStatus
+from regie.core.run import ChildState, Parent, RunState, StepState
+from regie.core.status import RunStatus, StepStatus
 from regie.store import audit, run_lists, runs, workers
 from regie.store.commits import Kin, StepCommit
 from regie.store.keys import RunKey

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from regie.core.audit import Actor
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.store import runs, workers
 from regie.store.commits import StepCommit
 from regie.store.keys import RunKey

@@ -11,7 +11,9 @@ import pytest
 from regie.core.audit import Event
 from regie.core.errors import Denied, InvalidInput
 from regie.core.plan import Change, FieldChange, NoChange, PlannedStep, change_digests, plan_digest
-from regie.core.run import EVENT, CloseApproval, Decided, OpenApproval, Remind, RunStatus
+from regie.core.run_commands import CloseApproval, OpenApproval, Remind
+from regie.core.run_events import EVENT, Decided
+from regie.core.status import RunStatus
 from regie.store import approvals, audit, commits, inbox
 from regie.store.approvals import DecidedMeanwhile, approval_id
 from regie.store.claims import Claimed

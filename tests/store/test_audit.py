@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from regie.core import audit as leaves_of
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import AuditBroken, InvalidInput, Unavailable
-from regie.core.run import RunStatus, StepStatus
+from regie.core.status import RunStatus, StepStatus
 from regie.store import approvals, audit, commits, runs, steps
 from regie.store.audit import Leaf
 from regie.store.claims import Claimed

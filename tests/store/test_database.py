@@ -13,7 +13,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from regie.core.errors import FencedOut, InvalidInput, OutcomeUnknown, Unavailable
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.store import commits, runs
 from regie.store.claims import Claimed
 from regie.store.commits import StepCommit

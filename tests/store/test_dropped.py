@@ -6,7 +6,7 @@ import pytest
 
 from regie.core.audit import Event
 from regie.core.errors import FencedOut
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.store import audit, claims, commits, dropped, liveness, runs
 from regie.store.commits import StepCommit
 from regie.store.database import Database

@@ -12,7 +12,8 @@ from pydantic import JsonValue
 from regie.core.audit import Actor, Event
 from regie.core.errors import InvalidInput
 from regie.core.outside_event import OutsideEvent
-from regie.core.run import AwaitEvent, RunStatus
+from regie.core.run_commands import AwaitEvent
+from regie.core.status import RunStatus
 from regie.store import claims, commits, event_starts, events, inbox, runs
 from regie.store.claims import Claimed
 from regie.store.commits import StepCommit

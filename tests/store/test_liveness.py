@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from regie.core.audit import Actor, Event
-from regie.core.run import OpenApproval, Paused, Resumed, RunStatus
+from regie.core.run_commands import OpenApproval
+from regie.core.run_events import Paused, Resumed
+from regie.core.status import RunStatus
 from regie.store import audit, claims, commits, inbox, liveness, run_lists, runs, surroundings
 from regie.store.commits import StepCommit
 from regie.store.database import Database

@@ -14,7 +14,9 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import Denied
 from regie.core.outside_event import OutsideEvent
 from regie.core.plan import Change, FieldChange, PlannedStep
-from regie.core.run import AwaitEvent, CloseApproval, OpenApproval, Parent, RunStatus
+from regie.core.run import Parent
+from regie.core.run_commands import AwaitEvent, CloseApproval, OpenApproval
+from regie.core.status import RunStatus
 from regie.engine.committing import GroupCommit
 from regie.store import approvals, audit, claims, commits, events, inbox, run_lists, runs
 from regie.store.approvals import DecidedMeanwhile, approval_id

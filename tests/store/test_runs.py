@@ -12,7 +12,7 @@ import pytest
 
 from regie.core.audit import Event
 from regie.core.errors import Failure, FencedOut, InvalidInput
-from regie.core.run import RunStatus, StepStatus
+from regie.core.status import RunStatus, StepStatus
 from regie.core.tenant import Domain, Quota
 from regie.store import audit, choosing, claims, commits, inbox, quotas, run_lists, runs, steps, surroundings, timers
 from regie.store.claims import Claimed

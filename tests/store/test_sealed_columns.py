@@ -13,7 +13,8 @@ from regie.core.effect import EffectState
 from regie.core.errors import Failure
 from regie.core.outside_event import OutsideEvent
 from regie.core.plan import Change, FieldChange, PlannedStep, Receipt
-from regie.core.run import OpenApproval, RunStatus, StepStatus
+from regie.core.run_commands import OpenApproval
+from regie.core.status import RunStatus, StepStatus
 from regie.store import accounts, approvals, commits, effects, events, inbox, polls
 from regie.store.approvals import approval_id
 from regie.store.claims import Claimed

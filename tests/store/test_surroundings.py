@@ -10,7 +10,7 @@ import pytest
 
 from regie.core.effect import EffectState, attempt_key
 from regie.core.errors import FencedOut
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.store import commits, surroundings
 from regie.store.claims import Claimed
 from regie.store.commits import StepCommit

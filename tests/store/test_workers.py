@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from regie.core.errors import FencedOut, Unavailable
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.store import claims, commits, runs, surroundings, workers
 from regie.store.claims import Claimed
 from regie.store.commits import StepCommit

@@ -12,7 +12,7 @@ import pytest
 from regie.core import canonical
 from regie.core.audit import Event
 from regie.core.effect import EffectState
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from torture.evidence import ApprovalSeen, EffectSeen, Evidence, LeafSeen, PersonSeen, Request, RunSeen, Wish, Write
 from torture.invariants import RULES, violations
 

@@ -26,17 +26,9 @@ from regie.core.capabilities.record import NewRecord
 from regie.core.effect import EffectState
 from regie.core.errors import Failure, RegieError
 from regie.core.outside_event import OutsideEvent
-from regie.core.run import (
-    AwaitEvent,
-    Cancelled,
-    CloseApproval,
-    OpenApproval,
-    Paused,
-    Remind,
-    Resumed,
-    RunStatus,
-    StepStatus,
-)
+from regie.core.run_commands import AwaitEvent, CloseApproval, OpenApproval, Remind
+from regie.core.run_events import Cancelled, Paused, Resumed
+from regie.core.status import RunStatus, StepStatus
 from regie.core.tenant import StartRate
 from regie.store import figures, polls, schedules
 from regie.store.certificates import Certificate

@@ -19,7 +19,7 @@ import pytest
 import uvicorn
 
 from regie.core.definition import Definition
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.core.tenant import SecretRef
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine

@@ -10,12 +10,15 @@ import httpx2
 
 from regie.core.audit import Actor
 from regie.core.definition import Definition, InputField, InputType, Kind, Step
-from regie.core.effect import EffectState
+from regie.core.effect import EffectNote, EffectState
 from regie.core.errors import Denied, Failure, InvalidInput, RegieError
 from regie.core.plan import Change, FieldChange, NoChange, PlannedStep
 from regie.core.release import Release
-from regie.core.run import EffectNote, OpenApproval, RunState, RunStatus, StepState, StepStatus, TimerFired
+from regie.core.run import RunState, StepState
+from regie.core.run_commands import OpenApproval
+from regie.core.run_events import TimerFired
 from regie.core.starts import TicketStart
+from regie.core.status import RunStatus, StepStatus
 from regie.core.tenant import Connection, Domain, Tenant
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from regie.core.plan import plan_digest
-from regie.core.run import EVENT, Decided
+from regie.core.run_events import EVENT, Decided
 from regie.store import inbox
 from regie.store.keys import RunKey
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from regie.core.audit import Actor
-from regie.core.run import EVENT, Cancelled
+from regie.core.run_events import EVENT, Cancelled
 from regie.store import inbox
 from regie.web.runs import MOST_WAITING, Waiting
 

@@ -11,7 +11,8 @@ import pytest
 
 from regie.core.audit import Actor, Event
 from regie.core.effect import EffectState
-from regie.core.run import EVENT, Cancelled, RunStatus
+from regie.core.run_events import EVENT, Cancelled
+from regie.core.status import RunStatus
 from regie.store import effects, inbox, runs, workers
 from regie.store.commits import StepCommit
 from regie.store.effects import Intent

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from regie.core.definition import Definition
 from regie.core.reading import read_definition
-from regie.core.run import StepStatus
+from regie.core.status import StepStatus
 from regie.store.steps import StepRecord
 from regie.web.step_times import StepTimes, times_of
 

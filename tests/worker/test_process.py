@@ -18,9 +18,9 @@ import pytest
 from regie.core.audit import Actor
 from regie.core.definition import Definition, Kind, Step
 from regie.core.release import Release
-from regie.core.run import RunStatus
 from regie.core.schedule import latest_until, trigger_key
 from regie.core.starts import ScheduleStart
+from regie.core.status import RunStatus
 from regie.core.tenant import Domain, Tenant
 from regie.engine.port import StartRequest
 from regie.engine.postgres import PostgresEngine

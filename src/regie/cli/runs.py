@@ -15,8 +15,8 @@ from regie.cli.tenants import only_tenant
 from regie.cli.terminal import Json, moment, out, outcome_style, print_json, print_table, say, short
 from regie.core.approval import APPROVE
 from regie.core.errors import Denied, InvalidInput, RegieError
-from regie.core.run import RunStatus
 from regie.core.source import MAX_CHARACTERS, decode, read_source
+from regie.core.status import RunStatus
 from regie.settings import Settings
 
 Workflow = Annotated[str, typer.Argument(help="Name of the workflow, such as identity.offboard_employee.")]

@@ -9,17 +9,11 @@ from __future__ import annotations
 
 from regie.core import children, ladder
 from regie.core.errors import Failure
-from regie.core.run import (
-    ANSWER,
-    Cancellation,
-    Cancelled,
-    ClearTimer,
-    ForgetEvent,
-    RunState,
-    StepState,
-    StepStatus,
-    written_place,
-)
+from regie.core.places import ANSWER, written_place
+from regie.core.run import Cancellation, RunState, StepState
+from regie.core.run_commands import ClearTimer, ForgetEvent
+from regie.core.run_events import Cancelled
+from regie.core.status import StepStatus
 
 PENDING = Failure(
     kind="OutcomeUnknown",

@@ -14,22 +14,13 @@ from regie.core.definition import Step
 from regie.core.errors import ChildFailed, Denied, EvaluationError, Failure
 from regie.core.expression import render
 from regie.core.ladder import Life
+from regie.core.places import undone_place
 from regie.core.report import decisions, report
-from regie.core.run import (
-    CancelChild,
-    ChildEnded,
-    ChildState,
-    Parent,
-    RunFacts,
-    RunState,
-    RunStatus,
-    StartChild,
-    StepState,
-    StepStatus,
-    TellParent,
-    undone_place,
-)
+from regie.core.run import ChildState, Parent, RunFacts, RunState, StepState
+from regie.core.run_commands import CancelChild, StartChild, TellParent
+from regie.core.run_events import ChildEnded
 from regie.core.scope import Surroundings
+from regie.core.status import RunStatus, StepStatus
 
 DEEPEST = 8
 """How many runs may stand in a row, each the child of the one before."""

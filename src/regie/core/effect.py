@@ -1,10 +1,11 @@
-"""How an outside effect may repeat, and the keys under which the effect ledger knows it."""
+"""How an outside effect may repeat, the keys under which the effect ledger knows it, and what a run notes of it."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 from regie.core import canonical
+from regie.core.data import Data
 
 
 class Repeat(StrEnum):
@@ -35,6 +36,24 @@ class EffectState(StrEnum):
     """The vendor refused it: it did not happen."""
     UNKNOWN = "unknown"
     """No answer came and observing could not settle it: a person must."""
+
+
+class EffectNote(Data):
+    """What a step did or found needless, for reports, pages and the run's own record.
+
+    Attributes:
+        words: The change, or why none was needed, in words for people.
+        changed: Whether the outside world was changed.
+        digest: The change's digest; empty when nothing changed.
+        request_id: The outside system's id of the request.
+    """
+
+    capability: str
+    target: str
+    words: str
+    changed: bool
+    digest: str = ""
+    request_id: str = ""
 
 
 def attempt_key(run: str, place: str) -> str:

@@ -19,9 +19,11 @@ from regie.core.expression import evaluate_condition, render
 from regie.core.inputs import follow
 from regie.core.outside_event import OutsideEvent, marks_of
 from regie.core.release import Release
-from regie.core.run import Cause, Command, PublishEvent, RunFacts, StepStatus
+from regie.core.run import Cause, RunFacts
+from regie.core.run_commands import Command, PublishEvent
 from regie.core.scope import Surroundings
 from regie.core.starts import EventStart
+from regie.core.status import StepStatus
 
 PUBLISH = "event.publish"
 """The block that the interpreter itself carries out: it tells the other runs of its tenant and domain."""

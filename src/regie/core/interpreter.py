@@ -22,43 +22,28 @@ from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import EvaluationError, Failure, InvalidInput
 from regie.core.expression import evaluate_condition, evaluate_items, render
 from regie.core.inputs import build_input, needs_ticket
+from regie.core.places import ANSWER, LIMIT, START, undo_place, undone_place, written_place
 from regie.core.report import report
-from regie.core.run import (
-    ANSWER,
-    LIMIT,
-    START,
-    ApprovalState,
+from regie.core.run import ApprovalState, Cancellation, RunFacts, RunState, StepState
+from regie.core.run_commands import CloseRun, Command, Perform, SetTimer, StepEnded, Work
+from regie.core.run_events import (
     ApproversFound,
     Begun,
-    Cancellation,
     Cancelled,
     ChildEnded,
-    CloseRun,
-    Command,
     Decided,
     Event,
     EventArrived,
     Failed,
     Paused,
-    Perform,
     PlanMade,
     Postponed,
     Resumed,
-    RunFacts,
-    RunState,
-    RunStatus,
-    SetTimer,
-    StepEnded,
-    StepState,
-    StepStatus,
     Succeeded,
     TimerFired,
-    Work,
-    undo_place,
-    undone_place,
-    written_place,
 )
 from regie.core.scope import Surroundings, place_in, view_steps
+from regie.core.status import RunStatus, StepStatus
 
 READ_TICKET, COMMENT_TICKET = "ticket.read", "ticket.comment"
 """Blocks of the two implicit steps around the input."""

@@ -16,28 +16,22 @@ from regie.core.definition import Definition, Kind, Step
 from regie.core.durations import parse_duration
 from regie.core.errors import Denied, EvaluationError, Failure
 from regie.core.expression import evaluate_condition, evaluate_items, render
-from regie.core.run import (
-    ApprovalPhase,
-    ApprovalState,
-    ApproversFound,
-    Cancellation,
+from regie.core.run import ApprovalPhase, ApprovalState, Cancellation, RunFacts, StepState
+from regie.core.run_commands import (
     ClearTimer,
     CloseApproval,
     Command,
     CoveredStep,
-    Decided,
     FindApprovers,
     MakePlan,
     OpenApproval,
-    PlanMade,
     Remind,
-    RunFacts,
     SetTimer,
-    StepState,
-    StepStatus,
     Work,
 )
+from regie.core.run_events import ApproversFound, Decided, PlanMade
 from regie.core.scope import Surroundings, place_in
+from regie.core.status import StepStatus
 
 
 class Life(Protocol):

@@ -19,24 +19,11 @@ from regie.core.definition import Kind, Step
 from regie.core.errors import EvaluationError, Failure, LimitReached
 from regie.core.expression import render
 from regie.core.ladder import Life
-from regie.core.run import (
-    ANSWER,
-    LIMIT,
-    START,
-    ApprovalPhase,
-    ApprovalState,
-    CoveredStep,
-    FindApprovers,
-    MakePlan,
-    Pause,
-    SetTimer,
-    StepState,
-    StepStatus,
-    Work,
-    undone_place,
-    written_place,
-)
+from regie.core.places import ANSWER, LIMIT, START, undone_place, written_place
+from regie.core.run import ApprovalPhase, ApprovalState, Pause, StepState
+from regie.core.run_commands import CoveredStep, FindApprovers, MakePlan, SetTimer, Work
 from regie.core.scope import Surroundings, place_in
+from regie.core.status import StepStatus
 
 WITHIN = "8h"
 """How long the owner's role has to answer when the file does not say whom to ask."""

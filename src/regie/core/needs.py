@@ -12,7 +12,7 @@ from typing import NamedTuple
 from regie.core.approval import APPROVE
 from regie.core.capabilities import identity, ticket
 from regie.core.definition import Definition, Step
-from regie.core.run import ANSWER, START, written_place
+from regie.core.places import ANSWER, START, written_place
 
 AROUND: Mapping[str, frozenset[str]] = {START: frozenset({ticket.READ.name}), ANSWER: frozenset({ticket.COMMENT.name})}
 """The places around the written steps: a run reads its ticket before the first one, and answers it after the last."""

@@ -13,30 +13,24 @@ from __future__ import annotations
 from typing import Protocol
 
 from regie.core.errors import Failure
-from regie.core.run import (
-    ANSWER,
+from regie.core.places import ANSWER
+from regie.core.run import Cancellation, Pause, RunState, StepState
+from regie.core.run_commands import Command, PauseChild, ResumeChild, Work
+from regie.core.run_events import (
     ApproversFound,
-    Cancellation,
     Cancelled,
     ChildEnded,
-    Command,
     Decided,
     Event,
     EventArrived,
     Failed,
-    Pause,
-    PauseChild,
     Paused,
     PlanMade,
     Postponed,
-    ResumeChild,
     Resumed,
-    RunState,
-    StepState,
-    StepStatus,
     Succeeded,
-    Work,
 )
+from regie.core.status import StepStatus
 
 
 class Life(Protocol):

@@ -15,7 +15,9 @@ from regie.core.approval import APPROVE
 from regie.core.definition import Definition, Kind, Step
 from regie.core.errors import InvalidInput
 from regie.core.nearest import did_you_mean
-from regie.core.run import RunFacts, RunState, StepState, StepStatus, undone_place, written_place
+from regie.core.places import undone_place, written_place
+from regie.core.run import RunFacts, RunState, StepState
+from regie.core.status import StepStatus
 
 
 def repeat(before: RunState, was: Definition, now: Definition, from_step: str, facts: RunFacts) -> RunState:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from regie.core.approval import ApprovalOutcome
-from regie.core.run import LIMIT, EffectNote, RunState, StepStatus, undone_place, written_place
+from regie.core.effect import EffectNote
+from regie.core.places import LIMIT, undone_place, written_place
+from regie.core.run import RunState
+from regie.core.status import StepStatus
 
 _UNWELL = (StepStatus.FAILED, StepStatus.HANDLING, StepStatus.CANCELLED)
 

@@ -11,7 +11,9 @@ from regie.core import cancelling, ladder
 from regie.core.definition import Definition
 from regie.core.durations import in_words
 from regie.core.errors import Failure, LimitReached
-from regie.core.run import ANSWER, RunFacts, SetTimer, undone_place
+from regie.core.places import ANSWER, undone_place
+from regie.core.run import RunFacts
+from regie.core.run_commands import SetTimer
 
 DEADLINE = "stop:run:0"
 """The timer of `sla.stop`. `run` is no legal step id, so no step's timer has this name."""

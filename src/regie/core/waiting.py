@@ -17,7 +17,10 @@ from regie.core.errors import EvaluationError
 from regie.core.expression import render
 from regie.core.ladder import Life
 from regie.core.moments import read_moment, read_zone
-from regie.core.run import AwaitEvent, ClearTimer, EventArrived, ForgetEvent, SetTimer, StepStatus, written_place
+from regie.core.places import written_place
+from regie.core.run_commands import AwaitEvent, ClearTimer, ForgetEvent, SetTimer
+from regie.core.run_events import EventArrived
+from regie.core.status import StepStatus
 
 NO_EVENT: dict[str, JsonValue] = {"timed_out": True, "event": {}}
 """What a step gives whose event has not arrived in time."""

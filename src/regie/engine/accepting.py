@@ -6,7 +6,8 @@ from regie.core.children import parent_of
 from regie.core.errors import InvalidInput
 from regie.core.release import Release
 from regie.core.repeating import repeat
-from regie.core.run import RunFacts, RunState, StartChild
+from regie.core.run import RunFacts, RunState
+from regie.core.run_commands import StartChild
 from regie.engine.port import RerunRequest, StartRequest
 
 

@@ -22,31 +22,22 @@ from regie.core.event_starts import begun_by
 from regie.core.interpreter import advance, begin, outstanding
 from regie.core.outside_event import OutsideEvent, marks_of
 from regie.core.release import Release
-from regie.core.run import (
-    EVENT,
+from regie.core.run import Cause, RunFacts, RunState
+from regie.core.run_commands import (
     AwaitEvent,
-    Begun,
     CancelChild,
-    Cancelled,
-    Cause,
     ClearTimer,
     Command,
-    Event,
-    EventArrived,
     ForgetEvent,
     PauseChild,
-    Paused,
     PublishEvent,
     ResumeChild,
-    Resumed,
-    RunFacts,
-    RunState,
     SetTimer,
     StartChild,
     TellParent,
-    TimerFired,
     Work,
 )
+from regie.core.run_events import EVENT, Begun, Cancelled, Event, EventArrived, Paused, Resumed, TimerFired
 from regie.engine.accepting import accept, accept_child, accept_rerun, child_trigger, require_place
 from regie.engine.event_starting import request_of
 from regie.engine.port import Performer, RerunRequest, Started, StartRequest, Task, broken, turn

@@ -21,25 +21,21 @@ from regie.core.block import Catalogue
 from regie.core.errors import AuditBroken, Failure, FencedOut, InvalidInput, OutcomeUnknown, TimedOut, Unavailable
 from regie.core.interpreter import advance, has_begun, outstanding
 from regie.core.release import Release
-from regie.core.run import (
+from regie.core.run import RunState
+from regie.core.run_commands import Command, MakePlan, OpenApproval, Perform, Work
+from regie.core.run_events import (
     EVENT,
     ApproversFound,
     Begun,
     Cancelled,
-    Command,
     Decided,
     Event,
     Failed,
-    MakePlan,
-    OpenApproval,
     Paused,
-    Perform,
     PlanMade,
     Postponed,
-    RunState,
     Succeeded,
     TimerFired,
-    Work,
 )
 from regie.crashpoints import CrashPoint, crashpoint
 from regie.ending import ended

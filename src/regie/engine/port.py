@@ -15,19 +15,9 @@ from regie.core.audit import Actor
 from regie.core.errors import Failure, Terminal
 from regie.core.outside_event import OutsideEvent
 from regie.core.release import Release
-from regie.core.run import (
-    Cancelled,
-    Cause,
-    Decided,
-    Event,
-    EventArrived,
-    Failed,
-    Paused,
-    Resumed,
-    RunFacts,
-    RunState,
-    Work,
-)
+from regie.core.run import Cause, RunFacts, RunState
+from regie.core.run_commands import Work
+from regie.core.run_events import Cancelled, Decided, Event, EventArrived, Failed, Paused, Resumed
 from regie.store.claims import Claimed
 from regie.store.keys import RunKey
 

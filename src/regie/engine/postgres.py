@@ -14,7 +14,8 @@ from regie.core.errors import InvalidInput, OutcomeUnknown, Unavailable
 from regie.core.interpreter import begin
 from regie.core.outside_event import OutsideEvent
 from regie.core.repeating import kept_digest
-from regie.core.run import EVENT, Event, RunState
+from regie.core.run import RunState
+from regie.core.run_events import EVENT, Event
 from regie.engine.accepting import accept, accept_rerun, require_place
 from regie.engine.event_starting import start_for_oldest
 from regie.engine.port import Hands, RerunRequest, Started, StartRequest

@@ -13,31 +13,28 @@ from regie.core.audit import Actor, Event, Fact
 from regie.core.interpreter import begin
 from regie.core.plan import plan_digest
 from regie.core.release import Release
-from regie.core.run import (
-    EVENT,
+from regie.core.run import RunState
+from regie.core.run_commands import (
     AwaitEvent,
     CancelChild,
-    Cancelled,
     ClearTimer,
     CloseApproval,
     Command,
     ForgetEvent,
     OpenApproval,
     PauseChild,
-    Paused,
     Perform,
     PublishEvent,
     Remind,
     ResumeChild,
-    Resumed,
-    RunState,
     SetTimer,
     StartChild,
     StepEnded,
-    StepStatus,
     TellParent,
     Work,
 )
+from regie.core.run_events import EVENT, Cancelled, Paused, Resumed
+from regie.core.status import StepStatus
 from regie.engine.accepting import accept_child, child_trigger
 from regie.store.approvals import approval_id
 from regie.store.claims import Claimed

@@ -18,7 +18,7 @@ from regie.core.block import Catalogue
 from regie.core.errors import FencedOut, InvalidInput, OutcomeUnknown, RegieError, Unavailable
 from regie.core.format import FORMAT
 from regie.core.release import Release
-from regie.core.run import StepStatus
+from regie.core.status import StepStatus
 from regie.ending import ended
 from regie.engine.committing import GroupCommit
 from regie.engine.live import NOTHING_SEEN, POLL_S, LiveRun

@@ -6,8 +6,8 @@ import re
 from typing import NamedTuple
 
 from regie.core.errors import Denied, WorldMoved
+from regie.core.places import written_place
 from regie.core.plan import Change, PlannedStep
-from regie.core.run import written_place
 from regie.gateway.connections import Serving
 from regie.gateway.grants import Granted
 from regie.policy import steps

@@ -12,7 +12,7 @@ from regie.core.approval import APPROVE
 from regie.core.capabilities import message
 from regie.core.definition import Definition
 from regie.core.errors import InvalidInput, Unavailable
-from regie.core.run import written_place
+from regie.core.places import written_place
 from regie.gateway.grants import Granted
 from regie.gateway_client import Question
 from regie.store import approvals

@@ -31,8 +31,8 @@ from regie.core.errors import (
     Unavailable,
     WorldMoved,
 )
+from regie.core.places import written_place
 from regie.core.plan import Change, NoChange, Pending, Receipt
-from regie.core.run import written_place
 from regie.crashpoints import CrashPoint, crashpoint
 from regie.gateway.approved import Approved, approval_of, decide_on
 from regie.gateway.connections import Serving

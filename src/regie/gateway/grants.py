@@ -19,8 +19,8 @@ from regie.core.definition import Definition
 from regie.core.effect import EffectState, attempt_key
 from regie.core.errors import Denied
 from regie.core.needs import needs_at
+from regie.core.places import LIMIT, undone_place, written_place
 from regie.core.release import Release
-from regie.core.run import LIMIT, undone_place, written_place
 from regie.core.starts import POLL_PLACE, PollStart
 from regie.core.tenant import Grant
 from regie.gateway.identify import Caller

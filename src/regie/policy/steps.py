@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from regie.core.needs import AROUND, Needs
-from regie.core.run import undone_place, written_place
+from regie.core.places import undone_place, written_place
 from regie.policy.request import Entity, Ref, Request, Value, people, person_ref
 
 Asking = Literal["call", "plan", "apply"]

@@ -18,7 +18,8 @@ from regie.core.approval import closed, require_may_decide
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import Denied, InvalidInput
 from regie.core.plan import PlannedStep, change_digests, plan_digest
-from regie.core.run import CloseApproval, Decided, OpenApproval, Remind
+from regie.core.run_commands import CloseApproval, OpenApproval, Remind
+from regie.core.run_events import Decided
 from regie.store import audit, inbox
 from regie.store.database import Transaction
 from regie.store.inbox import HeardMeanwhile

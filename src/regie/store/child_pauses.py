@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
-from regie.core.run import EVENT, Paused, Resumed
+from regie.core.run_events import EVENT, Paused, Resumed
 from regie.store import audit, inbox
 from regie.store.database import Transaction
 from regie.store.keys import RunKey

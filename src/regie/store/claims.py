@@ -16,7 +16,7 @@ from psycopg.rows import DictRow
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import FencedOut
 from regie.core.format import FORMAT
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.store import audit, inbox
 from regie.store.choosing import NONE, choose
 from regie.store.database import Transaction

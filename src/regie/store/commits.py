@@ -18,7 +18,9 @@ from pydantic import JsonValue
 
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import AuditBroken, FencedOut, RegieError
-from regie.core.run import AwaitEvent, CloseApproval, OpenApproval, Paused, PublishEvent, Remind, Resumed, RunStatus
+from regie.core.run_commands import AwaitEvent, CloseApproval, OpenApproval, PublishEvent, Remind
+from regie.core.run_events import Paused, Resumed
+from regie.core.status import RunStatus
 from regie.store import approvals, audit, child_pauses, events, inbox, runs, steps, timers
 from regie.store.claims import Claim
 from regie.store.database import Transaction

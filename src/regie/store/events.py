@@ -17,7 +17,9 @@ from regie.core import canonical
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import InvalidInput
 from regie.core.outside_event import OutsideEvent, marks_of
-from regie.core.run import AwaitEvent, Cause, EventArrived
+from regie.core.run import Cause
+from regie.core.run_commands import AwaitEvent
+from regie.core.run_events import EventArrived
 from regie.store import audit, inbox
 from regie.store.database import Transaction
 from regie.store.keys import RunKey, as_json

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import LiteralString
 
-from regie.core.run import RunStatus
+from regie.core.status import RunStatus
 from regie.store.database import Transaction
 from regie.store.keys import Cursor, RunKey
 from regie.store.runs import BARE, RunRow, row_of

@@ -16,7 +16,9 @@ from pydantic import JsonValue
 from regie.core.audit import Actor, Event, Fact
 from regie.core.errors import InvalidInput
 from regie.core.format import FORMAT, require_readable
-from regie.core.run import Cancelled, Parent, Paused, Resumed, RunStatus
+from regie.core.run import Parent
+from regie.core.run_events import Cancelled, Paused, Resumed
+from regie.core.status import RunStatus
 from regie.store import audit, child_pauses, inbox, start_rates, timers
 from regie.store.database import Transaction
 from regie.store.keys import MOST_NAMED, READY, Cursor, RunKey, as_columns, id_span, the_only

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import LiteralString
 
 from regie.core.errors import Failure
-from regie.core.run import StepStatus
+from regie.core.status import StepStatus
 from regie.store.database import Transaction
 from regie.store.keys import RunKey, as_json
 from regie.store.sealer import as_text

@@ -13,11 +13,13 @@ from regie.core.approval import Rung
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
 from regie.core.definition import Definition, InputField
-from regie.core.effect import EffectState
+from regie.core.effect import EffectNote, EffectState
 from regie.core.errors import Failure
+from regie.core.places import written_place
 from regie.core.plan import Change, FieldChange, PlannedStep
-from regie.core.run import Cause, EffectNote, Pause, RunState, RunStatus, StepState, StepStatus, written_place
+from regie.core.run import Cause, Pause, RunState, StepState
 from regie.core.starts import Start
+from regie.core.status import RunStatus, StepStatus
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.effects import Effect

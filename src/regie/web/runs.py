@@ -16,7 +16,8 @@ from pydantic_core import PydanticCustomError
 from regie.core import canonical
 from regie.core.errors import InvalidInput
 from regie.core.inputs import build_input, check_given
-from regie.core.run import RunState, RunStatus
+from regie.core.run import RunState
+from regie.core.status import RunStatus
 from regie.engine.port import StartRequest
 from regie.store import approvals, audit, effects, quotas, releases, run_lists, runs, steps
 from regie.store.database import Transaction

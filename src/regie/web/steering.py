@@ -15,7 +15,8 @@ from regie.core import canonical
 from regie.core.cancelling import is_too_late
 from regie.core.errors import InvalidInput
 from regie.core.reach import Act
-from regie.core.run import Cancelled, Paused, Resumed, RunState
+from regie.core.run import RunState
+from regie.core.run_events import Cancelled, Paused, Resumed
 from regie.engine.port import RerunRequest
 from regie.policy.cedar import Decision
 from regie.policy.people import Steering

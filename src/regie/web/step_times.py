@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from regie.core.definition import Definition, Kind, Step
-from regie.core.run import written_place
+from regie.core.places import written_place
 from regie.store.approvals import Approval
 from regie.store.steps import StepRecord
 

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from regie.core.audit import Actor
 from regie.core.cancelling import is_too_late
-from regie.core.run import Cancelled, RunState
+from regie.core.run import RunState
+from regie.core.run_events import Cancelled
 from regie.store import effects, run_lists, runs
 from regie.store.database import Transaction
 from regie.store.runs import RunRow

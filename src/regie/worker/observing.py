@@ -10,19 +10,9 @@ from prometheus_client import Counter, Histogram
 
 from regie import logs
 from regie.core.approval import APPROVE
-from regie.core.run import (
-    ApproversFound,
-    Event,
-    Failed,
-    FindApprovers,
-    MakePlan,
-    Perform,
-    PlanMade,
-    Postponed,
-    RunState,
-    Succeeded,
-    Work,
-)
+from regie.core.run import RunState
+from regie.core.run_commands import FindApprovers, MakePlan, Perform, Work
+from regie.core.run_events import ApproversFound, Event, Failed, PlanMade, Postponed, Succeeded
 from regie.engine.port import Performer, Task
 from regie.store.claims import Claimed
 from regie.telemetry import metrics, traces

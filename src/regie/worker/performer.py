@@ -12,21 +12,11 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from regie.core.block import Catalogue, Context
 from regie.core.capabilities import identity
 from regie.core.capability import Capability, Record
+from regie.core.effect import EffectNote
 from regie.core.errors import BudgetSpent, Failure, InvalidInput, OutcomeUnknown, RegieError, Terminal
 from regie.core.plan import Change, NoChange, PlannedStep
-from regie.core.run import (
-    ApproversFound,
-    CoveredStep,
-    EffectNote,
-    Event,
-    Failed,
-    FindApprovers,
-    MakePlan,
-    Perform,
-    PlanMade,
-    Postponed,
-    Succeeded,
-)
+from regie.core.run_commands import CoveredStep, FindApprovers, MakePlan, Perform
+from regie.core.run_events import ApproversFound, Event, Failed, PlanMade, Postponed, Succeeded
 from regie.engine.port import Task
 from regie.gateway_client import GatewayClient, StepRef
 

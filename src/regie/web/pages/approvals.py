@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from regie.core.block import Catalogue
 from regie.core.definition import Definition
 from regie.core.errors import InvalidInput, NotFound
+from regie.core.places import LIMIT, written_place
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.reach import Act
-from regie.core.run import LIMIT, RunState, written_place
+from regie.core.run import RunState
 from regie.store import approvals, authenticators, releases, runs
 from regie.store.approvals import Approval
 from regie.store.database import Transaction

@@ -12,23 +12,14 @@ from pydantic import JsonValue
 from regie.core.audit import Actor
 from regie.core.block import Catalogue
 from regie.core.definition import Definition, Step
-from regie.core.effect import EffectState
+from regie.core.effect import EffectNote, EffectState
 from regie.core.errors import Failure
+from regie.core.places import ANSWER, LIMIT, START, written_place
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.reach import Act
-from regie.core.run import (
-    ANSWER,
-    LIMIT,
-    START,
-    Cause,
-    EffectNote,
-    Paused,
-    RunState,
-    RunStatus,
-    StepState,
-    StepStatus,
-    written_place,
-)
+from regie.core.run import Cause, RunState, StepState
+from regie.core.run_events import Paused
+from regie.core.status import RunStatus, StepStatus
 from regie.policy.people import Steering
 from regie.store import approvals, audit, effects, quotas, releases, run_lists, runs, steps
 from regie.store.approvals import Approval

@@ -14,7 +14,8 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from regie.core.errors import NotFound, Retryable
-from regie.core.run import RunState, RunStatus
+from regie.core.run import RunState
+from regie.core.status import RunStatus
 from regie.store import approvals, releases, run_lists, runs, sessions
 from regie.store.database import Transaction
 from regie.store.keys import Cursor

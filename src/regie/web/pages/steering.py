@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from regie.core.definition import Definition
 from regie.core.errors import InvalidInput
-from regie.core.run import RunState, StepStatus
+from regie.core.run import RunState
+from regie.core.status import StepStatus
 from regie.store import releases, runs
 from regie.web import steering
 from regie.web.means import Having, Means

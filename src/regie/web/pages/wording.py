@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from regie.core.definition import Kind
 from regie.core.effect import EffectState
-from regie.core.run import RunStatus, StepStatus
+from regie.core.status import RunStatus, StepStatus
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
 LONGEST_LINE = 120
