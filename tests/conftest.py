@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -43,6 +44,16 @@ LONGEST_FIRST = ("e2e", "torture", "docs", "pages")
 """Folders whose files take minutes: begun last, each would keep one process busy while the others have nothing left."""
 SLOW_THROUGHOUT = "\npytestmark = pytest.mark.slow\n"
 """The line of a file whose tests are all slow."""
+
+# How long an example takes says how busy the machine is. What a test sets itself stands against this.
+settings.register_profile(
+    "regie",
+    parent=settings.default,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("regie")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -210,15 +221,14 @@ def database_url(
     """Connection string of a fresh, migrated database, as its owner."""
     name = databases.give(postgres_admin)
     yield make_conninfo(postgres_server.ensure().dsn, dbname=name)
-    left = _still_connected(postgres_admin, name)
+    is_crashing = request.node.get_closest_marker("crashing") is not None
+    left = _still_connected(postgres_admin, name, patience_s=5.0 if is_crashing else 30.0)
     databases.take_back(postgres_admin, name, is_left=bool(left))
     # Whoever finds it later, when memory is cleared, is another test.
-    assert not left or request.node.get_closest_marker("crashing"), (
-        f"The test left connections to its database open: {left}"
-    )
+    assert not left or is_crashing, f"The test left connections to its database open: {left}"
 
 
-def _still_connected(admin: Admin, name: str, *, patience_s: float = 5.0) -> list[str]:
+def _still_connected(admin: Admin, name: str, *, patience_s: float) -> list[str]:
     """What the connections did last that are still there a while after a test; a process that ends takes a moment."""
     until = time.monotonic() + patience_s
     while True:
