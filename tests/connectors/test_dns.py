@@ -18,8 +18,7 @@ from regie.kit.access import Calls
 from regie.kit.dns import Dns as Access
 from regie.kit.dns import Server
 from regie_sandbox.servers.knot import ALGORITHM, KEY_NAME, Knot, knot
-from regie_sandbox.servers.process import free_port
-from tests.counterparts.here import HERE
+from tests.counterparts.here import HERE, NOBODYS_PORT
 
 from .conftest import all_connectors
 from .driving import MARKER, bring_about, planned, write_of
@@ -184,7 +183,7 @@ async def test_another_key_changes_nothing_and_is_told(server: Knot, which: str)
 
 
 async def test_a_name_outside_the_zones_is_refused_before_anything_is_asked() -> None:
-    nobody = connector(free_port(), "c2VjcmV0", zones=("example.test", "example.org"))
+    nobody = connector(NOBODYS_PORT, "c2VjcmV0", zones=("example.test", "example.org"))
     for name in ("www.example.com", "www.myexample.test", "test"):
         with pytest.raises(Denied) as caught:
             await planned(nobody, SET, RecordValue(name=name, value="value"))
@@ -200,9 +199,9 @@ async def test_a_zone_that_the_server_does_not_have_is_told(server: Knot) -> Non
 async def test_a_server_that_is_down_is_tried_again_later(server: Knot) -> None:
     want = record("down", "value")
     with pytest.raises(Unavailable):
-        await planned(connector(free_port(), server.secret), SET, want)
+        await planned(connector(NOBODYS_PORT, server.secret), SET, want)
     with pytest.raises(Unavailable):
-        await planned(connector(server.port, server.secret, servers=(f"127.0.0.1:{free_port()}",)), REMOVE, want)
+        await planned(connector(server.port, server.secret, servers=(f"127.0.0.1:{NOBODYS_PORT}",)), REMOVE, want)
 
 
 @pytest.mark.parametrize(

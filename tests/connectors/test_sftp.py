@@ -25,9 +25,8 @@ from regie.gateway.vault import SecretText
 from regie.kit.access import Calls
 from regie.kit.network import Network
 from regie_sandbox.servers.authority import Issued
-from regie_sandbox.servers.process import free_port
 from tests.counterparts.disk import disk
-from tests.counterparts.here import HERE
+from tests.counterparts.here import HERE, NOBODYS_PORT
 from tests.counterparts.sshd import Sshd, new_key, sshd
 
 from .cloud import AUTHORITY, Shelf
@@ -410,7 +409,7 @@ async def test_a_disk_that_is_full_leaves_the_former_in_place(site: Site) -> Non
 
 async def test_a_host_that_is_not_there(site: Site) -> None:
     with pytest.raises(Unavailable, match="nobody listens there"):
-        await site.deploy(site.issue(), address=f"127.0.0.1:{free_port()}")
+        await site.deploy(site.issue(), address=f"127.0.0.1:{NOBODYS_PORT}")
 
 
 @asynccontextmanager

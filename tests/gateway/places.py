@@ -23,12 +23,11 @@ from regie.gateway.backends.memory import Memory
 from regie.gateway.backends.mounted import InEnvironment, MountedFiles
 from regie.gateway.vault import SecretBackend, SecretText, VaultFile
 from regie_sandbox import keeper as imitation
-from regie_sandbox.servers.process import free_port
 from tests.counterparts.aws import REGION
 from tests.counterparts.aws import Aws as Cloud
-from tests.counterparts.here import HERE
+from tests.counterparts.here import HERE, NOBODYS_PORT
 
-CLOSED = f"http://127.0.0.1:{free_port()}"
+CLOSED = f"http://127.0.0.1:{NOBODYS_PORT}"
 """Where nobody answers."""
 REMEMBER_S = 300.0
 STALE_S = 3600.0

@@ -21,9 +21,8 @@ from regie.kit.host import LARGEST_FILE, Host, Stored
 from regie.kit.keys import Material, Part
 from regie.kit.local_host import LocalHost
 from regie.kit.network import Network
-from regie_sandbox.servers.process import free_port
 from tests.counterparts.disk import disk
-from tests.counterparts.here import HERE
+from tests.counterparts.here import HERE, NOBODYS_PORT
 from tests.counterparts.sshd import Sshd, new_key, sshd
 
 pytestmark = pytest.mark.slow
@@ -234,7 +233,7 @@ async def test_nobody_is_spoken_to_whose_key_is_not_the_pinned_one(server: Sshd,
         with pytest.raises((AuthFailed, Denied), match=says):
             await host.read(str(tmp_path / "file"))
     with pytest.raises(Unavailable):
-        await SshHost(way(server, address=f"127.0.0.1:{free_port()}"), **rules(tmp_path)).read(str(tmp_path / "file"))
+        await SshHost(way(server, address=f"127.0.0.1:{NOBODYS_PORT}"), **rules(tmp_path)).read(str(tmp_path / "file"))
 
 
 async def test_a_connection_that_has_gone_is_made_again(server: Sshd, tmp_path: Path) -> None:

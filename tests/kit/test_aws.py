@@ -14,10 +14,10 @@ from regie.kit.access import Calls
 from regie.kit.aws import Aws
 from regie.kit.keys import Material, Part, Resolve
 from regie_sandbox.servers.authority import Authority
-from regie_sandbox.servers.process import free_port
 from tests.counterparts.aws import REGION
 from tests.counterparts.aws import Aws as Cloud
 from tests.counterparts.aws import aws as started
+from tests.counterparts.here import NOBODYS_PORT
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +90,7 @@ async def test_what_cannot_be_asked_is_not_sent(cloud: Cloud) -> None:
 
 
 async def test_nobody_there_has_not_been_asked() -> None:
-    nobody = access(f"http://127.0.0.1:{free_port()}", "AKIA", "secret")
+    nobody = access(f"http://127.0.0.1:{NOBODYS_PORT}", "AKIA", "secret")
     with pytest.raises(Unavailable):
         await nobody.call("acm", "ListCertificates")
     with pytest.raises(Unavailable):

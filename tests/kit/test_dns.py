@@ -13,8 +13,7 @@ from regie.core.errors import AuthFailed, Denied, InvalidInput, NotFound, Outcom
 from regie.kit.access import Calls
 from regie.kit.dns import Dns, Server
 from regie_sandbox.servers.knot import ALGORITHM, KEY_NAME, Knot, knot
-from regie_sandbox.servers.process import free_port
-from tests.counterparts.here import HERE
+from tests.counterparts.here import HERE, NOBODYS_PORT
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +79,7 @@ async def test_what_is_no_name_and_no_value_is_refused(server: Knot) -> None:
 
 
 async def test_a_server_that_is_not_there_has_not_been_asked() -> None:
-    nobody = access(free_port(), KEY_NAME, "c2VjcmV0")
+    nobody = access(NOBODYS_PORT, KEY_NAME, "c2VjcmV0")
     with pytest.raises(Unavailable):
         await nobody.values("www.example.test", "TXT")
     with pytest.raises(Unavailable):

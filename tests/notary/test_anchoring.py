@@ -26,10 +26,10 @@ from regie.store.attesting import Attestation, Failing, Kind, Party
 from regie.store.database import Database
 from regie.store.logs import ANCHOR
 from regie.store.sequencing import LogDatabase
-from regie_sandbox.servers.process import free_port
 from tests.counterparts.aws import REGION
 from tests.counterparts.aws import Aws as Cloud
 from tests.counterparts.aws import aws as started
+from tests.counterparts.here import NOBODYS_PORT
 from tests.counterparts.tsa import Tsa, timestamp_authority
 
 from .conftest import Write
@@ -229,7 +229,7 @@ async def test_what_is_no_token_over_the_checkpoint_is_refused(
     ):
         await stamped(tsa, ca=other.ca)
     with pytest.raises(Unavailable, match="does not answer"):
-        await stamped(tsa, url=f"http://127.0.0.1:{free_port()}/")
+        await stamped(tsa, url=f"http://127.0.0.1:{NOBODYS_PORT}/")
     with pytest.raises(InvalidInput, match="REGIE_TIMESTAMP_CA"):
         await stamped(tsa, ca=tmp_path / "none")
 
@@ -311,7 +311,7 @@ async def test_what_does_not_lock_is_refused(cloud: Cloud, tmp_path: Path) -> No
     file = credentials(cloud, tmp_path)
     assert "InvalidRequest" in str(await tried("open", file))
     assert "NoSuchBucket" in str(await tried("nowhere", file))
-    assert "S3 does not answer" in str(await tried("locked", file, f"http://127.0.0.1:{free_port()}"))
+    assert "S3 does not answer" in str(await tried("locked", file, f"http://127.0.0.1:{NOBODYS_PORT}"))
     file.chmod(0o644)
     assert isinstance(await tried("locked", file), InvalidInput)
 

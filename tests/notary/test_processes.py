@@ -21,7 +21,7 @@ from regie.store import attesting, logs
 from regie.store.attesting import Kind
 from regie.store.database import Database
 from regie.store.logs import ANCHOR
-from regie_sandbox.servers.process import free_port
+from tests.counterparts.here import NOBODYS_PORT
 from tests.counterparts.tsa import timestamp_authority
 
 from .conftest import Write
@@ -127,7 +127,7 @@ async def test_a_witness_signs_what_the_notary_writes_and_remembers_when_it_is_s
 async def test_it_goes_on_when_nobody_outside_answers_and_tells_its_metrics(
     database: Database, notary_url: str, write: Write, tmp_path: Path
 ) -> None:
-    nowhere = f"http://127.0.0.1:{free_port()}"
+    nowhere = f"http://127.0.0.1:{NOBODYS_PORT}"
     credentials = tmp_path / "credentials"
     credentials.touch(mode=0o600)
     credentials.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")

@@ -21,6 +21,7 @@ from regie.kit.reaching import Unreached
 from regie.kit.tls.handshake import NotShown, Shown, _why
 from regie_sandbox.authority import BORN, Wanted, issue, ocsp_answer
 from regie_sandbox.tls_farm import until_the_end
+from tests.counterparts.here import NOBODYS_PORT
 from tests.counterparts.tls import context, serving
 
 from .servers import QUICK, client
@@ -139,9 +140,7 @@ async def test_servers_that_show_nothing(serve: object, code: Code, cause: str) 
 
 
 async def test_nobody_listens() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        assert (await refused(taken.getsockname()[1])).cause == "refused"
+    assert (await refused(NOBODYS_PORT)).cause == "refused"
 
 
 @pytest.mark.slow
