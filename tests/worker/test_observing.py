@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -95,15 +96,19 @@ async def test_a_run_that_waits_for_a_worker_has_queued(stage: PostgresStage) ->
     async with working(stage):
         await stage.until(key, is_over)
     async with stage.database.reading() as tx:
-        first, *others = await steps.list_steps(tx, key)
-    queued = [
-        (each.started_at - each.queued_at).total_seconds()
-        for each in (first, *others)
-        if each.started_at and each.queued_at
+        rows = await steps.list_steps(tx, key)
+    times = [
+        (row.queued_at, row.started_at, row.ended_at)
+        for row in rows
+        if row.queued_at and row.started_at and row.ended_at
     ]
-    assert len(queued) == 5
-    assert queued[0] >= 0.3
-    assert max(queued[1:]) < 0.3
+    assert len(times) == 5
+    assert all(queued_at <= started_at <= ended_at for queued_at, started_at, ended_at in times)
+    queued_at, started_at, _ = times[0]
+    assert (started_at - queued_at).total_seconds() >= 0.3
+    # The others have not waited since then: each was queued when what stands before it was over.
+    for (_, _, ended_at), (queued_at, _, _) in itertools.pairwise(times):
+        assert queued_at >= ended_at
 
 
 def in_hex(number: int | None, digits: int) -> str:
