@@ -36,29 +36,35 @@ async def level(database: Database, key: str) -> rate_budgets.Level:
         return next(each for each in await rate_budgets.levels(tx) if each.key == key)
 
 
+def assert_kept(draw: Draw, began_s: float, taken_s: list[float]) -> None:
+    """Nothing was taken before it was there; whoever took it may have learned of it late."""
+    for number, at_s in enumerate(sorted(taken_s), start=1):
+        assert at_s - began_s >= (number - draw.at_once) / draw.each_s - 0.01, taken_s
+
+
 async def test_what_may_be_used_at_once_is_there_at_once_and_then_comes_evenly(database: Database) -> None:
     budgets = Budgets(database)
-    began = time.monotonic()
-    for _ in range(12):
-        await budgets.take([slow()], asker(), PATIENT_S)
-    spent_s = time.monotonic() - began
-    assert 10 / 20 <= spent_s < 2 * 10 / 20
+    taken_s: list[float] = []
+    began_s = time.monotonic()
+    for number in range(12):
+        await budgets.take([slow()], asker(), 0 if number < 2 else PATIENT_S)
+        taken_s.append(time.monotonic())
+    assert_kept(slow(), began_s, taken_s)
 
 
 async def test_gateways_share_a_budget(database: Database) -> None:
     one, other = Budgets(database), Budgets(database)
+    draw = slow(at_once=4, each_s=40)
     taken_s: list[float] = []
 
     async def take(budgets: Budgets) -> None:
-        await budgets.take([slow(at_once=4, each_s=40)], asker(), PATIENT_S)
+        await budgets.take([draw], asker(), PATIENT_S)
         taken_s.append(time.monotonic())
 
+    began_s = time.monotonic()
     await asyncio.gather(*(take(budgets) for budgets in [one, other] * 20))
-    taken_s.sort()
-    # In half a second: what may be used at once and what comes back, and one for the imprecision of measuring.
-    for begin in taken_s:
-        assert sum(begin <= at < begin + 0.5 for at in taken_s) <= 4 + 0.5 * 40 + 1
-    assert taken_s[-1] - taken_s[0] < 1.5 * 36 / 40
+    assert_kept(draw, began_s, taken_s)
+    assert max(taken_s) - began_s < 5 * 36 / 40, "and what is there is used, on a machine that does other things too"
 
 
 class Counting(Database):
@@ -88,7 +94,7 @@ async def test_many_who_find_no_lease_ask_the_database_once(database_url: str, s
 
 async def test_who_would_wait_too_long_is_sent_away_each_to_a_later_time(database: Database) -> None:
     budgets = Budgets(database)
-    draw = slow(at_once=1, each_s=2)
+    draw = slow(at_once=1, each_s=0.1)
     await budgets.take([draw], asker(), 0)
     times_s = []
     for _ in range(4):
@@ -96,9 +102,11 @@ async def test_who_would_wait_too_long_is_sent_away_each_to_a_later_time(databas
             await budgets.take([draw], asker(), 0.1)
         times_s.append(spent.value.after_s or 0)
     assert times_s == sorted(times_s)
-    assert times_s[3] - times_s[0] == pytest.approx(1.5, abs=0.3)
+    assert times_s[3] - times_s[0] == pytest.approx(30, abs=3)
     assert "the budget one" in spent.value.message
-    # Nothing was taken for those who were sent away.
+    # Nothing was taken for those who were sent away: ten seconds later there is one.
+    async with database.transaction() as tx:
+        await tx.change("update regie.rate_budget set counted_at = counted_at - interval '10 s'", {})
     await budgets.take([draw], asker(), 1)
 
 
@@ -170,7 +178,7 @@ async def test_what_a_vendor_asks_for_is_kept_by_every_gateway_and_only_there(da
     for each in (budgets, neighbour):
         with pytest.raises(BudgetSpent) as spent:
             await each.take([draw], asker(), 1)
-        assert spent.value.after_s == pytest.approx(30, abs=2)
+        assert spent.value.after_s == pytest.approx(30, abs=10)
         await each.take([slow("another")], asker(), 0)
 
 
@@ -185,7 +193,7 @@ async def test_an_unsaid_wait_is_short(database: Database) -> None:
 
 async def test_a_vendor_that_counts_more_than_we_do_is_believed(database: Database) -> None:
     budgets = Budgets(database)
-    draw = slow(at_once=100, each_s=1)
+    draw = slow(at_once=100, each_s=0.01)
     await budgets.take([draw], asker(), 0)
     await budgets.lower(draw, 500)
     assert (await level(database, draw.key)).level > 80
@@ -196,11 +204,11 @@ async def test_a_vendor_that_counts_more_than_we_do_is_believed(database: Databa
 
 async def test_a_request_that_costs_more_than_may_be_used_at_once_waits_for_a_full_budget(database: Database) -> None:
     budgets = Budgets(database)
+    began_s = time.monotonic()
     await budgets.take([slow(at_once=2, each_s=20, cost=10)], asker(), 0)
-    began = time.monotonic()
     await budgets.take([slow(at_once=2, each_s=20)], asker(), PATIENT_S)
     # It went into debt, which is paid before the next one goes.
-    assert time.monotonic() - began >= 9 / 20 - 0.05
+    assert time.monotonic() - began_s >= 9 / 20 - 0.01
 
 
 async def test_budgets_that_are_full_again_are_forgotten_and_made_anew(database: Database) -> None:
