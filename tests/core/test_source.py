@@ -215,10 +215,12 @@ def test_reading_is_quick() -> None:
     text = "steps:\n" + "".join(
         f"  - id: s{at}\n    uses: a.b\n    with: {{ user: '${{{{ x }}}}' }}\n" for at in range(200)
     )
-    read_source(text, "f.yaml")
-    began = time.perf_counter()
-    read_source(text, "f.yaml")
-    assert time.perf_counter() - began < 0.5, "the aim is 15 ms"
+    spent_s = []
+    for _ in range(5):
+        began_s = time.process_time()
+        read_source(text, "f.yaml")
+        spent_s.append(time.process_time() - began_s)
+    assert min(spent_s) < 0.5, "the aim is 15 ms"
 
 
 JSON: st.SearchStrategy[JsonValue] = st.recursive(

