@@ -55,7 +55,7 @@ class Guarded(LocalHost):
 
 def access(folder: Path, bounds: Bounds | None = None) -> Tls:
     calls = Calls("TLS servers")
-    client = Client(Dialler([ip_network("127.0.0.0/8")]), Limits(connect_s=1, handshake_s=1))
+    client = Client(Dialler([ip_network("127.0.0.0/8")]), Limits(connect_s=4, handshake_s=4))
     host = Guarded(
         network=Network(calls, HERE), calls=calls, resolve=nothing_is_written, folders=[str(folder)], commands={}
     )

@@ -152,7 +152,7 @@ async def test_a_no_is_an_orderly_end(stage: Stage) -> None:
 
 
 async def test_on_silence_the_next_rung_is_asked_and_then_silence_is_a_no(stage: Stage) -> None:
-    key = await stage.start("silent")
+    key = await stage.start("silent_in_the_end")
     await stage.until(key, is_asking_on_the_last_rung)
     assert await stage.asked(key) == Asked("open", 2, (EVA, OLE))
     state = await stage.until(key, is_over)

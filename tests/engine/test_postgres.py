@@ -197,7 +197,7 @@ async def test_two_workers_share_the_runs_and_each_piece_of_work_is_done_once(
         await leaves_of(postgres, key)
 
 
-async def test_when_a_worker_dies_another_continues_within_two_seconds(
+async def test_when_a_worker_dies_another_continues_long_before_its_silence_would_tell(
     postgres: PostgresStage, database_url: str
 ) -> None:
     doomed, other = Script(), Script()
@@ -214,7 +214,7 @@ async def test_when_a_worker_dies_another_continues_within_two_seconds(
             await dying
         began = asyncio.get_running_loop().time()
         state = await postgres.until(key, is_over)
-        assert asyncio.get_running_loop().time() - began < 2.0
+        assert asyncio.get_running_loop().time() - began < workers.SILENT_AFTER_S / 2
     assert state.status is RunStatus.DONE
     assert doomed.places(key) == ["before", "it"]
     assert other.places(key) == ["it", "after"]
@@ -457,7 +457,7 @@ async def test_a_decision_made_while_the_rungs_timer_is_being_taken_in_goes_firs
 ) -> None:
     async with at_work(postgres.worker()):
         key = await postgres.start("silent")
-        await postgres.until(key, is_asking)
+        # At once: the first timer is a second away.
         decider.arm(f"{CrashPoint.IN_TIMER}:{rung}", key, by)
         state = await postgres.until(key, is_over)
     assert state.status is RunStatus.DONE
@@ -558,10 +558,10 @@ async def test_a_cancelled_run_awaits_what_is_out_and_asks_nobody_any_more(postg
 async def test_whoever_wins_between_decision_and_timer_row_log_and_run_tell_the_same(postgres: PostgresStage) -> None:
     async with at_work(postgres.worker()):
         keys = [await postgres.start("silent") for _ in range(12)]
-        for key in keys:
-            await postgres.until(key, is_asking_on_the_last_rung)
 
         async def decide_late(key: RunKey, number: int) -> None:
+            # A busy machine may show the last rung when it is over, and then silence has won.
+            await postgres.until(key, lambda state: is_asking_on_the_last_rung(state) or is_over(state))
             await asyncio.sleep(0.9 + number * 0.015)  # around the second at which silence becomes a no
             with contextlib.suppress(RegieError):
                 await postgres.decide(key, OLE, "approved")

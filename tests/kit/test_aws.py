@@ -42,7 +42,7 @@ def access(endpoint: str, access_key: str, secret_key: str, filled_by: Resolve =
         if service in made:
             return made[service]
         session = boto3.Session(access_key, secret_key, region_name=REGION)
-        config = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=1)
+        config = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=10)
         made[service] = session.client(service, endpoint_url=endpoint, config=config)
         return made[service]
 

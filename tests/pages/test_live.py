@@ -154,9 +154,9 @@ async def test_silence_asks_nothing_of_the_database(
         assert counted(app).begun == asked, "two seconds of silence, no question"
         assert watching.count == 1
         await stage.finish(key)
-        began = time.monotonic()
-        await events.parts("over")
-        assert time.monotonic() - began < 2
+        # Beside it the page goes on being told that somebody is there.
+        async with asyncio.timeout(SOON_S):
+            await events.parts("over")
 
 
 async def test_all_pages_share_one_listener_that_ends_with_the_last(
@@ -233,9 +233,9 @@ async def test_others_runs_have_no_stream(stage: Stage, browser: Browser, app: F
 
 async def test_a_stream_lets_the_process_stop(stage: Stage, browser: Browser, app: FastAPI, key: RunKey) -> None:
     await browser.sign_in(OLGA)
-    began = time.monotonic()
     async with listening(app) as address, stream(app, browser, address, key.run) as events:
         await events.parts(*run_pages.PARTS)
         app.state.means.stopping.set()
+        began_s = time.monotonic()
         assert await events.next() == ("end", "")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began_s < 5

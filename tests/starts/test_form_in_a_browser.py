@@ -7,7 +7,7 @@ from playwright.async_api import async_playwright, expect
 
 from regie.web.app import make_web
 
-from ..pages.test_browser import CHROMIUM, FLAGS, PHONE, fits, require_chromium  # noqa: TID252  same
+from ..pages.test_browser import CHROMIUM, FLAGS, PHONE, WITHIN_MS, fits, require_chromium  # noqa: TID252  same
 from ..web.listening import listening  # noqa: TID252  tests are no installed package, so there is no absolute name
 from ..web.stage import LOCAL, OLGA, PASSWORD, SAM, TOKEN, FakeGateway  # noqa: TID252  same
 from .stage import WAYS, Starts
@@ -28,6 +28,8 @@ async def test_a_form_on_a_phone_without_scripts(starts: Starts) -> None:
             has_touch=True,
             java_script_enabled=False,
         )
+        context.set_default_timeout(WITHIN_MS)
+        expect.set_options(timeout=WITHIN_MS)
         page = await context.new_page()
         await page.goto("/forms")
         await page.get_by_label("E-mail address").fill(SAM)

@@ -8,7 +8,7 @@ from regie.kit.reaching import Dialler, LookUp
 from regie.kit.tls.handshake import Client, Limits
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
-QUICK = Limits(connect_s=2, handshake_s=2)
+QUICK = Limits(connect_s=4, handshake_s=4)
 
 
 def client(limits: Limits = QUICK, look_up: LookUp | None = None) -> Client:

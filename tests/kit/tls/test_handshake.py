@@ -135,7 +135,7 @@ async def test_servers_that_show_nothing(serve: object, code: Code, cause: str) 
     async with serving(None, serve) as port:  # type: ignore[arg-type]  # one of those above
         before = asyncio.get_running_loop().time()
         finding = await refused(port)
-        assert asyncio.get_running_loop().time() - before < QUICK.handshake_s + 1
+        assert asyncio.get_running_loop().time() - before < QUICK.handshake_s + 5
     assert (finding.code, finding.cause) == (code, cause)
 
 
@@ -212,12 +212,13 @@ async def openssl_server(folder: Path, *options: str) -> AsyncIterator[int]:
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(NotShown):
                     await look(port)
                     break
                 assert process.returncode is None
+                await asyncio.sleep(0.02)
         yield port
     finally:
         process.terminate()
