@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import subprocess
@@ -162,6 +163,7 @@ async def fill_up_and_free(disk: Path, database: Database, server: PostgresServe
         for _ in range(100):
             if (await start()).status_code == 201:
                 break
+            await asyncio.sleep(0.1)
         else:
             pytest.fail("with room on the disk it did not go on")
     async with database.reading() as tx:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from regie.settings import Settings
 from regie.store.database import Database
 from regie.store.sealer import Sealer
 
-from .stage import Stage
+from .stage import Stage, typist
 
 
 @pytest.fixture
@@ -25,6 +26,8 @@ async def stage(tmp_path: Path, database_url: str) -> AsyncIterator[Stage]:
         stage = Stage(Installation(settings, lambda _: None), database)
         stage.write_tenant()
         stage.keep_secrets()
+        # Before the first record is written, which no notary signs here: after ten seconds the doctor would say so.
+        await asyncio.to_thread(typist().words)
         await stage.installation.load(database)
         yield stage
 

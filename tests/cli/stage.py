@@ -65,14 +65,14 @@ def regie(home: Path, *arguments: str, stdin: str = "", **more: str) -> subproce
     """Run the command line as a process of its own, without the time to load it; `more` are settings."""
     settings = {f"REGIE_{name.upper()}": value for name, value in {"home": str(home), "port": "0", **more}.items()}
     environment = {"PATH": os.defpath, "HOME": str(home.parent), **settings}
-    command = [*_typist().words(), *arguments]
+    command = [*typist().words(), *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=120, env=environment, input=stdin, check=False
     )
 
 
 @cache
-def _typist() -> Typist:
+def typist() -> Typist:
     """The one of this test process."""
     folder = Path(tempfile.mkdtemp(prefix="regie-typist-"))
     # Whoever tests another tree than the installed one means that tree here too.

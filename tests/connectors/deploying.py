@@ -248,7 +248,7 @@ class Client(threading.Thread):
     def _connect(self) -> None:
         try:
             with (
-                socket.create_connection(("127.0.0.1", self._port), timeout=5) as plain,
+                socket.create_connection(("127.0.0.1", self._port), timeout=30) as plain,
                 self._context.wrap_socket(plain, server_hostname=NAME) as secure,
             ):
                 secure.sendall(b"GET / HTTP/1.1\r\nHost: shop.example.test\r\nConnection: close\r\n\r\n")
@@ -328,12 +328,16 @@ class Deploying(ABC):
                 assert state.serial == state.installed == site.kept.issued[reference].serial
                 assert (state.certificate, state.connection) == (reference, "web-1")
                 serials.append(state.serial)
+                # On a busy machine a client may connect less often than certificates change.
+                async with asyncio.timeout(60):
+                    while not all(state.serial in each.shown for each in connecting):  # noqa: ASYNC110  threads
+                        await asyncio.sleep(0.005)
         handshakes = sum(each.handshakes for each in connecting)
         print(f"{site.connector}: {RENEWALS} renewals, {handshakes} handshakes, none failed")  # noqa: T201  a figure to keep
         assert len(set(serials)) == RENEWALS + 1
         for each in connecting:
             assert each.shown == [serial for serial in serials if serial in each.shown]
-            assert set(each.shown) >= set(serials[1:-1])
+            assert set(each.shown) >= set(serials[1:])
 
     async def test_the_same_again_changes_nothing(self, site: Site) -> None:
         reference = site.issue()

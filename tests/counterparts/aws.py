@@ -111,7 +111,7 @@ def _started(pending: int) -> str:
 
     program = str(Path(__file__).with_name("moto_server.py"))
     arguments = (sys.executable, program, "-H", "127.0.0.1", "-p", str(port))
-    environment = {"MOTO_ACM_VALIDATION_WAIT": "1", "ROUTE53_PENDING": str(pending)}
+    environment = {"MOTO_ACM_VALIDATION_WAIT": "0", "ROUTE53_PENDING": str(pending)}
     folder = Path(tempfile.mkdtemp(prefix="regie-aws-"))
     running_until_the_end = running(arguments, log=folder / "moto.log", is_ready=is_ready, environment=environment)
     running_until_the_end.__enter__()
