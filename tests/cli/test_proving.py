@@ -37,7 +37,7 @@ input:
   title: {{ type: text, from: ticket.title }}
 steps:
   - uses: ticket.open
-    with: {{ queue: ITSM, title: "Look: ${{{{ input.title }}}}", text: "Please."{key} }}
+    with: {{ queue: ITSM, title: "Look: ${{{{ input.title }}}}", text: "Please." }}
   - if: run.ticket != ''
     uses: ticket.comment
     with: {{ ticket: "${{{{ run.ticket }}}}", text: "${{{{ run.report }}}}" }}
@@ -48,11 +48,11 @@ tests:
 BY_TICKET = "ticket: { reporter: elif.demir@example.com, summary: host-1 is slow }"
 
 
-def write_desk(stage: Stage, *, key: str = "", example: str = BY_TICKET) -> None:
+def write_desk(stage: Stage, *, example: str = BY_TICKET) -> None:
     folder = stage.installation.settings.workspace_folder / "domains" / "desk"
     (folder / "workflows").mkdir(parents=True)
     (folder / "domain.yaml").write_text(DESK, encoding="utf-8")
-    (folder / "workflows" / "check_machine.yaml").write_text(CHECK.format(key=key, example=example), encoding="utf-8")
+    (folder / "workflows" / "check_machine.yaml").write_text(CHECK.format(example=example), encoding="utf-8")
 
 
 async def test_an_unknown_workflow_is_said_to_be_none(stage: Stage) -> None:
@@ -62,18 +62,15 @@ async def test_an_unknown_workflow_is_said_to_be_none(stage: Stage) -> None:
     assert "identity.offboard_employee" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("key", "writes"), [(', key: "look ${{ input.title }}"', [1, 0]), ("", [1, 1])], ids=["once", "each-time"]
-)
-async def test_a_workflow_of_a_domain_in_the_workspace(stage: Stage, key: str, writes: list[int]) -> None:
-    write_desk(stage, key=key)
+async def test_a_workflow_of_the_workspace_that_does_it_each_time(stage: Stage) -> None:
+    """Those that do it once are proven by the pages: the first workflow, and the domain of one's own."""
+    write_desk(stage)
     done = await stage.regie("prove", "idempotent", "desk.check_machine", "--runs", "2", "--json")
     proof = json.loads(done.stdout)
-    assert proof["writes"] == writes
+    assert (done.returncode, proof["proven"], proof["writes"]) == (1, False, [1, 1])
     assert proof["ticket_writes"] == [1, 1]
     assert [each["status"] for each in proof["runs"]] == ["done", "done"]
-    assert (proof["proven"], done.returncode) == (writes[1] == 0, 0 if writes[1] == 0 else 1)
-    assert "not idempotent: writes 1,1" in done.stderr or not writes[1]
+    assert "not idempotent: writes 1,1" in done.stderr
 
 
 @pytest.mark.parametrize(
