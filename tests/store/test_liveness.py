@@ -93,6 +93,20 @@ async def test_a_run_with_nothing_is_woken_once_and_then_set_aside(
     assert (await events_of(database, key))[-2:] == [Event.RUN_WOKEN, Event.RUN_SET_ASIDE]
 
 
+async def test_what_is_set_aside_is_named_whatever_may_still_make_it_ready(
+    database: Database, start: Start, claim: Claim
+) -> None:
+    key = await start()
+    await park(database, claim, timers_set={"wait:a:0": 60.0}, approvals=[opened("eva@example.com")])
+    async with database.transaction() as tx:
+        await inbox.put(tx, key, [("d", '{"kind": "decided"}')], 0)
+    claimed = await claim()
+    async with database.transaction() as tx:
+        await claims.set_aside(tx, claimed.claim, "SealBroken")
+    assert [(found.key, found.set_aside) for found in await asleep(database)] == [(key, "SealBroken")]
+    assert await sweep(database) == ([], [])
+
+
 async def test_a_run_that_moved_in_between_is_woken_again(database: Database, start: Start, claim: Claim) -> None:
     key = await start()
     for _ in range(2):

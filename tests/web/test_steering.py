@@ -203,6 +203,30 @@ async def test_a_closed_ticket_cancels_what_runs_for_it_once(stage: Stage) -> No
     assert "Pia" not in str(leaf)
 
 
+async def alter_state(stage: Stage, key: RunKey) -> None:
+    async with stage.database.transaction() as tx:
+        await tx.change("update regie.run set state = 'altered'::bytea where id = %(run)s", key._asdict())
+
+
+async def test_a_closed_ticket_cancels_a_run_that_nobody_can_read_too(stage: Stage) -> None:
+    key = await stage.start(ticket="ITSM-1")
+    await alter_state(stage, key)
+    assert await deliver(stage, closed()) == {"accepted": True, "cancelled": [key.run]}
+    async with stage.database.reading() as tx:
+        assert len(await inbox.unconsumed(tx, key)) == 1
+
+
+async def test_a_run_that_nobody_can_read_says_so_and_is_steered_all_the_same(stage: Stage) -> None:
+    key = await stage.start()
+    await alter_state(stage, key)
+    answer = await stage.http.get(f"/v1/runs/{key.run}", headers=AS_OPERATOR)
+    assert (answer.status_code, "cannot be read" in answer.json()["detail"]) == (503, True)
+    assert "regie doctor" in answer.json()["hint"]
+    for act in ("pause", "resume", "cancel"):
+        assert (await post(stage, f"{key.run}/{act}", reason="Why not.")).status_code == 202, act
+    assert len(await leaves(stage, key.run, "run:cancelled")) == 1
+
+
 async def made(stage: Stage, where: str) -> dict[str, str]:
     """The ids of the runs that a new ticket starts through a connection, by their workflow."""
     return {run["workflow"]: run["id"] for run in (await deliver(stage, ticket_created(), where))["runs"]}

@@ -31,6 +31,8 @@ WAKERS: tuple[LiteralString, ...] = (
 )
 """What will move the run `r`: any of these is enough."""
 _ASLEEP: LiteralString = "r.ended_at is null and not (" + " or ".join(WAKERS) + ")"
+# A timer or an answer makes it ready, and then it is set aside again: until somebody has mended it, nothing moves it.
+_SET_ASIDE: LiteralString = "r.ended_at is null and r.set_aside is not null and r.owner is null and r.ready_at is null"
 _FIND: LiteralString = "select tenant, domain, id, workflow, ticket, changed_at, set_aside from regie.run r where "
 _FIND_FREE: LiteralString = """
     select tenant, domain, id, seq, woken_seq from regie.run r
@@ -67,8 +69,8 @@ class Swept(NamedTuple):
 
 
 async def asleep(tx: Transaction) -> list[Sleeper]:
-    """Every run that breaks the rule, the one that sleeps longest first."""
-    rows = await tx.rows(_FIND + _ASLEEP + _OLDEST, {"most": MOST})
+    """Every run that breaks the rule or is set aside, the one that sleeps longest first."""
+    rows = await tx.rows(_FIND + "((" + _ASLEEP + ") or (" + _SET_ASIDE + "))" + _OLDEST, {"most": MOST})
     return [
         Sleeper(_key(row), row["workflow"], row["ticket"], row["changed_at"], row["set_aside"] or "") for row in rows
     ]

@@ -16,10 +16,9 @@ from pydantic_core import PydanticCustomError
 from regie.core import canonical
 from regie.core.errors import InvalidInput
 from regie.core.inputs import build_input, check_given
-from regie.core.run import RunState
 from regie.core.status import RunStatus
 from regie.engine.port import StartRequest
-from regie.store import approvals, audit, effects, quotas, releases, run_lists, runs, steps
+from regie.store import approvals, audit, effects, quotas, releases, run_lists, steps
 from regie.store.database import Transaction
 from regie.store.keys import Cursor, RunKey
 from regie.store.runs import RunRow
@@ -38,7 +37,7 @@ from regie.web.caller import Caller
 from regie.web.means import Asking, BodyOf, Having, Means, current_release
 from regie.web.paging import page_of
 from regie.web.permitting import noting, require_start, seen_runs, sight_of
-from regie.web.seeing import children_for, parent_for, run_for
+from regie.web.seeing import children_for, parent_for, run_for, state_of
 
 LARGEST_PAGE = 200
 LONGEST_WAIT_S = 25.0
@@ -164,7 +163,7 @@ def _trigger_key(caller: Caller, idempotency_key: str | None) -> str:
 
 async def _require_same(tx: Transaction, key: RunKey, request: StartRequest) -> None:
     """Make sure that a request that came before asked for the same run."""
-    facts = RunState.model_validate_json(await runs.state_of(tx, key)).facts
+    facts = (await state_of(tx, key)).facts
     if (facts.workflow, facts.ticket, facts.given, facts.dry) != (
         request.workflow,
         request.ticket,
@@ -205,7 +204,7 @@ async def show_run(means: Having, caller: Asking, run: str) -> RunDetail:
         release = await releases.get(tx, row.release)
         return run_detail(
             row,
-            RunState.model_validate_json(await runs.state_of(tx, row.key)),
+            await state_of(tx, row.key),
             release.definition(row.workflow),
             catalogue=means.catalogue,
             attempts=await steps.list_steps(tx, row.key),

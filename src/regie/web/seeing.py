@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from regie import logs
-from regie.core.errors import NotFound
+from regie.core.errors import NotFound, Unavailable
+from regie.core.run import RunState
 from regie.store import approvals, run_lists, runs
 from regie.store.approvals import Approval
 from regie.store.database import Transaction
+from regie.store.keys import RunKey
 from regie.store.runs import RunRow
+from regie.store.sealer import SealBroken
 from regie.web.caller import Caller
 from regie.web.permitting import seen_approvals, seen_runs
 
@@ -30,6 +35,24 @@ async def run_for(tx: Transaction, caller: Caller, run: str) -> RunRow:
         logs.bind(**row.key._asdict(), corr=row.corr)
         return row
     raise NotFound("There is no such run.")
+
+
+async def state_of(tx: Transaction, key: RunKey, *, lock: bool = False) -> RunState:
+    """What a run has come to.
+
+    Args:
+        lock: Keep it so until the end of the transaction.
+
+    Raises:
+        Unavailable: It cannot be read: it was altered, its key is not here, or a newer version has written it.
+    """
+    try:
+        return RunState.model_validate_json(await runs.state_of(tx, key, lock=lock))
+    except (ValidationError, SealBroken) as error:
+        what = type(error).__name__
+        raise Unavailable(
+            f"What run {key.run} has come to cannot be read ({what}).", hint="`regie doctor` says what to do."
+        ) from None
 
 
 async def parent_for(tx: Transaction, caller: Caller, row: RunRow) -> RunRow | None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from regie.core import canonical
 from regie.core.cancelling import is_too_late
-from regie.core.errors import InvalidInput
+from regie.core.errors import InvalidInput, Unavailable
 from regie.core.reach import Act
 from regie.core.run import RunState
 from regie.core.run_events import Cancelled, Paused, Resumed
@@ -28,7 +28,7 @@ from regie.web.caller import Caller
 from regie.web.means import Asking, BodyOf, Having, Means
 from regie.web.permitting import noting, require_steer
 from regie.web.problems import Conflict
-from regie.web.seeing import run_for
+from regie.web.seeing import run_for, state_of
 
 ASKERS_STEER = f"Only who asked for a run, or who has `{Act.STEER}` where it is, can do that."
 PAUSED_BY_ANOTHER = "Somebody else has paused this run: they can resume it, or an operator."
@@ -65,10 +65,10 @@ async def cancel(means: Means, caller: Caller, run: str, reason: str) -> RunCanc
         Conflict: It is over, or about to be.
     """
     async with noting(means.database), means.database.transaction() as tx:
-        row, state, decision = await _unfinished(tx, caller, run, "cancel")
+        row, _, decision = await _unfinished(tx, caller, run, "cancel")
         event = Cancelled(by=_name(caller), reason=reason)
         await runs.cancel(tx, row.key, caller.actor, event, told=decision.told)
-    return RunCancelled(id=row.key.run, status=state.status)
+    return RunCancelled(id=row.key.run, status=row.status)
 
 
 async def pause(means: Means, caller: Caller, run: str, reason: str) -> RunHeld:
@@ -80,12 +80,12 @@ async def pause(means: Means, caller: Caller, run: str, reason: str) -> RunHeld:
     """
     async with noting(means.database), means.database.transaction() as tx:
         row, state, decision = await _unfinished(tx, caller, run, "pause")
-        if state.cancelled is not None or await runs.is_cancelled(tx, row.key):
+        if (state is not None and state.cancelled is not None) or await runs.is_cancelled(tx, row.key):
             raise Conflict("This run is being cancelled.")
         event = Paused(by=_name(caller), reason=reason)
         await runs.pause(tx, row.key, caller.actor, event, told=decision.told)
         held = await runs.pause_of(tx, row.key)
-    return RunHeld(id=row.key.run, status=state.status, is_paused=True, by=held.by if held else "")
+    return RunHeld(id=row.key.run, status=row.status, is_paused=True, by=held.by if held else "")
 
 
 async def resume(means: Means, caller: Caller, run: str, reason: str) -> RunHeld:
@@ -96,7 +96,7 @@ async def resume(means: Means, caller: Caller, run: str, reason: str) -> RunHeld
         Conflict: It is over, or not paused.
     """
     async with noting(means.database), means.database.transaction() as tx:
-        row, state, _ = await _unfinished(tx, caller, run, "resume")
+        row, _, _ = await _unfinished(tx, caller, run, "resume")
         held = await runs.pause_of(tx, row.key)
         if held is None:
             raise Conflict("This run is not paused.")
@@ -107,7 +107,7 @@ async def resume(means: Means, caller: Caller, run: str, reason: str) -> RunHeld
         await runs.resume(tx, row.key, caller.actor, event, told=decision.told)
         still = await runs.pause_of(tx, row.key)
     by = still.by if still else _name(caller)
-    return RunHeld(id=row.key.run, status=state.status, is_paused=still is not None, by=by)
+    return RunHeld(id=row.key.run, status=row.status, is_paused=still is not None, by=by)
 
 
 async def rerun(means: Means, caller: Caller, run: str, wanted: Rerun, idempotency_key: str | None) -> RunStarted:
@@ -133,7 +133,7 @@ async def rerun(means: Means, caller: Caller, run: str, wanted: Rerun, idempoten
         )
         started = await means.engine.rerun_in(tx, request)
         if not started.is_new:
-            facts = RunState.model_validate_json(await runs.state_of(tx, started.key)).facts
+            facts = (await state_of(tx, started.key)).facts
             if (facts.rerun_of, facts.rerun_from) != (row.key.run, wanted.from_step):
                 raise InvalidInput(
                     "This Idempotency-Key was used for another request.", hint="Use a new key for each new request."
@@ -144,12 +144,20 @@ async def rerun(means: Means, caller: Caller, run: str, wanted: Rerun, idempoten
 
 async def _unfinished(
     tx: Transaction, caller: Caller, run: str, steering: Steering
-) -> tuple[RunRow, RunState, Decision]:
-    """A run that can still be steered, locked, so that no worker ends it otherwise from here on."""
+) -> tuple[RunRow, RunState | None, Decision]:
+    """A run that can still be steered, locked, so that no worker ends it otherwise from here on.
+
+    Its state is none where nobody can read it: what people want is kept then for whoever can.
+    """
     row = await run_for(tx, caller, run)
     # Of who has paused it more is asked when that is known.
     decision = await require_steer(tx, caller, row, steering, ASKERS_STEER, paused_by=caller.address)
-    state = RunState.model_validate_json(await runs.state_of(tx, row.key, lock=True))
+    try:
+        state = await state_of(tx, row.key, lock=True)
+    except Unavailable:
+        if row.ended_at is not None:
+            raise
+        return row, None, decision
     if state.status.is_final:
         raise Conflict(f"This run is over: {state.status}.")
     if is_too_late(state):

@@ -15,7 +15,7 @@ from regie.core import canonical
 from regie.core.audit import Event
 from regie.core.plan import Change, plan_digest
 from regie.core.run import RunState
-from regie.store import approvals, audit, effects, finding, releases, runs
+from regie.store import approvals, audit, effects, finding, releases
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.effects import Effect
@@ -23,7 +23,7 @@ from regie.store.runs import RunRow
 from regie.web.answers import Answer, Moment
 from regie.web.means import Asking, Having
 from regie.web.permitting import seen_runs
-from regie.web.seeing import children_for, run_for
+from regie.web.seeing import children_for, run_for, state_of
 
 STEERED = {
     Event.RUN_CANCELLED: "cancelled it",
@@ -167,7 +167,7 @@ async def why(means: Having, caller: Asking, run: str) -> Why:
         leaves = await audit.read(tx, row.key)
         asked = await approvals.of_run(tx, row.key)
         ledger = {each.attempt_key: each for each in await effects.list_effects(tx, row.key)}
-        state = RunState.model_validate_json(await runs.state_of(tx, row.key))
+        state = await state_of(tx, row.key)
         faults = await audit.verify(tx, row.key)
         children = [child.key.run for child in await children_for(tx, caller, row)]
     agreed = [_agreed(each, leaves, faults) for each in asked]

@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from regie.core.audit import Actor
 from regie.core.cancelling import is_too_late
-from regie.core.run import RunState
+from regie.core.errors import Unavailable
 from regie.core.run_events import Cancelled
 from regie.store import effects, run_lists, runs
 from regie.store.database import Transaction
 from regie.store.runs import RunRow
+from regie.web.seeing import state_of
 
 LONGEST_NAME = 200
 
@@ -56,7 +57,7 @@ async def cancel_for(
             continue
         if closed.status and await effects.was_closed_since(tx, tenant, domains, closed.ticket, row.started_at):
             continue
-        if is_too_late(RunState.model_validate_json(await runs.state_of(tx, row.key))):
+        if await _is_too_late(tx, row):
             continue
         who = " ".join(closed.by.split())[:LONGEST_NAME] or "somebody"
         how = f"The ticket was closed: {closed.status}." if closed.status else "The ticket was deleted."
@@ -66,6 +67,14 @@ async def cancel_for(
         await runs.cancel(tx, row.key, by, event, told={"told": told})
         cancelled.append(row.key.run)
     return cancelled
+
+
+async def _is_too_late(tx: Transaction, row: RunRow) -> bool:
+    try:
+        return is_too_late(await state_of(tx, row.key))
+    except Unavailable:
+        # Whoever mends the run must not have it go on for a ticket that is closed: it is told all the same.
+        return False
 
 
 async def _announced_by(tx: Transaction, row: RunRow) -> str:

@@ -18,7 +18,6 @@ from regie.core.errors import InvalidInput, NotFound
 from regie.core.places import LIMIT, written_place
 from regie.core.plan import Change, FieldChange, PlannedStep
 from regie.core.reach import Act
-from regie.core.run import RunState
 from regie.store import approvals, authenticators, releases, runs
 from regie.store.approvals import Approval
 from regie.store.database import Transaction
@@ -37,7 +36,7 @@ from regie.web.pages.wording import value
 from regie.web.paging import page_of
 from regie.web.permitting import decision_on_deciding, decision_on_viewing_inputs, seen_approvals, seen_runs, sight_of
 from regie.web.problems import Conflict
-from regie.web.seeing import approval_for, is_asked
+from regie.web.seeing import approval_for, is_asked, state_of
 from regie.web.step_up import NotConfirmed
 
 PAGE = 50
@@ -228,7 +227,7 @@ async def _page(
 
 async def _given(tx: Transaction, caller: Caller, row: RunRow, definition: Definition) -> Given:
     """The input of a run: its values where looking at them leaves no leaf, otherwise what it consists of."""
-    found = RunState.model_validate_json(await runs.state_of(tx, row.key)).input
+    found = (await state_of(tx, row.key)).input
     if not found or not await seen_runs(tx, caller, [row]):
         return Given([], has_more=False)
     data, right = await decision_on_viewing_inputs(tx, caller, row)

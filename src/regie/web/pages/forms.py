@@ -17,18 +17,17 @@ from regie.core.definition import Definition, InputField, InputType
 from regie.core.errors import InvalidInput, NotFound
 from regie.core.forms import LONGEST_TEXT, read_typed
 from regie.core.release import Release
-from regie.core.run import RunState
 from regie.core.starts import FormStart
 from regie.core.tenant import Tenant
 from regie.engine.port import Started, StartRequest
 from regie.policy.cedar import Decision
-from regie.store import runs
 from regie.store.database import Transaction
 from regie.web.means import Having, current_release
 from regie.web.pages.looking import LOOKING
 from regie.web.pages.rendering import page
 from regie.web.pages.visitor import Visiting, Visitor, read_form
 from regie.web.permitting import decision_on_form_start
+from regie.web.seeing import state_of
 
 TOKEN_FIELD = "token"  # noqa: S105  the name of a field
 PREFIX = "field."
@@ -158,7 +157,7 @@ def _request(visitor: Visitor, usable: Usable, token: str, given: dict[str, Json
 
 async def _is_same(tx: Transaction, started: Started, given: Mapping[str, JsonValue]) -> bool:
     """Whether the run that came of this page before was given the same."""
-    return RunState.model_validate_json(await runs.state_of(tx, started.key)).facts.given == given
+    return (await state_of(tx, started.key)).facts.given == given
 
 
 def _page(

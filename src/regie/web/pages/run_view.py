@@ -32,7 +32,7 @@ from regie.web.caller import Caller
 from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
 from regie.web.permitting import decision_on_steering, decision_on_viewing_inputs
-from regie.web.seeing import children_for, is_id, parent_for, run_for
+from regie.web.seeing import children_for, is_id, parent_for, run_for, state_of
 from regie.web.step_times import StepTimes, times_of
 
 BAR = 100
@@ -192,7 +192,7 @@ async def read_run(
     looked_at = max(looked_at, row.changed_at) if looked_at else await tx.clock()
     release = await releases.get(tx, row.release)
     definition = release.definition(row.workflow)
-    state = RunState.model_validate_json(await runs.state_of(tx, row.key))
+    state = await state_of(tx, row.key)
     asked = await approvals.of_run(tx, row.key)
     ledger = await effects.list_effects(tx, row.key)
     leaves = await audit.read(tx, row.key)

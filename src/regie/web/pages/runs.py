@@ -14,9 +14,8 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from regie.core.errors import NotFound, Retryable
-from regie.core.run import RunState
 from regie.core.status import RunStatus
-from regie.store import approvals, releases, run_lists, runs, sessions
+from regie.store import approvals, releases, run_lists, sessions
 from regie.store.database import Transaction
 from regie.store.keys import Cursor
 from regie.store.runs import RunRow
@@ -29,7 +28,7 @@ from regie.web.pages.run_view import BAR, RunView, read_run
 from regie.web.pages.visitor import Visiting, Visitor, find_visitor
 from regie.web.paging import page_of
 from regie.web.permitting import noting, seen_runs, sight_of, view_inputs
-from regie.web.seeing import run_for
+from regie.web.seeing import run_for, state_of
 from regie.web.workflows import workflows_for
 
 PAGE = 50
@@ -158,7 +157,7 @@ async def show_values(means: Having, visitor: Visiting, run: str) -> Response:
     async with noting(means.database), means.database.transaction() as tx:
         row = await run_for(tx, visitor.caller, run)
         is_recorded = await view_inputs(tx, visitor.caller, row)
-        state = RunState.model_validate_json(await runs.state_of(tx, row.key))
+        state = await state_of(tx, row.key)
     given: dict[str, JsonValue] = dict(state.input)
     gave = {place: step.output for place, step in state.steps.items() if step.output is not None}
     return page("values.html", visitor, row=row, given=given, gave=gave, is_recorded=is_recorded)

@@ -14,7 +14,7 @@ from regie.core.definition import Definition
 from regie.core.errors import InvalidInput
 from regie.core.run import RunState
 from regie.core.status import StepStatus
-from regie.store import releases, runs
+from regie.store import releases
 from regie.web import steering
 from regie.web.means import Having, Means
 from regie.web.pages.looking import LOOKING
@@ -22,7 +22,7 @@ from regie.web.pages.rendering import page
 from regie.web.pages.visitor import Visiting, Visitor, form_of
 from regie.web.permitting import decision_on_steering, refused_steer
 from regie.web.problems import Conflict
-from regie.web.seeing import run_for
+from regie.web.seeing import run_for, state_of
 
 router = APIRouter()
 
@@ -172,7 +172,7 @@ async def _ask(means: Means, visitor: Visitor, run: str, act: Act, *, fault: str
         if not decision.is_allowed:
             raise refused_steer(visitor.caller, row, act, decision, "" if act == "rerun" else steering.ASKERS_STEER)
         definition = (await releases.get(tx, row.release)).definition(row.workflow)
-        state = RunState.model_validate_json(await runs.state_of(tx, row.key))
+        state = await state_of(tx, row.key)
     return page(
         "steer.html",
         visitor,
