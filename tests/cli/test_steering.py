@@ -41,7 +41,7 @@ async def test_a_run_is_paused_woken_resumed_and_repeated_from_the_command_line(
         row = await runs.get(tx, key)
         leaves = [leaf.event for leaf in await audit.read(tx, key)]
     assert row is not None
-    first = "request"
+    first = "access"
     again = await stage.regie("rerun", key.run, "--from", first, "--key", "once")
     assert again.returncode == 0, again.stderr
     assert f"repeats {key.run} from {first}" in again.stdout

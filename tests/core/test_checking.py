@@ -264,6 +264,7 @@ def test_blocks_and_arguments(steps: str, line: int, column: int, says: str, hin
         use("'a' if input.sure else input.who", argument="name"),
         use("run.ticket ~ run.id ~ run.workflow ~ run.tenant ~ run.domain ~ run.requester ~ run.report"),
         use("'dry' if run.dry else 'wet'"),
+        use("run.given | first | default('') | trim"),
         use("input.list | first | default('x')", argument="name"),
         use("input.kind == 'leaver' and input.many > 3 or not input.sure"),
         use("input.who in input.list"),

@@ -105,7 +105,7 @@ def test_a_yes_is_not_taken_over_for_what_is_done_again() -> None:
     trial.plans("approval")
     trial.finds("approval", EVA)
     trial.decides("approval", EVA)
-    trial.ok("first")
+    trial.ok("first", effects=(CHANGED,))
     trial.fails("second")
     new = play(trial, again(trial, "second"))
     assert new.outcome("first") == "done"
@@ -116,6 +116,32 @@ def test_a_yes_is_not_taken_over_for_what_is_done_again() -> None:
     assert opened.asked == (EVA,), "whoever repeats a run does not approve it"
     new.decides("approval", EVA, says_yes=False)
     assert (new.outcome("second"), new.status) == ("skipped", "refused")
+
+
+def test_what_was_looked_at_behind_an_answer_that_is_asked_for_again_is_looked_at_again() -> None:
+    looked = APPROVED.format(covers="second").replace(
+        "    - id: second",
+        """    - id: look
+      uses: thing.look
+    - id: other
+      if: steps.look.value != 'same'
+      fail: It has changed.
+    - id: second""",
+    )
+    trial = Trial(looked, started_by=JAN)
+    trial.plans("approval")
+    trial.finds("approval", EVA)
+    trial.decides("approval", EVA)
+    trial.ok("first", effects=(CHANGED,))
+    trial.ok("look", {"value": "same"})
+    trial.fails("second")
+    new = play(trial, again(trial, "second"))
+    assert new.outcome("first") == "done", "what has changed something is not done again"
+    new.plans("approval")
+    new.finds("approval", EVA)
+    new.decides("approval", EVA)
+    new.ok("look", {"value": "another"})
+    assert (new.outcome("other"), new.status) == ("failed", "failed")
 
 
 def test_a_yes_for_what_is_kept_is_kept_and_one_that_covers_nothing_is_asked_again() -> None:

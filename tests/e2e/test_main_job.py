@@ -224,8 +224,36 @@ async def test_a_ticket_that_names_somebody_else_since_the_question_changes_nobo
     shown = await stage.story.end_of(run)
     assert shown["status"] == "failed"
     assert await sandbox.digest() == world
-    await assert_open_with_comment(stage, ticket, "the yes was for jan.janssen@example.com")
+    await assert_open_with_comment(
+        stage, ticket, "The yes was for jan.janssen@example.com, and the ticket does not name them any more"
+    )
     assert await stage.audit_faults(run) == []
+
+
+async def test_a_ticket_that_was_closed_without_our_hearing_of_it_changes_nobody(stage: Stage) -> None:
+    world = await stage.bring_back()
+    sandbox = stage.story.sandbox
+    ticket = await sandbox.open_ticket(REQUEST)
+    run = await stage.story.run_of(ticket)
+    approval = await stage.story.open_approval(run)
+    assert approval is not None
+    await listen(stage, "")
+    try:
+        (await sandbox.http.patch(f"/sandbox/tickets/{ticket}", json={"status": "Canceled"})).raise_for_status()
+    finally:
+        await listen(stage, f"{stage.services.web}/v1/inbound/example/jira")
+    await stage.story.decide(approval, approval["approvers"][0], "approved", "")
+    assert (await stage.story.end_of(run))["status"] == "failed"
+    assert await sandbox.digest() == world
+    said = json.dumps((await sandbox.ticket(ticket))["comments"])
+    assert "The ticket was closed since the question was asked." in said
+
+
+async def listen(stage: Stage, url: str) -> None:
+    """Have the imaginary Jira tell of what happens there, or nobody."""
+    secret = (stage.services.settings.keys / "sandbox-webhook.secret").read_text()
+    told = {"url": url or None, "secret": secret}
+    (await stage.story.sandbox.http.put("/sandbox/webhook", json=told)).raise_for_status()
 
 
 async def test_access_given_since_the_question_is_named_and_the_ticket_stays_open(stage: Stage) -> None:
@@ -242,7 +270,7 @@ async def test_access_given_since_the_question_is_named_and_the_ticket_stays_ope
     assert shown["status"] == "failed"
     jan = await person(stage)
     assert (jan["account_enabled"], jan["groups"]) == (False, [GIVEN]), "what was agreed to is done, and no more"
-    await assert_open_with_comment(stage, ticket, f"Groups: {GIVEN}")
+    await assert_open_with_comment(stage, ticket, f"has access that was in no plan: {GIVEN}.")
     (await sandbox.http.post(f"/sandbox/people/{EMPLOYEE}/leave", json=given)).raise_for_status()
     assert await stage.audit_faults(run) == []
 

@@ -68,9 +68,6 @@ OF_NO_ROW = {
     "audit.broken",
     "audit.begin",
     "runs.sealed_state",
-    "figures.clock",
-    "records.clock",
-    "schedules.clock",
     "schedules.take_turn",
 }
 """Functions that touch no row of a tenant."""

@@ -39,7 +39,7 @@ from regie.core.shape import Shape
 
 _RUN = shape.an_object(
     dict.fromkeys(("id", "workflow", "tenant", "domain", "ticket", "requester", "report"), shape.A_TEXT)
-    | {"dry": shape.A_BOOLEAN}
+    | {"dry": shape.A_BOOLEAN, "given": shape.a_list(shape.A_TEXT)}
 )
 _ERROR = shape.an_object(dict.fromkeys(("kind", "message", "step"), shape.A_TEXT))
 _OUTCOME = shape.one_of(frozenset({"done", "failed", "skipped"}))

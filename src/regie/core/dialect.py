@@ -39,6 +39,7 @@ FILTERS = {
     "default": (1, 1),
     "lower": (0, 0),
     "upper": (0, 0),
+    "trim": (0, 0),
 }
 """Each filter with the fewest and the most arguments it takes; the tests likewise."""
 TESTS = dict.fromkeys(("defined", "undefined", "none", "string", "number", "boolean"), (0, 0))
@@ -84,6 +85,7 @@ class _Dialect(ImmutableSandboxedEnvironment):
             "default": operations.default,
             "lower": operations.lower,
             "upper": operations.upper,
+            "trim": operations.trim,
             _CONCAT: operations.concat,
             _REQUIRED: operations.required,
             _BOOLEAN: operations.boolean,

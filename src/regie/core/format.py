@@ -11,7 +11,7 @@ from regie.core.errors import Unavailable
 
 FORMAT = 5
 """What this version writes; 3 is sealed under data keys, and domains say how long values are kept. In 4 an approval
-says whom it is about, in 5 expressions know `pluck` and `run.dry`.
+says whom it is about; in 5 expressions know `pluck`, `trim`, `run.dry` and `run.given`.
 
 It reads this one and every earlier one; a field that was not there has its default.
 """

@@ -229,7 +229,7 @@ class Inference:
             case "length":
                 self.wants(inner, got, TEXT, LIST, OBJECT)
                 return shape.A_NUMBER
-            case "lower" | "upper":
+            case "lower" | "upper" | "trim":
                 self.wants(inner, got, TEXT)
                 return shape.A_TEXT
             case "join":

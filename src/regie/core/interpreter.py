@@ -701,6 +701,7 @@ class Life:
                 "ticket": facts.ticket,
                 "requester": self.requester,
                 "dry": facts.dry,
+                "given": list[JsonValue](sorted(facts.given)),
                 **({"report": self._reported()} if step.reads_report else {}),
             },
             "steps": {**view_steps(self.definition, self.steps, around, step.place), **self.assumed}

@@ -166,3 +166,8 @@ def lower(value: Any) -> str:
 def upper(value: Any) -> str:
     """The text in upper case."""
     return _a_text(value, "upper").upper()
+
+
+def trim(value: Any) -> str:
+    """The text without blanks around it."""
+    return _a_text(value, "trim").strip()

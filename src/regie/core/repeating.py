@@ -6,7 +6,8 @@ taken over for a step that is done again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 
 from pydantic import JsonValue
 
@@ -51,7 +52,7 @@ def repeat(before: RunState, was: Definition, now: Definition, from_step: str, f
         _require_good_end(before, step)
     again = {below.place for step in now.steps[at:] for below in step.walk()}
     asked_again = {place for step in kept for place in _asked_again(now, step, again)}
-    places = {below.place for step in kept for below in step.walk()} - asked_again
+    places = {below.place for step in kept for below in step.walk()} - asked_again - _stale(before, kept, asked_again)
     if not before.facts.ticket:
         _require_no_child_again(before, places)
     steps = {
@@ -168,6 +169,25 @@ def _asked_again(definition: Definition, step: Step, again: set[str]) -> Iterato
                 hint=f"Repeat from {step.place}.",
             )
         yield below.place
+
+
+def _stale(before: RunState, kept: Sequence[Step], asked_again: Collection[str]) -> set[str]:
+    """What was only looked at or decided behind an answer that is asked for again: by the new one it may be otherwise.
+
+    What has changed something stays as it is. Whatever else it did, it need not do again.
+    """
+    places: set[str] = set()
+    for step in itertools.dropwhile(lambda step: step.place not in asked_again, kept):
+        below = {each.place for each in step.walk()}
+        has_changed = any(
+            note.changed
+            for place, state in before.steps.items()
+            if written_place(place) in below
+            for note in state.effects
+        )
+        if not has_changed:
+            places |= below
+    return places
 
 
 def _covers(definition: Definition, approval: Step) -> set[str]:
