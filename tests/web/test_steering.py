@@ -13,7 +13,7 @@ from regie.core.audit import Actor, Event
 from regie.core.effect import EffectState
 from regie.core.run_events import EVENT, Cancelled
 from regie.core.status import RunStatus
-from regie.store import effects, inbox, runs, workers
+from regie.store import claims, dropped, effects, inbox, runs, workers
 from regie.store.commits import StepCommit
 from regie.store.effects import Intent
 from regie.store.keys import RunKey
@@ -225,6 +225,19 @@ async def test_a_run_that_nobody_can_read_says_so_and_is_steered_all_the_same(st
     for act in ("pause", "resume", "cancel"):
         assert (await post(stage, f"{key.run}/{act}", reason="Why not.")).status_code == 202, act
     assert len(await leaves(stage, key.run, "run:cancelled")) == 1
+
+
+async def test_a_run_that_stands_still_says_why(stage: Stage) -> None:
+    key = await stage.start()
+    async with workers.registered(stage.database, name="w", domains=["identity"]) as worker:
+        async with stage.database.transaction() as tx:
+            [claimed] = (await claims.take(tx, worker.id, ["identity"], 1)).runs
+        async with stage.database.transaction() as tx:
+            await dropped.drop(tx, claimed.claim)
+        assert "to be tried again at" in (await shown(stage, key.run))["queued"]
+        async with stage.database.transaction() as tx:
+            await claims.set_aside(tx, claimed.claim, dropped.FAULT)
+        assert (await shown(stage, key.run))["queued"].startswith("set aside (Fault) until somebody has mended it")
 
 
 async def made(stage: Stage, where: str) -> dict[str, str]:

@@ -170,10 +170,12 @@ _ATTEST_REMEDY = {
 
 
 async def _runs(tx: Transaction) -> list[Finding]:
+    asleep = await liveness.asleep(tx)
     findings = [
-        problem("runs", f"{_about(run)} {_why_asleep(run)} since {_moment(run.since)}.", _mend(run))
-        for run in await liveness.asleep(tx)
+        problem("runs", f"{_about(run)} {_why_asleep(run)} since {_moment(run.since)}.", _mend(run)) for run in asleep
     ]
+    if len(asleep) == liveness.MOST:
+        findings.append(problem("runs", f"There may be more: {liveness.MOST} are named.", "Mend these; look again."))
     findings += [
         warning(
             "runs", f"{_about(run)} has waited for a worker since {_moment(run.since)}.", "regie up; then look again"

@@ -7,7 +7,7 @@ fill the log nor take turns from runs that can move, so in the end the run is se
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from regie.store import claims
@@ -40,6 +40,35 @@ class Dropped:
     ticket: str
     times: int
     again_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Standstill:
+    """A run that nobody goes on with as it is.
+
+    Attributes:
+        cause: Why it is set aside; empty when it met a fault and is tried again, at `again_at`.
+    """
+
+    cause: str
+    again_at: datetime | None
+
+    def in_words(self) -> str:
+        """For people."""
+        if self.again_at is not None:
+            return f"to be tried again at {self.again_at.astimezone(UTC):%H:%M:%S} UTC, after a fault of Regie"
+        return f"set aside ({self.cause}) until somebody has mended it: `regie doctor` says what to do"
+
+
+async def standstill(tx: Transaction, key: RunKey) -> Standstill | None:
+    """Why a run stands still though something should move it; none for every other run."""
+    row = await tx.row(
+        """select set_aside, again_at from regie.run
+           where tenant = %(tenant)s and domain = %(domain)s and id = %(run)s and ended_at is null
+             and owner is null and ready_at is null and (set_aside is not null or again_at is not null)""",
+        key._asdict(),
+    )
+    return None if row is None else Standstill(row["set_aside"] or "", None if row["set_aside"] else row["again_at"])
 
 
 async def drop(tx: Transaction, claim: Claim) -> float | None:

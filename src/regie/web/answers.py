@@ -23,9 +23,7 @@ from regie.core.status import RunStatus, StepStatus
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.effects import Effect
-from regie.store.quotas import InLine
 from regie.store.runs import RunRow
-from regie.store.start_rates import HeldBack
 from regie.store.steps import StepRecord
 from regie.web.step_times import StepTimes, times_of
 
@@ -309,7 +307,7 @@ class RunDetail(RunLine):
         paused: By whom and why it is held up; none when it is not.
         reruns: The ids of the runs that repeat it in part.
         cause: The event that has started it; none for any other.
-        queued: What it waits behind, in words; empty when it waits for no worker.
+        queued: Why nobody is at work on it though it has something to do, in words; else empty.
     """
 
     parent: ParentLine | None
@@ -334,7 +332,7 @@ def run_detail(
     attempts: Iterable[StepRecord],
     asked: Sequence[Approval],
     ledger: Iterable[Effect],
-    in_line: InLine | HeldBack | None,
+    queued: str,
     now: datetime,
     parent: RunRow | None,
     children: Iterable[RunRow],
@@ -359,7 +357,7 @@ def run_detail(
         effects=[EffectLine.of(effect) for effect in ledger],
         report=report.report(state),
         outcome=Outcome(status=state.status, failure=state.failure) if state.status.is_final else None,
-        queued=in_line.in_words() if in_line else "",
+        queued=queued,
     )
 
 

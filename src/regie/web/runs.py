@@ -18,7 +18,7 @@ from regie.core.errors import InvalidInput
 from regie.core.inputs import build_input, check_given
 from regie.core.status import RunStatus
 from regie.engine.port import StartRequest
-from regie.store import approvals, audit, effects, quotas, releases, run_lists, steps
+from regie.store import approvals, audit, effects, releases, run_lists, steps
 from regie.store.database import Transaction
 from regie.store.keys import Cursor, RunKey
 from regie.store.runs import RunRow
@@ -37,7 +37,7 @@ from regie.web.caller import Caller
 from regie.web.means import Asking, BodyOf, Having, Means, current_release
 from regie.web.paging import page_of
 from regie.web.permitting import noting, require_start, seen_runs, sight_of
-from regie.web.seeing import children_for, parent_for, run_for, state_of
+from regie.web.seeing import children_for, parent_for, run_for, standing, state_of
 
 LARGEST_PAGE = 200
 LONGEST_WAIT_S = 25.0
@@ -210,7 +210,7 @@ async def show_run(means: Having, caller: Asking, run: str) -> RunDetail:
             attempts=await steps.list_steps(tx, row.key),
             asked=await approvals.of_run(tx, row.key),
             ledger=await effects.list_effects(tx, row.key),
-            in_line=await quotas.in_line(tx, row.key),
+            queued=await standing(tx, row.key),
             now=await tx.clock(),
             parent=await parent_for(tx, caller, row),
             children=await children_for(tx, caller, row),

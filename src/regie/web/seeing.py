@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from regie import logs
 from regie.core.errors import NotFound, Unavailable
 from regie.core.run import RunState
-from regie.store import approvals, run_lists, runs
+from regie.store import approvals, dropped, quotas, run_lists, runs
 from regie.store.approvals import Approval
 from regie.store.database import Transaction
 from regie.store.keys import RunKey
@@ -53,6 +53,12 @@ async def state_of(tx: Transaction, key: RunKey, *, lock: bool = False) -> RunSt
         raise Unavailable(
             f"What run {key.run} has come to cannot be read ({what}).", hint="`regie doctor` says what to do."
         ) from None
+
+
+async def standing(tx: Transaction, key: RunKey) -> str:
+    """Why nobody is at work on a run that has something to do, in words after "It is"; else empty."""
+    found = await quotas.in_line(tx, key) or await dropped.standstill(tx, key)
+    return found.in_words() if found else ""
 
 
 async def parent_for(tx: Transaction, caller: Caller, row: RunRow) -> RunRow | None:

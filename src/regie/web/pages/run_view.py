@@ -21,7 +21,7 @@ from regie.core.run import Cause, RunState, StepState
 from regie.core.run_events import Paused
 from regie.core.status import RunStatus, StepStatus
 from regie.policy.people import Steering
-from regie.store import approvals, audit, effects, quotas, releases, run_lists, runs, steps
+from regie.store import approvals, audit, effects, releases, run_lists, runs, steps
 from regie.store.approvals import Approval
 from regie.store.audit import Leaf
 from regie.store.database import Transaction
@@ -32,7 +32,7 @@ from regie.web.caller import Caller
 from regie.web.pages.outline import Line, outline
 from regie.web.pages.wording import EFFECTS, KINDS, first_sentence
 from regie.web.permitting import decision_on_steering, decision_on_viewing_inputs
-from regie.web.seeing import children_for, is_id, parent_for, run_for, state_of
+from regie.web.seeing import children_for, is_id, parent_for, run_for, standing, state_of
 from regie.web.step_times import StepTimes, times_of
 
 BAR = 100
@@ -130,7 +130,7 @@ class RunView:
         reruns: The ids of the runs that repeat it.
         repeated_from: From which step on it repeats another.
         cause: The event that has started it, if one did.
-        queued: What it waits behind, in words; empty when it waits for no worker.
+        queued: Why nobody is at work on it though it has something to do, in words; else empty.
     """
 
     row: RunRow
@@ -200,7 +200,6 @@ async def read_run(
     records = await steps.list_steps(tx, row.key)
     tenant = release.tenants.get(row.key.tenant)
     paused = None if row.status.is_final else await runs.pause_of(tx, row.key)
-    in_line = await quotas.in_line(tx, row.key)
     data, right = await decision_on_viewing_inputs(tx, caller, row)
     is_plain = caller.may(Act.VALUES, *row.key[:2], row.workflow) and not data.is_masked
     return RunView(
@@ -208,7 +207,7 @@ async def read_run(
         looked_at=looked_at,
         is_plain=is_plain,
         may_view_inputs=row.emptied_at is None and (right is None or right.is_allowed),
-        queued=in_line.in_words() if in_line else "",
+        queued=await standing(tx, row.key),
         parent=await parent_for(tx, caller, row),
         title=definition.title,
         tenant_title=tenant.title if tenant else row.key.tenant,
