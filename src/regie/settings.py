@@ -230,6 +230,16 @@ def read_private(file: Path) -> str:
         return ""
 
 
+def forget_settings() -> None:
+    """Take every `REGIE_` variable from this process and those that it starts.
+
+    For a world of its own beside a real installation: nothing that is set for that one may be asked, told or opened.
+    """
+    # Settings are read whatever the case of their names.
+    for name in [each for each in os.environ if each.upper().startswith("REGIE_")]:  # noqa: TID251  read here alone
+        del os.environ[name]  # noqa: TID251  likewise
+
+
 _SECRET = "REGIE_SECRET__"  # noqa: S105  the beginning of names
 """How variables begin that hold secrets, for the gateway alone."""
 

@@ -144,7 +144,7 @@ async def _write_workspace(settings: Settings, outside: World, tenant: DemoTenan
         return
     keep_secrets(settings.vault_file, TENANT, tenant.secrets)
     if extension.folder:
-        shutil.copytree(extension.folder, settings.workspace_folder / "domains", dirs_exist_ok=True)
+        copy_domains(extension.folder, settings.workspace_folder / "domains")
     domains = list(dict.fromkeys((outside.domain, *extension.domains)))
     roles = {**tenant.roles, **extension.roles}
     _write(
@@ -162,6 +162,15 @@ async def _write_workspace(settings: Settings, outside: World, tenant: DemoTenan
     settings.sign_ins_file.touch(mode=0o600)
     passwords = {person: secrets.token_urlsafe(12) for person in sorted(asked)}
     settings.sign_ins_file.write_text(json.dumps(passwords, indent=2))
+
+
+def copy_domains(source: Path, target: Path) -> None:
+    """Copy what a release is read from; whatever else lies there may be of a kind that cannot be copied."""
+    for pattern in ("*/domain.yaml", "*/workflows/*.yaml"):
+        for file in source.glob(pattern):
+            copied = target / file.relative_to(source)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copied)
 
 
 def _write(file: Path, tenant: dict[str, Any]) -> None:

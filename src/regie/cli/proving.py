@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +15,14 @@ from regie.cli.checking import checked_release
 from regie.cli.definitions import workspace_folder
 from regie.cli.demo_world import TENANT, Extension, up_demo
 from regie.cli.installation import Installation, demo_home, real_home
+from regie.cli.services import EXIT_INTERRUPTED
 from regie.cli.stories import find_rehearsal
-from regie.cli.stories.telling import Once
+from regie.cli.stories.telling import Once, Rehearsal
 from regie.cli.story import telling
 from regie.cli.terminal import Json, out, print_json, print_table, say
 from regie.core.definition import Definition
 from regie.core.errors import RegieError
-from regie.settings import Settings
+from regie.settings import Settings, forget_settings
 
 program = typer.Typer(no_args_is_help=True, help="Show that a promise holds, with figures.")
 
@@ -42,27 +44,46 @@ def idempotent(
     Where a run is about a ticket, the ticket's own comments and moves are counted apart.
     """
     definition, extension = _looked_up(workflow)
-    ends = asyncio.run(_prove(definition, extension, runs, is_forgetful=is_forgetful))
-    counts = [sum(once.writes.values()) for once in ends]
-    digests = sorted({once.world for once in ends})
-    is_proven = counts[0] > 0 and not any(counts[1:]) and len(digests) == 1
-    is_proven = is_proven and all(once.status == "done" for once in ends)
+    rehearsal = find_rehearsal(definition.domain)
+    rehearsal.check(definition)
+    ends = _on_a_world(rehearsal, definition, extension, runs, is_forgetful=is_forgetful)
+    lack = lack_of_proof(workflow, ends)
     proof = {
         "workflow": workflow,
         "definition": definition.digest,
         "forgetting": is_forgetful,
-        "writes": counts,
+        "writes": [_count(once) for once in ends],
         "ticket_writes": [once.ticket_writes for once in ends],
-        "world": digests,
+        "world": sorted({once.world for once in ends}),
         "runs": [asdict(once) for once in ends],
-        "proven": is_proven,
+        "proven": not lack,
     }
     if as_json:
         print_json(proof)
     else:
         _show(proof)
-    if not is_proven:
-        raise RegieError(f"{workflow} is not idempotent: writes {','.join(map(str, counts))}.")
+    if lack:
+        raise RegieError(lack)
+
+
+def lack_of_proof(workflow: str, ends: list[Once]) -> str:
+    """Why runs do not show that a workflow is idempotent, in words; empty when they show it."""
+    for number, once in enumerate(ends, start=1):
+        if once.failure:
+            return f"Run {number} {once.failure}"
+    counts = [_count(once) for once in ends]
+    if not any(counts):
+        but = " but the tickets that its runs are about" if any(once.ticket_writes for once in ends) else ""
+        return f"{workflow} changes nothing{but}, so nothing is proven."
+    if any(counts[1:]):
+        return f"{workflow} is not idempotent: writes {','.join(map(str, counts))}."
+    if len({once.world for once in ends}) > 1:
+        return f"{workflow} is not idempotent: the world is another one after each run."
+    return ""
+
+
+def _count(once: Once) -> int:
+    return sum(once.writes.values())
 
 
 def _looked_up(workflow: str) -> tuple[Definition, Extension]:
@@ -86,30 +107,63 @@ def _looked_up(workflow: str) -> tuple[Definition, Extension]:
     return definition, extension
 
 
-async def _prove(definition: Definition, extension: Extension, runs: int, *, is_forgetful: bool) -> list[Once]:
-    rehearsal = find_rehearsal(definition.domain)
+def _on_a_world(
+    rehearsal: Rehearsal, definition: Definition, extension: Extension, runs: int, *, is_forgetful: bool
+) -> list[Once]:
+    """Run it on a world that is made for that and gone afterwards, however this ends.
+
+    Raises:
+        typer.Exit: Somebody ends it before that.
+    """
+    # Whatever is set is about a real installation: its database, its authority, its traces.
+    forget_settings()
+    try:
+        with tempfile.TemporaryDirectory(prefix="regie-prove-") as folder:
+            settings = Settings(home=Path(folder) / "home", port=0)
+            try:
+                return asyncio.run(_prove(rehearsal, definition, extension, settings, runs, is_forgetful=is_forgetful))
+            finally:
+                # Not earlier: a thread may still be starting the database when everything else has been cancelled.
+                _forget(settings)
+    except asyncio.CancelledError:
+        say("Stopped before everything had run")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+async def _prove(
+    rehearsal: Rehearsal,
+    definition: Definition,
+    extension: Extension,
+    settings: Settings,
+    runs: int,
+    *,
+    is_forgetful: bool,
+) -> list[Once]:
+    _be_cancelled_by_signals()
     rows: list[Once] = []
-    with tempfile.TemporaryDirectory(prefix="regie-prove-") as folder:
-        settings = Settings().model_copy(
-            update={"home": Path(folder) / "home", "port": 0, "database_url": "", "workspace": None}
-        )
-        given: dict[str, Any] | None = None
-        try:
-            while len(rows) < runs:
-                async with (
-                    up_demo(settings, say, domain=rehearsal.domain, extension=extension) as services,
-                    telling(services) as story,
-                ):
-                    given = given if given is not None else await rehearsal.set_scene(story, definition)
-                    for _ in range(1 if is_forgetful else runs):
-                        rows.append(await rehearsal.run_once(story, definition, given))
-                        count = sum(rows[-1].writes.values())
-                        say(f"Run {len(rows)}: {rows[-1].status}, {count} {'write' if count == 1 else 'writes'}")
-                if is_forgetful:
-                    _forget(settings)
-        finally:
+    given: dict[str, Any] | None = None
+    while len(rows) < runs:
+        async with (
+            up_demo(settings, say, domain=rehearsal.domain, extension=extension) as services,
+            telling(services) as story,
+        ):
+            given = given if given is not None else await rehearsal.set_scene(story, definition)
+            for _ in range(1 if is_forgetful else runs):
+                rows.append(await rehearsal.run_once(story, definition, given))
+                count = _count(rows[-1])
+                say(f"Run {len(rows)}: {rows[-1].status}, {count} {'write' if count == 1 else 'writes'}")
+        if is_forgetful:
             _forget(settings)
     return rows
+
+
+def _be_cancelled_by_signals() -> None:
+    """Let whoever ends this process have everything taken down first."""
+    loop, here = asyncio.get_running_loop(), asyncio.current_task()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # One that is ignored stays so: `nohup` means it.
+        if here and signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, here.cancel)
 
 
 def _forget(settings: Settings) -> None:
@@ -140,4 +194,4 @@ def _show(proof: dict[str, Any]) -> None:
     out.print(f"\n{proof['workflow']}{forgetting}")
     out.print(f"writes {','.join(map(str, proof['writes']))}")
     out.print(f"world  {' '.join(proof['world'])}")
-    out.print("[green]idempotent[/green]" if proof["proven"] else "[red]not idempotent[/red]")
+    out.print("[green]idempotent[/green]" if proof["proven"] else "[red]not proven to be idempotent[/red]")

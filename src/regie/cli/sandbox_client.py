@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
+
+from regie.core.errors import InvalidInput
 
 
 @dataclass
@@ -15,8 +18,14 @@ class SandboxClient:
     http: httpx2.AsyncClient
 
     async def open_ticket(self, ticket: dict[str, Any]) -> str:
-        """Open a ticket as a customer would on the portal; its key."""
+        """Open a ticket as a customer would on the portal; its key.
+
+        Raises:
+            InvalidInput: There is no such ticket in this world.
+        """
         response = await self.http.post("/sandbox/tickets", json=ticket)
+        if response.is_client_error:
+            raise InvalidInput(f"The imaginary company takes no such ticket: {_detail(response)}")
         response.raise_for_status()
         return str(response.json()["key"])
 
@@ -43,6 +52,19 @@ class SandboxClient:
     async def ticket(self, key: str) -> dict[str, Any]:
         """A ticket as it stands."""
         return next(dict(ticket) for ticket in (await self.world())["tickets"] if ticket["key"] == key)
+
+
+def faults_in_words(faults: Iterable[Mapping[str, Any]]) -> str:
+    """What pydantic has found wrong, each with its place in what was read."""
+    return "; ".join(": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"]))) for each in faults)
+
+
+def _detail(response: httpx2.Response) -> str:
+    """Why the hand above the world refuses, in words: it says them itself, or which fields do not fit."""
+    detail = response.json().get("detail", response.text)
+    if not isinstance(detail, list):
+        return str(detail)
+    return f"{faults_in_words({**each, 'loc': each['loc'][1:]} for each in detail)}."
 
 
 def about_people(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -36,6 +36,11 @@ class OfCertificates(Rehearsal):
 
     domain: ClassVar[str] = "certificates"
 
+    def check(self, definition: Definition) -> None:
+        """Make sure that there is a scene for it. See `Rehearsal.check`."""
+        if definition.workflow.partition(".")[2] not in _TRIED:
+            raise _never_tried(definition)
+
     async def set_scene(self, story: Story, definition: Definition) -> dict[str, Any]:
         """Make something be due. See `Rehearsal.set_scene`."""
         match definition.workflow.partition(".")[2]:
@@ -56,14 +61,14 @@ class OfCertificates(Rehearsal):
                 await story.end_of(await story.start("certificates.remind", dict(REMINDER)))
                 return {"key": KEY, "name": NAME}
             case _:
-                raise InvalidInput(f"Nobody has said how {definition.workflow} is tried in the imaginary company.")
+                raise _never_tried(definition)
 
     async def run_once(self, story: Story, definition: Definition, given: dict[str, Any]) -> Once:
         """Start it, say yes to everything, and wait for all that begins with it. See `Rehearsal.run_once`."""
         seq, _ = await story.sandbox.ledger()
         before = await story.servers.counts()
         run = await story.start(definition.workflow, given)
-        runs = await story.everything_over(says_yes=True)
+        runs = await story.everything_over(says_yes=True, of_run=run)
         _, entries = await story.sandbox.ledger(seq)
         after = await story.servers.counts()
         at_servers = {name.replace("_", " "): after[name] - before[name] for name in after}
@@ -75,10 +80,21 @@ class OfCertificates(Rehearsal):
             writes=at_servers | dict(Counter(str(entry["system"]) for entry in entries)),
             ticket_writes=0,
             world=await _digest(story),
+            failure=await story.why_not_done(run, runs),
         )
 
 
 OF_CERTIFICATES = OfCertificates()
+
+
+_TRIED = ("renew", "renew_due", "watch", "watch_page", "remind", "settle")
+
+
+def _never_tried(definition: Definition) -> InvalidInput:
+    return InvalidInput(
+        f"Nobody has said how {definition.workflow} is tried in the imaginary company.",
+        hint=f"Of {definition.domain} there are tried: {', '.join(_TRIED)}.",
+    )
 
 
 async def _served(story: Story) -> str:

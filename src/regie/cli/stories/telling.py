@@ -39,6 +39,7 @@ class Once:
         writes: What changed outside, by system; a ticket's own comments and moves are left out where it is about one.
         ticket_writes: Those.
         world: Digest of the outside afterwards.
+        failure: What became of it and why, in words, when it was not done; empty when it was.
     """
 
     run: str
@@ -47,12 +48,21 @@ class Once:
     writes: dict[str, int]
     ticket_writes: int
     world: str
+    failure: str
 
 
 class Rehearsal(ABC):
     """How a domain runs its workflows on its world, with the same wish each time."""
 
     domain: ClassVar[str]
+
+    @abstractmethod
+    def check(self, definition: Definition) -> None:
+        """Make sure that a workflow can be run here, as far as that is known before anything is started for it.
+
+        Raises:
+            InvalidInput: It cannot.
+        """
 
     @abstractmethod
     async def set_scene(self, story: Story, definition: Definition) -> dict[str, Any]:
