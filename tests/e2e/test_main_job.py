@@ -246,7 +246,7 @@ async def test_a_ticket_that_was_closed_without_our_hearing_of_it_changes_nobody
     assert (await stage.story.end_of(run))["status"] == "failed"
     assert await sandbox.digest() == world
     said = json.dumps((await sandbox.ticket(ticket))["comments"])
-    assert "The ticket was closed since the question was asked." in said
+    assert "The ticket is closed, so nobody asks for this any more." in said
 
 
 async def listen(stage: Stage, url: str) -> None:
