@@ -196,12 +196,18 @@ async def test_the_requester_cannot_approve_and_nobody_decides_twice(stage: Stag
     assert (await stage.story.end_of(run))["status"] == "refused"
 
 
-async def test_the_world_moves_between_approval_and_change(stage: Stage) -> None:
-    await stage.bring_back()
+async def asked(stage: Stage) -> tuple[str, str, dict[str, Any]]:
+    """A ticket, its run, and what people are asked there."""
     ticket = await stage.story.sandbox.open_ticket(REQUEST)
     run = await stage.story.run_of(ticket)
     approval = await stage.story.open_approval(run)
     assert approval is not None
+    return ticket, run, approval
+
+
+async def test_the_world_moves_between_approval_and_change(stage: Stage) -> None:
+    await stage.bring_back()
+    _, run, approval = await asked(stage)
     await stage.story.sandbox.http.post(f"/sandbox/people/{EMPLOYEE}/leave", json={"group": "VPN Users"})
     await stage.story.decide(approval, approval["approvers"][0], "approved", "")
     shown = await stage.story.end_of(run)
@@ -213,10 +219,7 @@ async def test_the_world_moves_between_approval_and_change(stage: Stage) -> None
 async def test_a_ticket_that_names_somebody_else_since_the_question_changes_nobody(stage: Stage) -> None:
     world = await stage.bring_back()
     sandbox = stage.story.sandbox
-    ticket = await sandbox.open_ticket(REQUEST)
-    run = await stage.story.run_of(ticket)
-    approval = await stage.story.open_approval(run)
-    assert approval is not None
+    ticket, run, approval = await asked(stage)
     (
         await sandbox.http.patch(f"/sandbox/tickets/{ticket}", json={"employee": "zoe.dubois@example.com"})
     ).raise_for_status()
@@ -233,10 +236,7 @@ async def test_a_ticket_that_names_somebody_else_since_the_question_changes_nobo
 async def test_a_ticket_that_was_closed_without_our_hearing_of_it_changes_nobody(stage: Stage) -> None:
     world = await stage.bring_back()
     sandbox = stage.story.sandbox
-    ticket = await sandbox.open_ticket(REQUEST)
-    run = await stage.story.run_of(ticket)
-    approval = await stage.story.open_approval(run)
-    assert approval is not None
+    ticket, run, approval = await asked(stage)
     await listen(stage, "")
     try:
         (await sandbox.http.patch(f"/sandbox/tickets/{ticket}", json={"status": "Canceled"})).raise_for_status()
@@ -259,10 +259,7 @@ async def listen(stage: Stage, url: str) -> None:
 async def test_access_given_since_the_question_is_named_and_the_ticket_stays_open(stage: Stage) -> None:
     await stage.bring_back()
     sandbox = stage.story.sandbox
-    ticket = await sandbox.open_ticket(REQUEST)
-    run = await stage.story.run_of(ticket)
-    approval = await stage.story.open_approval(run)
-    assert approval is not None
+    ticket, run, approval = await asked(stage)
     given = {"group": GIVEN}
     (await sandbox.http.post(f"/sandbox/people/{EMPLOYEE}/join", json=given)).raise_for_status()
     await stage.story.decide(approval, approval["approvers"][0], "approved", "")
