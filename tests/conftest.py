@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -24,7 +24,8 @@ from regie.cli import processes
 from regie.store import walls
 from regie.store.database import Database
 from regie.store.migrating import migrate
-from regie.store.postgres_server import PostgresServer
+from regie.store.postgres_folders import OWNER_NOTE
+from regie.store.postgres_server import SERVICE_ROOT, PostgresServer
 from regie.store.sealer import Sealer
 from regie.store.walls import Login
 from regie_sandbox.servers.process import NotInstalled
@@ -135,6 +136,19 @@ def postgres_server() -> Iterator[PostgresServer]:
     finally:
         server.remove()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Under root the server of an installation keeps its data outside of its folder: those of the tests are deleted."""
+    yield
+    own = tmp_path_factory.getbasetemp()
+    for note in SERVICE_ROOT.glob(f"*/{OWNER_NOTE}"):
+        home = Path()
+        with suppress(OSError):  # another test process deletes its own at the same time
+            home = Path(note.read_text(encoding="utf-8").strip())
+        if own in home.parents:
+            PostgresServer(home).remove()
 
 
 def _memory() -> Path | None:
