@@ -57,20 +57,31 @@ class Slow(Doer):
 async def test_two_workers_together_keep_a_quota_and_use_it_up(stand: Stand) -> None:
     dsn = await stand.loaded({FLOODED: Quota(runs=QUOTA)})
     async with stand.opened(dsn) as database:
-        engine = PostgresEngine(database)
-        for number in range(40):
-            await engine.start(request("five", f"t{number}", FLOODED))
-        loops = [WorkerLoop(database, CATALOGUE, Slow(0.005), [FLOODED], name=f"w{n}", slots=16) for n in range(2)]
-        seen: list[int] = []
+        # A machine that does other things as well may do them during one round.
+        medians: list[float] = []
+        while not medians or (medians[-1] < QUOTA - 1 and len(medians) < 3):
+            seen = await in_hands_over_time(database, len(medians))
+            assert max(seen) <= QUOTA
+            medians.append(statistics.median(seen))
+    assert medians[-1] >= QUOTA - 1, f"what is free is taken at once: {medians}"
 
-        async def is_over() -> bool:
-            seen.append((await in_hands(database)).get(FLOODED, 0))
-            async with database.reading() as tx:
-                return (await run_lists.count_by_status(tx)).get(RunStatus.DONE) == 40
 
-        async with at_work(*loops):
-            await until(is_over)
-    assert max(seen) == QUOTA
+async def in_hands_over_time(database: Database, before: int) -> list[int]:
+    """How many runs two workers have in hands, looked at until forty are done; after so many rounds before."""
+    engine = PostgresEngine(database)
+    for number in range(40):
+        await engine.start(request("five", f"t{before}-{number}", FLOODED))
+    loops = [WorkerLoop(database, CATALOGUE, Slow(0.005), [FLOODED], name=f"w{n}", slots=16) for n in range(2)]
+    seen: list[int] = []
+
+    async def is_over() -> bool:
+        seen.append((await in_hands(database)).get(FLOODED, 0))
+        async with database.reading() as tx:
+            return (await run_lists.count_by_status(tx)).get(RunStatus.DONE) == 40 * (before + 1)
+
+    async with at_work(*loops):
+        await until(is_over)
+    return seen
 
 
 async def test_a_quiet_domain_does_not_wait_until_a_flooded_one_lets_go(stand: Stand) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
@@ -44,27 +45,44 @@ def assert_kept(draw: Draw, began_s: float, taken_s: list[float]) -> None:
 
 async def test_what_may_be_used_at_once_is_there_at_once_and_then_comes_evenly(database: Database) -> None:
     budgets = Budgets(database)
-    taken_s: list[float] = []
-    began_s = time.monotonic()
-    for number in range(12):
-        await budgets.take([slow()], asker(), 0 if number < 2 else PATIENT_S)
-        taken_s.append(time.monotonic())
-    assert_kept(slow(), began_s, taken_s)
+
+    async def round_s(draw: Draw) -> float:
+        taken_s: list[float] = []
+        began_s = time.monotonic()
+        for number in range(12):
+            await budgets.take([draw], asker(), 0 if number < 2 else PATIENT_S)
+            taken_s.append(time.monotonic())
+        assert_kept(draw, began_s, taken_s)
+        return taken_s[-1] - began_s
+
+    assert await is_good([slow(f"even {number}") for number in range(3)], round_s, within_s=2 * 10 / 20)
 
 
 async def test_gateways_share_a_budget(database: Database) -> None:
     one, other = Budgets(database), Budgets(database)
-    draw = slow(at_once=4, each_s=40)
-    taken_s: list[float] = []
 
-    async def take(budgets: Budgets) -> None:
-        await budgets.take([draw], asker(), PATIENT_S)
-        taken_s.append(time.monotonic())
+    async def round_s(draw: Draw) -> float:
+        taken_s: list[float] = []
 
-    began_s = time.monotonic()
-    await asyncio.gather(*(take(budgets) for budgets in [one, other] * 20))
-    assert_kept(draw, began_s, taken_s)
-    assert max(taken_s) - began_s < 5 * 36 / 40, "and what is there is used, on a machine that does other things too"
+        async def take(budgets: Budgets) -> None:
+            await budgets.take([draw], asker(), PATIENT_S)
+            taken_s.append(time.monotonic())
+
+        began_s = time.monotonic()
+        await asyncio.gather(*(take(budgets) for budgets in [one, other] * 20))
+        assert_kept(draw, began_s, taken_s)
+        return max(taken_s) - min(taken_s)
+
+    draws = [slow(f"shared {number}", at_once=4, each_s=40) for number in range(3)]
+    assert await is_good(draws, round_s, within_s=1.5 * 36 / 40)
+
+
+async def is_good(draws: list[Draw], round_s: Callable[[Draw], Awaitable[float]], *, within_s: float) -> bool:
+    """Whether a round is soon enough: a machine that does other things as well may do them during one of three."""
+    for draw in draws:
+        if await round_s(draw) < within_s:
+            return True
+    return False
 
 
 class Counting(Database):
@@ -173,12 +191,14 @@ async def test_what_a_vendor_asks_for_is_kept_by_every_gateway_and_only_there(da
     budgets, neighbour = Budgets(database), Budgets(database)
     draw = slow(at_once=1000, each_s=1000)
     await budgets.take([draw], asker(), 0)
+    began_s = time.monotonic()
     await budgets.close([draw], 30)
     await budgets.close([draw], None)
     for each in (budgets, neighbour):
         with pytest.raises(BudgetSpent) as spent:
             await each.take([draw], asker(), 1)
-        assert spent.value.after_s == pytest.approx(30, abs=10)
+        assert spent.value.after_s is not None
+        assert 30 - (time.monotonic() - began_s) - 0.1 <= spent.value.after_s <= 30
         await each.take([slow("another")], asker(), 0)
 
 

@@ -151,7 +151,7 @@ def starter(home: Path, service_root: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_first_start_then_a_second_one_that_does_nothing(make: MakeServer, home: Path) -> None:
+def test_first_start_then_a_quick_second_one_that_does_nothing(make: MakeServer, home: Path) -> None:
     said: list[str] = []
     server = make(said=said)
     assert server.address() is None
@@ -159,8 +159,14 @@ def test_first_start_then_a_second_one_that_does_nothing(make: MakeServer, home:
 
     address = server.ensure()
     running = first_process(home)
-    assert server.ensure() == address
-    assert first_process(home) == running
+    took_s: list[float] = []
+    for _ in range(3):
+        began_s = time.monotonic()
+        assert server.ensure() == address
+        took_s.append(time.monotonic() - began_s)
+        assert first_process(home) == running
+    # A machine that does other things as well may do them during one of them.
+    assert min(took_s) < 1.0, took_s
 
     assert server.is_running()
     assert server.address() == address
